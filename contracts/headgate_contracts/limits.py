@@ -1,0 +1,67 @@
+"""Every bound of the system in one place. Names end in their unit.
+
+Figures that follow Azure Machine Learning name its limits page; the others say why.
+"""
+
+from __future__ import annotations
+
+# Names become subject tokens, file names and labels, so one strict rule serves all of them.
+NAME_PATTERN = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+NAME_CHARS_MIN = 3
+NAME_CHARS_MAX = 32
+NAME_RULE = (
+    "3 to 32 characters: lower-case letters, digits and single dashes, "
+    "a letter first, no dash at the end"
+)
+ASSET_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
+ASSET_VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+# Azure: quotas and limits of endpoints and deployments.
+DEPLOYMENTS_PER_ENDPOINT_MAX = 20
+INSTANCES_PER_DEPLOYMENT_MAX = 50
+REQUEST_TIMEOUT_MS_DEFAULT = 5_000
+REQUEST_TIMEOUT_MS_MAX = 180_000
+MIRROR_PERCENT_MAX = 50
+CONCURRENCY_PER_INSTANCE_MAX = 1_000
+PENDING_PER_SLOT = 2  # Azure: pending <= 2 x max_concurrent_requests_per_instance x instances
+
+# NATS counts payload and headers together and closes the connection above its limit, so a
+# scoring message keeps a margin for our frame and the forwarded headers.
+BUS_PAYLOAD_BYTES_MAX = 8 * 1024 * 1024
+SCORING_OVERHEAD_BYTES = 64 * 1024
+SCORING_BODY_BYTES_MAX = BUS_PAYLOAD_BYTES_MAX - SCORING_OVERHEAD_BYTES
+FORWARDED_HEADER_BYTES_MAX = 8 * 1024
+REQUEST_HEADERS_MAX = 100
+REQUEST_HEADER_BYTES_MAX = 32 * 1024
+CLIENT_REQUEST_ID_CHARS_MAX = 100  # the reference inference server answers 431 above this
+
+# Instances say that they live twice a second and are left out after three silent beats.
+HEARTBEAT_INTERVAL_S = 0.5
+HEARTBEAT_MISSED_MAX = 3
+DRAIN_PROPAGATION_S = 0.5
+DRAIN_TIMEOUT_S = 30.0
+
+# Back-off between restarts of a failing instance (Kubernetes' crash-loop figures).
+RESTART_BACKOFF_FIRST_S = 10.0
+RESTART_BACKOFF_MAX_S = 300.0
+RESTART_BACKOFF_RESET_S = 600.0
+
+# Files a person writes.
+YAML_BYTES_MAX = 1_048_576
+YAML_ALIASES_MAX = 100
+YAML_DEPTH_MAX = 64
+JSON_DEPTH_MAX = 64
+CONTROL_BODY_BYTES_MAX = 4 * 1024 * 1024
+UPLOAD_FILE_BYTES_MAX = 16 * 1024**3
+UPLOAD_FILES_MAX = 10_000
+TAGS_MAX = 50
+TAG_CHARS_MAX = 1_024
+DESCRIPTION_CHARS_MAX = 5_000
+ENVIRONMENT_VARIABLES_MAX = 256
+LOG_LINES_DEFAULT = 5_000
+LOG_LINES_MAX = 50_000
+PAGE_SIZE_DEFAULT = 100
+PAGE_SIZE_MAX = 1_000
+
+ROUTE_REREAD_S = 3.0  # a KV watch may stay blind for 20 s after a server restart
+KEY_REVOCATION_S_MAX = 5.0

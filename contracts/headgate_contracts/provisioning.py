@@ -1,0 +1,147 @@
+"""What the provisioner answers and says."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from headgate_contracts import limits, subjects
+from headgate_contracts.envelope import Event, Query, Reply, Value
+from headgate_contracts.errors import WireError
+
+SERVICE = "provisioner"
+
+
+class Instance(Value):
+    """One running (or wanted) copy of a deployment's model, as the provisioner knows it."""
+
+    id: str
+    endpoint: str
+    deployment: str
+    spec: str = Field(description="hash of the deployment version it runs")
+    state: str = Field(description="headgate_contracts.scoring.InstanceState, or 'pending'")
+    pid: int = 0
+    restarts: int = 0
+    started_at: float = 0.0
+    ready_at: float | None = None
+    error: WireError | None = None
+
+
+class ListInstances(Query):
+    """Instances of one deployment, of one endpoint, or of all (empty names)."""
+
+    TYPE: ClassVar[str] = "headgate.provisioner.query.v1.list_instances"
+
+    endpoint: str = ""
+    deployment: str = ""
+
+
+class InstancesReply(Reply):
+    TYPE: ClassVar[str] = "headgate.provisioner.reply.v1.instances"
+
+    instances: tuple[Instance, ...]
+
+
+class GetLogs(Query):
+    """Log lines of a deployment, oldest first.
+
+    ``cursor`` of an earlier reply asks only for what came since; ``tail`` then bounds the answer.
+    """
+
+    TYPE: ClassVar[str] = "headgate.provisioner.query.v1.get_logs"
+
+    endpoint: str
+    deployment: str
+    container: Literal["inference-server", "storage-initializer"] = "inference-server"
+    tail: int = Field(limits.LOG_LINES_DEFAULT, ge=1, le=limits.LOG_LINES_MAX)
+    cursor: str = ""
+
+
+class LogsReply(Reply):
+    TYPE: ClassVar[str] = "headgate.provisioner.reply.v1.logs"
+
+    content: str
+    cursor: str = ""
+
+
+class InstanceEvent(Event):
+    """Base of events about one instance."""
+
+    WHAT: ClassVar[str] = ""
+
+    endpoint: str
+    deployment: str
+    instance: str
+    spec: str = ""
+
+    def subject(self) -> str:
+        return subjects.event(
+            "instance", f"{self.endpoint}.{self.deployment}.{self.instance}", self.WHAT
+        )
+
+
+class InstanceStarted(InstanceEvent):
+    TYPE: ClassVar[str] = "headgate.provisioner.event.v1.instance_started"
+    WHAT: ClassVar[str] = "started"
+
+    pid: int
+    restarts: int = 0
+
+
+class InstanceReady(InstanceEvent):
+    TYPE: ClassVar[str] = "headgate.provisioner.event.v1.instance_ready"
+    WHAT: ClassVar[str] = "ready"
+
+    startup_s: float
+
+
+class InstanceAdopted(InstanceEvent):
+    TYPE: ClassVar[str] = "headgate.provisioner.event.v1.instance_adopted"
+    WHAT: ClassVar[str] = "adopted"
+
+    pid: int
+
+
+class InstanceLost(InstanceEvent):
+    """The process ended without being asked; ``restart_in_s`` is the back-off before the next."""
+
+    TYPE: ClassVar[str] = "headgate.provisioner.event.v1.instance_lost"
+    WHAT: ClassVar[str] = "lost"
+
+    reason: str
+    restart_in_s: float | None = None
+
+
+class InstanceStopped(InstanceEvent):
+    """The process ended because it was asked to."""
+
+    TYPE: ClassVar[str] = "headgate.provisioner.event.v1.instance_stopped"
+    WHAT: ClassVar[str] = "stopped"
+
+
+class EnvironmentEvent(Event):
+    """Base of events about the building of an environment."""
+
+    WHAT: ClassVar[str] = ""
+
+    name: str
+    version: str
+    sha256: str
+
+    def subject(self) -> str:
+        return subjects.event("environment", subjects.tamed(self.name), self.WHAT)
+
+
+class EnvironmentBuilt(EnvironmentEvent):
+    TYPE: ClassVar[str] = "headgate.provisioner.event.v1.environment_built"
+    WHAT: ClassVar[str] = "built"
+
+    build_s: float
+
+
+class EnvironmentBuildFailed(EnvironmentEvent):
+    TYPE: ClassVar[str] = "headgate.provisioner.event.v1.environment_build_failed"
+    WHAT: ClassVar[str] = "build_failed"
+
+    reason: str

@@ -1,0 +1,54 @@
+"""Which service answers which message: the one table of request-reply on the bus."""
+
+from __future__ import annotations
+
+from headgate_contracts import provisioning, registry, routing, subjects
+from headgate_contracts.envelope import Command, Done, Query, Reply
+
+# service -> request type -> reply type
+ANSWERS: dict[str, dict[type[Command] | type[Query], type[Reply]]] = {
+    registry.SERVICE: {
+        registry.PutEndpoint: registry.EndpointReply,
+        registry.DeleteEndpoint: registry.OperationReply,
+        registry.GetEndpoint: registry.EndpointReply,
+        registry.ListEndpoints: registry.EndpointsReply,
+        registry.ListKeys: registry.KeysReply,
+        registry.RegenerateKey: registry.KeysReply,
+        registry.PutDeployment: registry.DeploymentReply,
+        registry.DeleteDeployment: registry.OperationReply,
+        registry.GetDeployment: registry.DeploymentReply,
+        registry.ListDeployments: registry.DeploymentsReply,
+        registry.ReportDeployment: Done,
+        registry.PutModel: registry.AssetReply,
+        registry.PutEnvironment: registry.AssetReply,
+        registry.PutCode: registry.AssetReply,
+        registry.GetAsset: registry.AssetReply,
+        registry.ListAssets: registry.AssetsReply,
+        registry.GetOperation: registry.OperationReply,
+    },
+    provisioning.SERVICE: {
+        provisioning.ListInstances: provisioning.InstancesReply,
+        provisioning.GetLogs: provisioning.LogsReply,
+    },
+    routing.SERVICE: {
+        routing.GetTraffic: routing.TrafficReply,
+    },
+}
+
+_SERVICE_OF = {request: service for service, table in ANSWERS.items() for request in table}
+_REPLY_OF = {request: reply for table in ANSWERS.values() for request, reply in table.items()}
+
+
+def op_of(request: type[Command] | type[Query]) -> str:
+    """The operation token of a request type: the last part of its type tag."""
+    return request.TYPE.rsplit(".", 1)[-1]
+
+
+def subject_of(request: type[Command] | type[Query]) -> str:
+    """The subject on which a request type is asked."""
+    return subjects.rpc(_SERVICE_OF[request], op_of(request))
+
+
+def reply_of(request: type[Command] | type[Query]) -> type[Reply]:
+    """The reply type of a request type."""
+    return _REPLY_OF[request]

@@ -1,0 +1,123 @@
+"""The data plane: scoring frames between router and worker, heartbeats, and the route table.
+
+**Frame.** A scoring message holds one or more frames, each
+``>II`` (meta bytes, body bytes) + meta (UTF-8 JSON object) + body (opaque bytes).
+The body is never decoded between ingress and model.
+
+Request meta: ``id`` (unique per router connection), ``dl`` (deadline in milliseconds on the
+*instance's own* monotonic clock, so no two clocks need to agree) or ``ttl`` (milliseconds from
+arrival, for senders that do not know that clock), ``m`` method, ``p`` path, ``q`` query string,
+``h`` list of [name, value] pairs.
+
+Answer meta: ``id``, ``s`` status the model's server would give, ``h`` list of [name, value] pairs,
+``ms`` execution time of ``run()``, ``n`` requests in flight in the instance after this one.
+When the request was *not started*: ``k`` = ``busy``, ``draining`` or ``expired``, and no body.
+
+An empty message on the instance subject is a ping, answered by an empty message.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from headgate_contracts.envelope import Event, Value
+
+FRAME_HEAD = struct.Struct(">II")
+
+
+class FrameError(ValueError):
+    """A scoring message that is not a sequence of whole frames."""
+
+
+def encode_frame(meta: dict[str, Any], body: bytes) -> bytes:
+    """One frame as bytes."""
+    head = json.dumps(meta, separators=(",", ":"), ensure_ascii=False).encode()
+    return FRAME_HEAD.pack(len(head), len(body)) + head + body
+
+
+def decode_frames(payload: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """The frames of a message, in order. Raises FrameError on anything malformed."""
+    offset, size = 0, len(payload)
+    while offset < size:
+        if size - offset < FRAME_HEAD.size:
+            raise FrameError("truncated frame head")
+        meta_bytes, body_bytes = FRAME_HEAD.unpack_from(payload, offset)
+        offset += FRAME_HEAD.size
+        end = offset + meta_bytes + body_bytes
+        if end > size:
+            raise FrameError("truncated frame")
+        try:
+            meta = json.loads(payload[offset : offset + meta_bytes])
+        except ValueError as error:
+            raise FrameError(f"frame meta is not JSON: {error}") from None
+        if not isinstance(meta, dict):
+            raise FrameError("frame meta is not an object")
+        yield meta, payload[offset + meta_bytes : end]
+        offset = end
+
+
+class InstanceState(StrEnum):
+    """What an instance says of itself; only ``ready`` receives requests."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    LOST = "lost"  # said by the provisioner of an instance whose process has ended
+
+
+class Heartbeat(Event):
+    """Sent by each instance twice a second and at once when its state changes."""
+
+    TYPE: ClassVar[str] = "headgate.worker.event.v1.heartbeat"
+
+    endpoint: str
+    deployment: str
+    instance: str
+    state: InstanceState
+    spec: str = Field("", description="hash of the deployment version this instance runs")
+    mono_ms: float = Field(0.0, description="the instance's monotonic clock, milliseconds")
+    wall_ms: float = Field(0.0, description="the instance's wall clock, milliseconds")
+    capacity: int = Field(1, description="requests it takes at once")
+    in_flight: int = 0
+    requests: int = Field(0, description="requests finished since its start")
+    pid: int = 0
+    rss_bytes: int = 0
+    cpu_s: float = 0.0
+    error_code: str = ""
+    error_message: str = ""
+
+
+class DeploymentRoute(Value):
+    """What a router must know of one deployment."""
+
+    max_concurrent_requests_per_instance: int = 1
+    request_timeout_ms: int = 5_000
+    scoring_path: str = "/score"
+
+
+class KeyDigest(Value):
+    """A key as routers know it: SHA-256 of the whole key, hexadecimal, and an id for records."""
+
+    id: str
+    sha256: str
+
+
+class Route(Value):
+    """The routing table of one endpoint, as stored in the routes bucket under its name."""
+
+    workspace: str
+    endpoint: str
+    revision: int = Field(0, description="grows with every change; older values are ignored")
+    auth_mode: str = "key"
+    keys: tuple[KeyDigest, ...] = ()
+    traffic: dict[str, int] = {}
+    mirror_traffic: dict[str, int] = {}
+    deployments: dict[str, DeploymentRoute] = {}

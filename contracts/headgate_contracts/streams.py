@@ -1,0 +1,57 @@
+"""JetStream streams and KV buckets, declared as data; only the bootstrap creates them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from headgate_contracts import subjects
+
+_MIB = 1024 * 1024
+_DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A stream. Every one has a size limit: a full disk gives publishers no error, only silence."""
+
+    name: str
+    subjects: tuple[str, ...]
+    description: str
+    max_bytes: int
+    max_age_s: float
+    max_msg_bytes: int
+    duplicate_window_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A KV bucket."""
+
+    name: str
+    description: str
+    max_bytes: int
+    history: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Everything JetStream holds for Headgate."""
+
+    streams: tuple[Stream, ...] = field(default=())
+    buckets: tuple[Bucket, ...] = field(default=())
+
+
+EVENTS = Stream(
+    name="HG_EVT",
+    subjects=(subjects.EVENT_ALL,),
+    description="Every change of every resource and instance",
+    max_bytes=512 * _MIB,
+    max_age_s=7 * _DAY_S,
+    max_msg_bytes=64 * 1024,
+)
+ROUTES = Bucket(
+    name="hg_routes",
+    description="Routing tables, one key per endpoint; rebuilt from the registry",
+    max_bytes=64 * _MIB,
+)
+LAYOUT = Layout(streams=(EVENTS,), buckets=(ROUTES,))

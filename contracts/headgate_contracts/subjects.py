@@ -1,0 +1,74 @@
+"""Every subject of the bus as a function, with its wildcard; nobody else formats a subject.
+
+Grammar: ``hg.v1.<kind>.<ids...>.<verb or fact>``. Ids are single tokens of letters, digits, ``-``
+and ``_``, checked here, because nats-py lets ``a..b`` and ``a.*`` pass as publish subjects.
+"""
+
+from __future__ import annotations
+
+import re
+
+ROOT = "hg.v1"
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+
+
+def token(value: str) -> str:
+    """``value`` itself when it is one safe subject token; ValueError otherwise."""
+    if not _TOKEN.match(value):
+        raise ValueError(
+            f"not a subject token: {value[:80]!r} (letters, digits, '-', '_'; 1 to 64)"
+        )
+    return value
+
+
+def tamed(name: str) -> str:
+    """An asset name (which may hold dots) as one token: every other character becomes ``_``."""
+    return token(re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64])
+
+
+def score(endpoint: str) -> str:
+    """Bus-native scoring entry of an endpoint, answered by the routers."""
+    return f"{ROOT}.score.{token(endpoint)}"
+
+
+def deployment(endpoint: str, deployment_name: str) -> str:
+    """All instances of a deployment, as one queue group."""
+    return f"{ROOT}.dep.{token(endpoint)}.{token(deployment_name)}"
+
+
+def instance(endpoint: str, deployment_name: str, instance_id: str) -> str:
+    """One instance: scoring frames, and pings (empty payload)."""
+    return f"{ROOT}.inst.{token(endpoint)}.{token(deployment_name)}.{token(instance_id)}"
+
+
+def heartbeat(endpoint: str, deployment_name: str, instance_id: str) -> str:
+    """The heartbeats of one instance."""
+    return f"{ROOT}.hb.{token(endpoint)}.{token(deployment_name)}.{token(instance_id)}"
+
+
+def rpc(service: str, op: str) -> str:
+    """One command or query of a service."""
+    return f"{ROOT}.rpc.{token(service)}.{token(op)}"
+
+
+def event(kind: str, name: str, what: str) -> str:
+    """One fact about one resource; ``name`` may hold several tokens joined by dots."""
+    names = ".".join(token(part) for part in name.split("."))
+    return f"{ROOT}.evt.{token(kind)}.{names}.{token(what)}"
+
+
+SCORE_ALL = f"{ROOT}.score.*"
+DEPLOYMENT_ALL = f"{ROOT}.dep.>"
+INSTANCE_ALL = f"{ROOT}.inst.>"
+HEARTBEAT_ALL = f"{ROOT}.hb.>"
+EVENT_ALL = f"{ROOT}.evt.>"
+
+
+def rpc_all(service: str) -> str:
+    """Every command and query of one service."""
+    return f"{ROOT}.rpc.{token(service)}.>"
+
+
+def inbox_prefix(service: str) -> str:
+    """The private inbox prefix of a service: nobody else may listen there."""
+    return f"_INBOX_{token(service)}"

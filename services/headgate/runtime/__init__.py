@@ -1,0 +1,1 @@
+"""Everything that is not domain: bus, settings, clock, logs, database, processes."""

@@ -1,0 +1,130 @@
+"""Settings of a Headgate process, read once and passed down frozen.
+
+Precedence: command line > environment (``HEADGATE_<NAME>``) > file (``headgate.yaml`` in the data
+folder, or ``--config``) > default. No other module of this package reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from headgate_contracts import limits
+from headgate_contracts.errors import ErrorCode, HeadgateError
+
+_PREFIX = "HEADGATE_"
+
+
+class Settings(BaseModel):
+    """One value per setting; the description is what the documentation shows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: Path = Field(Path("~/.headgate"), description="folder that holds everything we keep")
+    workspace: str = Field("local", description="workspace used when a command names none")
+    http: bool = Field(False, description="plain HTTP instead of TLS; only on loopback")
+    host: str = Field("127.0.0.1", description="address that gateway and scoring listen on")
+    port: int = Field(8900, ge=0, le=65_535, description="gateway port; 0 picks a free one")
+    scoring_port: int = Field(8901, ge=0, le=65_535, description="scoring port; 0: a free one")
+    nats: str = Field("", description="URL of the bus; empty starts a private nats-server")
+    nats_server: Path | None = Field(None, description="nats-server binary; empty: our wheel's")
+    database: str = Field("", description="SQLAlchemy URL; empty: SQLite files in the data folder")
+    store: str = Field("", description="object store URL; empty: a folder in the data folder")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
+    body_bytes_max: int = Field(
+        limits.SCORING_BODY_BYTES_MAX,
+        ge=1,
+        le=limits.SCORING_BODY_BYTES_MAX,
+        description="largest scoring request body",
+    )
+    reconcile_s: float = Field(2.0, gt=0, description="time between looks at wanted and observed")
+    restart_backoff_s: float = Field(
+        limits.RESTART_BACKOFF_FIRST_S, gt=0, description="first wait before a failed restart"
+    )
+    drain_timeout_s: float = Field(
+        limits.DRAIN_TIMEOUT_S, gt=0, description="time an instance gets to finish its requests"
+    )
+
+    @property
+    def keys_dir(self) -> Path:
+        return self.data / "keys"
+
+    @property
+    def run_dir(self) -> Path:
+        return self.data / "run"
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.data / "logs"
+
+    @property
+    def tls_dir(self) -> Path:
+        return self.data / "tls"
+
+    @property
+    def instances_dir(self) -> Path:
+        return self.data / "instances"
+
+    def database_url(self, service: str) -> str:
+        """The database of one service: the shared server, or a SQLite file of its own."""
+        return self.database or f"sqlite+aiosqlite:///{self.data}/db/{service}.sqlite"
+
+    def store_url(self) -> str:
+        """The object store as a URL."""
+        return self.store or f"file://{self.data}/store"
+
+
+def load(
+    given: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    config: Path | None = None,
+) -> Settings:
+    """Merge the four sources. ``given`` holds command-line values; None means not given.
+
+    Raises HeadgateError(BadArgument) that names the setting, its source and what is allowed.
+    """
+    environ = os.environ if environ is None else environ
+    chosen = {key: value for key, value in (given or {}).items() if value is not None}
+    from_env = {
+        name: environ[_PREFIX + name.upper()]
+        for name in Settings.model_fields
+        if environ.get(_PREFIX + name.upper(), "") != ""
+    }
+    data = Path(chosen.get("data") or from_env.get("data") or Settings().data).expanduser()
+    path = config or data / "headgate.yaml"
+    from_file = _read_file(path, required=config is not None)
+    merged = {**from_file, **from_env, **chosen, "data": data.absolute()}
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else ""
+        source = "command line" if name in chosen else "environment"
+        if name not in chosen and name not in from_env:
+            source = str(path)
+        raise HeadgateError(
+            ErrorCode.BAD_ARGUMENT,
+            f"setting {name!r} ({source}): {first['msg']}",
+            target=name,
+        ) from None
+
+
+def _read_file(path: Path, *, required: bool) -> dict[str, Any]:
+    if not path.is_file():
+        if required:
+            raise HeadgateError(ErrorCode.BAD_ARGUMENT, f"settings file {path} does not exist")
+        return {}
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise HeadgateError(ErrorCode.BAD_ARGUMENT, f"{path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise HeadgateError(ErrorCode.BAD_ARGUMENT, f"{path} must hold a mapping of settings")
+    return values
