@@ -57,6 +57,10 @@ class Reply(Message):
 class Event(Message):
     """Something that happened, named in the past tense; never answered."""
 
+    def subject(self) -> str:
+        """Where this event is said."""
+        raise TypeError(f"{type(self).__name__} has no subject of its own")
+
 
 class Done(Reply):
     """The command was carried out and there is nothing to tell."""

@@ -26,6 +26,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from headgate_contracts import subjects
 from headgate_contracts.envelope import Event, Value
 
 FRAME_HEAD = struct.Struct(">II")
@@ -93,6 +94,9 @@ class Heartbeat(Event):
     cpu_s: float = 0.0
     error_code: str = ""
     error_message: str = ""
+
+    def subject(self) -> str:
+        return subjects.heartbeat(self.endpoint, self.deployment, self.instance)
 
 
 class DeploymentRoute(Value):
