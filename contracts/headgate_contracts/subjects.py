@@ -72,3 +72,18 @@ def rpc_all(service: str) -> str:
 def inbox_prefix(service: str) -> str:
     """The private inbox prefix of a service: nobody else may listen there."""
     return f"_INBOX_{token(service)}"
+
+
+def answers(connection: str, instance_id: str) -> str:
+    """Where one instance answers one connection of a router (the reply subject of its requests).
+
+    A worker may always publish here, also after a reconnect, when the server has forgotten which
+    requests it handed out; so an answer that was finished while the bus was away still arrives.
+    A router takes an answer only from the instance that it asked: the last token says which.
+    """
+    return f"{inbox_prefix('router')}.{token(connection)}.{token(instance_id)}"
+
+
+def answers_all(instance_id: str) -> str:
+    """Where one instance answers any router."""
+    return f"{inbox_prefix('router')}.*.{token(instance_id)}"

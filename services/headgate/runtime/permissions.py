@@ -145,7 +145,7 @@ def worker_permissions(endpoint: str, deployment: str, lanes: Sequence[str]) -> 
     return Permissions(
         say=(
             *(subjects.heartbeat(endpoint, deployment, lane) for lane in lanes),
-            *(f"{subjects.inbox_prefix('router')}.*.{subjects.token(lane)}" for lane in lanes),
+            *map(subjects.answers_all, lanes),
         ),
         hear=(
             *(subjects.instance(endpoint, deployment, lane) for lane in lanes),
