@@ -6,13 +6,13 @@ handler that raises never leaves its caller waiting.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from faststream import ExceptionMiddleware
-from faststream.nats import NatsBroker, NatsResponse
+from faststream.nats import NatsBroker, NatsCredentials, NatsResponse
 from pydantic import ValidationError
 
 from headgate.runtime.bus import ERROR_CODE_HEADER, ERROR_TEXT_HEADER, Handler, connection_options
@@ -34,6 +34,11 @@ class EndpointStats:
         self.errors = 0
         self.last_error = ""
         self.processing_ns = 0
+
+    def note_error(self, error: WireError) -> None:
+        """Count a request that was refused or failed."""
+        self.errors += 1
+        self.last_error = f"{error.number}:{error.message}"
 
 
 class Answers:
@@ -58,11 +63,14 @@ class Answers:
             try:
                 return await handler(message)
             except HeadgateError as error:
-                return self._refuse(stats, error.error)
+                stats.note_error(error.error)
+                raise
             except Exception as error:
                 self._log.exception("handler_failed", op=op)
                 text = f"{self._service} failed at {op}: {type(error).__name__}"
-                return self._refuse(stats, WireError(code=ErrorCode.INTERNAL, message=text))
+                failure = HeadgateError(ErrorCode.INTERNAL, text)
+                stats.note_error(failure.error)
+                raise failure from error
             finally:
                 stats.processing_ns += time.perf_counter_ns() - begun_ns
 
@@ -77,14 +85,14 @@ class Answers:
             description=request.__doc__,
         )(answer)
 
-    def _refuse(self, stats: EndpointStats, error: WireError) -> NatsResponse:
-        stats.errors += 1
-        stats.last_error = f"{error.number}:{error.message}"
-        return _refusal(error)
-
 
 def make(
-    service: str, url: str, creds: Any, handlers: Mapping[Request, Handler], *, shared: bool = True
+    service: str,
+    url: str,
+    creds: Path | None,
+    handlers: Mapping[Request, Handler],
+    *,
+    shared: bool = True,
 ) -> Answers:
     """The answers of one service, bound but not started (``answers.broker.start()`` starts)."""
     exceptions = ExceptionMiddleware()
@@ -93,21 +101,22 @@ def make(
     def malformed(error: ValidationError) -> NatsResponse:
         return _refusal(_describe_malformed(error))
 
+    options = {**connection_options(service, url), "name": f"headgate-{service}-rpc"}
+
+    @exceptions.add_handler(HeadgateError, publish=True)
+    def refused(error: HeadgateError) -> NatsResponse:
+        return _refusal(error.error)
+
     broker = NatsBroker(
         middlewares=(exceptions,),
         logger=None,
-        log_level=logging.DEBUG,
-        **options(service, url, creds),
+        security=NatsCredentials(str(creds)) if creds else None,
+        **options,
     )
     answers = Answers(broker, service)
     for request, handler in handlers.items():
         answers.bind(request, handler, shared=shared)
     return answers
-
-
-def options(service: str, url: str, creds: Any) -> dict[str, Any]:
-    """Connection options for the broker's own connection."""
-    return {**connection_options(service, url, creds), "name": f"headgate-{service}-rpc"}
 
 
 def _refusal(error: WireError) -> NatsResponse:

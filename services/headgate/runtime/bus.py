@@ -45,13 +45,13 @@ CONNECT_TIMEOUT_S = 5.0
 ASK_TIMEOUT_S = 5.0
 
 
-def connection_options(service: str, url: str, creds: Path | None) -> dict[str, Any]:
+def connection_options(service: str, url: str) -> dict[str, Any]:
     """nats-py options of a service's connection.
 
     Nothing is buffered while the bus is down (``pending_size=0``): a caller that got an error
     must be sure that its request is not executed later.
     """
-    options: dict[str, Any] = {
+    return {
         "servers": url.split(","),
         "name": f"headgate-{service}",
         "inbox_prefix": subjects.inbox_prefix(service).encode(),
@@ -63,9 +63,6 @@ def connection_options(service: str, url: str, creds: Path | None) -> dict[str, 
         "connect_timeout": 2,
         "drain_timeout": 30,
     }
-    if creds is not None:
-        options["user_credentials"] = str(creds)
-    return options
 
 
 class Bus:
@@ -89,7 +86,8 @@ class Bus:
         try:
             await asyncio.wait_for(
                 bus.nc.connect(
-                    **connection_options(service, url, creds),
+                    **connection_options(service, url),
+                    user_credentials=str(creds) if creds else None,
                     error_cb=bus._note_error,
                     disconnected_cb=bus._note_disconnect,
                     reconnected_cb=bus._note_reconnect,
