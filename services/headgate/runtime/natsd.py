@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
@@ -269,19 +270,19 @@ async def wait_ready(server: BusServer, *, timeout_s: float = READY_TIMEOUT_S) -
 
 async def _ask_capabilities(server: BusServer) -> tuple[int, dict[str, bool]]:
     """The JetStream API level and the feature flags of the server that answers at the URL."""
+    options: dict[str, Any] = {
+        "user_credentials": str(server.creds("bootstrap")),
+        "inbox_prefix": subjects.inbox_prefix("bootstrap").encode(),
+        "name": "headgate-readiness",
+        "allow_reconnect": False,
+        "max_reconnect_attempts": 1,
+        "reconnect_time_wait": _POLL_S,
+        "connect_timeout": _PROBE_TIMEOUT_S,
+        "error_cb": _ignore,
+    }
     client = Client()
     try:
-        await client.connect(
-            server.url,
-            user_credentials=str(server.creds("bootstrap")),
-            inbox_prefix=subjects.inbox_prefix("bootstrap").encode(),
-            name="headgate-readiness",
-            allow_reconnect=False,
-            max_reconnect_attempts=1,
-            reconnect_time_wait=_POLL_S,
-            connect_timeout=_PROBE_TIMEOUT_S,
-            error_cb=_ignore,
-        )
+        await client.connect(server.url, **options)
         answer = await client.request(USER_INFO, b"", timeout=_PROBE_TIMEOUT_S)
         info = await client.jetstream(timeout=_PROBE_TIMEOUT_S).account_info()
     finally:
