@@ -4,7 +4,6 @@ With ``@rawhttp`` the script gets the whole HTTP request and may answer with a s
 type and headers of its own.
 """
 
-import json
 import re
 
 from azureml.contrib.services.aml_request import AMLRequest, rawhttp
@@ -22,16 +21,15 @@ def init():
 def run(request: AMLRequest):
     """POST an image to have it measured; GET tells what is expected."""
     if request.method == "GET":
-        return AMLResponse({"send": "a binary PGM image", "content_type": "image/x-pgm"}, 200)
+        wanted = {"send": "a binary PGM image", "content_type": "image/x-pgm"}
+        return AMLResponse(wanted, 200, json_str=True)
     if request.content_type != "image/x-pgm":
         return AMLResponse(f"expected image/x-pgm, not {request.content_type}", 415)
     try:
         measured = measure(request.get_data())
     except ValueError as error:
         return AMLResponse(str(error), 422)
-    response = AMLResponse(json.dumps(measured), 200)
-    response.headers["Content-Type"] = "application/json"
-    return response
+    return AMLResponse(measured, 200, json_str=True)
 
 
 def measure(image):
