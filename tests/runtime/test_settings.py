@@ -29,12 +29,13 @@ def test_a_value_not_given_on_the_command_line_does_not_hide_others(data_dir: Pa
         ({"port": 70000}, {}, "", r"'port' \(command line\).*65535"),
         ({}, {"HEADGATE_PORT": "many"}, "", r"'port' \(environment\)"),
         ({}, {}, "prot: 1", r"'prot' \(.*headgate.yaml\)"),
+        ({"http": True, "host": "0.0.0.0"}, {}, "", "plain HTTP is allowed on 127.0.0.1"),
         ({}, {}, "- a list", "must hold a mapping"),
         ({}, {}, "a: [", "not valid YAML"),
     ],
 )
 def test_errors_name_the_setting_and_its_source(
-    data_dir: Path, given: dict[str, int], environ: dict[str, str], file: str, message: str
+    data_dir: Path, given: dict[str, object], environ: dict[str, str], file: str, message: str
 ) -> None:
     (data_dir / "headgate.yaml").write_text(file)
     with pytest.raises(HeadgateError, match=message):
@@ -49,3 +50,10 @@ def test_a_named_file_must_exist(data_dir: Path) -> None:
 def test_the_data_folder_is_absolute(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
     monkeypatch.chdir(data_dir)
     assert settings.load({"data": Path("here")}, environ={}).data == data_dir / "here"
+
+
+def test_child_processes_get_the_same_settings(data_dir: Path) -> None:
+    chosen = settings.load(
+        {"data": data_dir, "port": 1, "http": True, "nats": "nats://x:1"}, environ={}
+    )
+    assert settings.load({}, environ=chosen.to_environ()) == chosen

@@ -138,6 +138,10 @@ class Bus:
             ) from None
         return _read_reply(answer, reply)
 
+    async def ask_raw(self, subject: str, payload: bytes) -> bytes:
+        """Ask a subject that is not one of our own, such as the server's."""
+        return (await self.nc.request(subject, payload, timeout=ASK_TIMEOUT_S)).data
+
     async def ask_all(
         self, request: Command | Query, reply: type[R], *, wait_s: float = 0.3
     ) -> list[R]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
 _PREFIX = "HEADGATE_"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Settings(BaseModel):
@@ -31,6 +32,9 @@ class Settings(BaseModel):
     host: str = Field("127.0.0.1", description="address that gateway and scoring listen on")
     port: int = Field(8900, ge=0, le=65_535, description="gateway port; 0 picks a free one")
     scoring_port: int = Field(8901, ge=0, le=65_535, description="scoring port; 0: a free one")
+    scoring_address: str = Field(
+        "", description="URL under which clients reach the scoring ingress, if another"
+    )
     nats: str = Field("", description="URL of the bus; empty starts a private nats-server")
     nats_server: Path | None = Field(None, description="nats-server binary; empty: our wheel's")
     database: str = Field("", description="SQLAlchemy URL; empty: SQLite files in the data folder")
@@ -50,6 +54,12 @@ class Settings(BaseModel):
     drain_timeout_s: float = Field(
         limits.DRAIN_TIMEOUT_S, gt=0, description="time an instance gets to finish its requests"
     )
+
+    @model_validator(mode="after")
+    def _keep_http_inside(self) -> Self:
+        if self.http and self.host not in _LOOPBACK:
+            raise ValueError(f"http: plain HTTP is allowed on {', '.join(_LOOPBACK)} only")
+        return self
 
     @property
     def keys_dir(self) -> Path:
@@ -78,6 +88,23 @@ class Settings(BaseModel):
     def store_url(self) -> str:
         """The object store as a URL."""
         return self.store or f"file://{self.data}/store"
+
+    def gateway_url(self) -> str:
+        """Where clients reach the REST API."""
+        return self._url(self.port)
+
+    def scoring_url(self) -> str:
+        """Where clients reach the scoring ingress."""
+        return self.scoring_address or self._url(self.scoring_port)
+
+    def _url(self, port: int) -> str:
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+        return f"{'http' if self.http else 'https'}://{host}:{port}"
+
+    def to_environ(self) -> dict[str, str]:
+        """The same settings as environment variables, for child processes."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        return {_PREFIX + name.upper(): str(value) for name, value in values.items() if value != ""}
 
 
 def load(

@@ -1,0 +1,147 @@
+"""Which services exist, and how one process runs some of them: ``headgate run <name>``.
+
+``control`` stands for the three control services in one process. The same ``build`` functions
+serve ``headgate up``, containers and tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import ssl
+from collections.abc import Awaitable, Callable
+
+from headgate.runtime import keyring, log, tls
+from headgate.runtime.bootstrap import bootstrap
+from headgate.runtime.bus import Bus
+from headgate.runtime.clock import Clock, SystemClock
+from headgate.runtime.log import Log
+from headgate.runtime.service import Service
+from headgate.runtime.settings import Settings
+from headgate_contracts.errors import ErrorCode, HeadgateError
+
+Build = Callable[[Settings, Bus, Clock], Awaitable[Service]]
+
+CONTROL = ("registry", "provisioner", "gateway")
+_log = Log("run")
+
+
+async def _registry(settings: Settings, bus: Bus, clock: Clock) -> Service:
+    from headgate.registry import app
+
+    return await app.build(settings, bus, clock)
+
+
+async def _provisioner(settings: Settings, bus: Bus, clock: Clock) -> Service:
+    from headgate.provisioner import app
+
+    return await app.build(settings, bus, clock)
+
+
+async def _gateway(settings: Settings, bus: Bus, clock: Clock) -> Service:
+    from headgate.gateway import app
+
+    tls_context = server_context(settings)
+    return await app.build(
+        settings, bus, clock, tls=tls_context, scoring_url=settings.scoring_url()
+    )
+
+
+async def _router(settings: Settings, bus: Bus, clock: Clock) -> Service:
+    from headgate.router import app
+
+    tls_context = server_context(settings)
+    return await app.build(settings, bus, clock, tls=tls_context)
+
+
+# Imports are inside the functions: a process loads only the services it runs.
+BUILDS: dict[str, Build] = {
+    "registry": _registry,
+    "provisioner": _provisioner,
+    "gateway": _gateway,
+    "router": _router,
+}
+RUNNABLE = ("control", "bootstrap", *BUILDS)
+
+
+def run(name: str, settings: Settings) -> int:
+    """Run one service (or ``control``, or ``bootstrap`` once) until a signal; the exit code."""
+    if name not in RUNNABLE:
+        raise HeadgateError(
+            ErrorCode.BAD_ARGUMENT, f"no service {name!r}; there are: {', '.join(RUNNABLE)}"
+        )
+    if not settings.nats:
+        raise HeadgateError(
+            ErrorCode.BAD_ARGUMENT, "a service alone needs the URL of the bus: --nats nats://..."
+        )
+    log.configure(settings.log_level, settings.log_format)
+    main = _bootstrap(settings) if name == "bootstrap" else _serve(_names(name), settings)
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
+def _names(name: str) -> tuple[str, ...]:
+    return CONTROL if name == "control" else (name,)
+
+
+async def _connect(name: str, settings: Settings, clock: Clock) -> Bus:
+    creds = settings.keys_dir / f"{name}.creds"
+    bus = await Bus.connect(name, settings.nats, creds if creds.exists() else None, clock)
+    if creds.exists():
+        await keyring.self_check(bus.ask_raw, name)
+    return bus
+
+
+async def _bootstrap(settings: Settings) -> int:
+    bus = await _connect("bootstrap", settings, SystemClock())
+    try:
+        await bootstrap(bus)
+    finally:
+        await bus.close()
+    return 0
+
+
+async def _serve(names: tuple[str, ...], settings: Settings) -> int:
+    clock = SystemClock()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    services: list[Service] = []
+    try:
+        for name in names:
+            bus = await _connect(name, settings, clock)
+            service = await BUILDS[name](settings, bus, clock)
+            services.append(service)
+            await service.start()
+        return await _until_stopped(services, stopping)
+    finally:
+        for service in reversed(services):
+            await service.stop()
+
+
+async def _until_stopped(services: list[Service], stopping: asyncio.Event) -> int:
+    """Wait for a signal (0), or for a bus connection that is closed for good (1)."""
+    asked = asyncio.create_task(stopping.wait())
+    lost = [asyncio.create_task(service.bus.closed.wait()) for service in services]
+    await asyncio.wait((asked, *lost), return_when=asyncio.FIRST_COMPLETED)
+    for task in (asked, *lost):
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    if stopping.is_set():
+        return 0
+    _log.error("bus_closed_for_good")
+    return 1
+
+
+def server_context(settings: Settings) -> ssl.SSLContext | None:
+    """TLS of the listeners with the certificates that ``headgate up`` made; None for plain HTTP."""
+    if settings.http:
+        return None
+    files = tls.Tls(ca=settings.tls_dir / "ca.pem", server=settings.tls_dir / "server.pem")
+    return files.server_context()
