@@ -1,0 +1,230 @@
+"""Whole resources, pages, operations and errors as the gateway answers them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from headgate.azure import arm
+from headgate.azure.arm_fields import Json
+from headgate.azure.arm_ids import WORKSPACE_TYPE, Context
+from headgate_contracts.errors import ErrorCode, ErrorDetail, WireError, number_of
+from headgate_contracts.resources import (
+    Code,
+    Deployment,
+    Endpoint,
+    Environment,
+    Model,
+    Operation,
+    Resource,
+)
+
+Asset = Model | Environment | Code
+
+
+def timestamp(at: float) -> str:
+    """Unix seconds as RFC 3339 in UTC."""
+    text = datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")
+    return text.replace("+00:00", "Z")
+
+
+def scoring_uri(context: Context, endpoint: str) -> str:
+    return f"{context.scoring_url}/api/v1/endpoint/{endpoint}/score"
+
+
+def swagger_uri(context: Context, endpoint: str) -> str:
+    return f"{context.scoring_url}/api/v1/endpoint/{endpoint}/swagger.json"
+
+
+def endpoint_resource(endpoint: Endpoint, context: Context, *, operation_url: str = "") -> Json:
+    """``operation_url`` is set while an answer belongs to a long-running operation."""
+    spec = endpoint.spec
+    body = arm.dumped(arm.ENDPOINT, spec, full=True)
+    body.setdefault("identity", {"type": "SystemAssigned"})
+    properties = body["properties"]
+    properties["properties"] |= {
+        arm.ENDPOINT_ID_PROPERTY: context.endpoint_id(spec.name),
+        **({arm.OPERATION_PROPERTY: operation_url} if operation_url else {}),
+    }
+    properties |= {
+        "provisioningState": endpoint.provisioning_state.value,
+        "scoringUri": scoring_uri(context, spec.name),
+        "swaggerUri": swagger_uri(context, spec.name),
+    }
+    return {
+        **_envelope(context.endpoint_id(spec.name), spec.name, "onlineEndpoints", endpoint),
+        "location": context.location,
+        "kind": "Managed",
+        **body,
+    }
+
+
+def deployment_resource(
+    deployment: Deployment, context: Context, *, operation_url: str = ""
+) -> Json:
+    """References are written as full resource ids, as Azure does."""
+    spec = deployment.spec
+    body = arm.dumped(arm.DEPLOYMENT, spec, full=True)
+    properties = body["properties"]
+    for wire, kind in (("model", "models"), ("environmentId", "environments")):
+        if wire in properties:
+            properties[wire] = context.full_reference(kind, properties[wire])
+    if code := properties.get("codeConfiguration"):
+        code["codeId"] = context.full_reference("codes", code["codeId"])
+    if operation_url:
+        properties["properties"][arm.OPERATION_PROPERTY] = operation_url
+    properties |= {
+        "provisioningState": deployment.provisioning_state.value,
+        "readyInstances": deployment.ready_instances,
+    }
+    if deployment.error is not None:
+        properties["error"] = error_body(deployment.error)["error"]
+    identifier = context.deployment_id(spec.endpoint_name, spec.name)
+    return {
+        **_envelope(identifier, spec.name, "onlineEndpoints/deployments", deployment),
+        "location": context.location,
+        "kind": "Managed",
+        **body,
+    }
+
+
+def kind_of(asset: Asset) -> str:
+    """The path segment of an asset's kind."""
+    if isinstance(asset, Model):
+        return "models"
+    return "environments" if isinstance(asset, Environment) else "codes"
+
+
+def asset_resource(asset: Asset, context: Context) -> Json:
+    """One version of a model, environment or code folder."""
+    kind, spec = kind_of(asset), asset.spec
+    if isinstance(asset, Model):
+        body = arm.dumped(arm.MODEL, asset.spec, full=True)
+        body["properties"]["flavors"] = {}
+    elif isinstance(asset, Environment):
+        body = arm.dumped(arm.ENVIRONMENT, asset.spec, full=True)
+        body["properties"]["environmentType"] = "UserCreated"
+    else:
+        body = arm.code_body(asset.spec, full=True)
+    body["properties"] |= {"isAnonymous": False, "isArchived": False}
+    body["properties"]["provisioningState"] = "Succeeded"
+    identifier = context.asset_id(kind, spec.name, spec.version)
+    return {**_envelope(identifier, spec.version, f"{kind}/versions", asset), **body}
+
+
+def container_resource(versions: Sequence[Asset], context: Context) -> Json:
+    """What all versions of one name have in common; ``versions`` newest first, at least one."""
+    newest = versions[0]
+    kind, spec = kind_of(newest), newest.spec
+    return {
+        **_envelope(context.container_id(kind, spec.name), spec.name, kind, newest),
+        "properties": {
+            "description": spec.description,
+            "tags": spec.tags,
+            "properties": {},
+            "latestVersion": spec.version,
+            "nextVersion": next_version([asset.spec.version for asset in versions]),
+            "isArchived": False,
+            "provisioningState": "Succeeded",
+        },
+    }
+
+
+def next_version(versions: Sequence[str]) -> str:
+    """The version that a client which names none should take: the highest number plus one."""
+    return str(max((int(v) for v in versions if v.isascii() and v.isdecimal()), default=0) + 1)
+
+
+def workspace_resource(context: Context, url: str) -> Json:
+    """The workspace itself: it exists as soon as it is addressed, as the tenant of its things."""
+    return {
+        "id": context.workspace_id,
+        "name": context.workspace,
+        "type": WORKSPACE_TYPE,
+        "location": context.location,
+        "kind": "Default",
+        "tags": {},
+        "properties": {
+            "friendlyName": context.workspace,
+            "workspaceId": context.workspace,
+            "discoveryUrl": f"{url}/discovery",
+            "provisioningState": "Succeeded",
+        },
+        "systemData": {"createdAt": timestamp(0), "lastModifiedAt": timestamp(0)},
+    }
+
+
+def operation_resource(operation: Operation, context: Context) -> Json:
+    """The state of a long-running operation."""
+    body: Json = {
+        "id": context.operation_id(operation.id),
+        "name": operation.id,
+        "status": operation.status.value,
+        "startTime": timestamp(operation.started_at),
+        "percentComplete": operation.percent_complete,
+        "properties": {"kind": operation.kind, "resource": operation.resource},
+    }
+    if operation.ended_at is not None:
+        body["endTime"] = timestamp(operation.ended_at)
+    if operation.error is not None:
+        body["error"] = error_body(operation.error)["error"]
+    return body
+
+
+def page(items: Sequence[Json], next_link: str = "") -> Json:
+    """One page of a list."""
+    return {"value": list(items), **({"nextLink": next_link} if next_link else {})}
+
+
+def error_body(error: WireError) -> Json:
+    """An error as ARM writes it; our number and blame are in the additional info."""
+    return {
+        "error": {
+            "code": error.code.value,
+            "message": error.message,
+            "target": error.target,
+            "details": [detail.model_dump() for detail in error.details],
+            "additionalInfo": [
+                {
+                    "type": "Headgate",
+                    "info": {"number": number_of(error.code), "blame": error.blame.value},
+                }
+            ],
+        }
+    }
+
+
+def error_of(body: Any) -> WireError | None:
+    """The error in an answer's body; None when there is none in ARM's form."""
+    error = body.get("error") if isinstance(body, Mapping) else None
+    if not isinstance(error, Mapping) or not isinstance(error.get("message"), str):
+        return None
+    code = error.get("code")
+    details = error.get("details") or ()
+    return WireError(
+        code=next((known for known in ErrorCode if known == code), ErrorCode.INTERNAL),
+        message=error["message"],
+        target=str(error.get("target") or ""),
+        details=tuple(
+            ErrorDetail(
+                code=str(detail.get("code", "")),
+                message=str(detail.get("message", "")),
+                target=str(detail.get("target") or ""),
+            )
+            for detail in details
+            if isinstance(detail, Mapping)
+        ),
+    )
+
+
+def _envelope(identifier: str, name: str, kind: str, resource: Resource) -> Json:
+    return {
+        "id": identifier,
+        "name": name,
+        "type": f"{WORKSPACE_TYPE}/{kind}",
+        "systemData": {
+            "createdAt": timestamp(resource.created_at),
+            "lastModifiedAt": timestamp(resource.updated_at),
+        },
+    }
