@@ -1,0 +1,132 @@
+"""Scoring scripts that cannot work: the deployment says whose fault it is, and nothing spins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from acceptance.models import deployment_file, endpoint_file
+from acceptance.system import Headgate, wait_for
+
+ENDPOINT = "hopeless"
+FAILED_WITHIN_S = 40.0
+QUICK_PROBE = {"initial_delay": 1, "period": 1, "timeout": 1, "failure_threshold": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A scoring script, and what is to be said of it."""
+
+    name: str
+    script: str
+    code: str
+    message: tuple[str, ...]  # every one of these is in the deployment's error
+    logs: tuple[str, ...]  # and these in its logs
+
+
+CASES = (
+    Case(
+        "syntax-error",
+        "def init():\n    pass\n\ndef run(raw_data)\n    return 1\n",
+        "UserScriptImportError",
+        ("score.py", "line 4", "SyntaxError"),
+        ("SyntaxError", "def run(raw_data)"),
+    ),
+    Case(
+        "import-error",
+        "import no_such_package_anywhere\n\ndef init():\n    pass\n\n"
+        "def run(raw_data):\n    return 1\n",
+        "UserScriptImportError",
+        ("score.py", "line 1", "no_such_package_anywhere"),
+        ("Traceback", "ModuleNotFoundError", "import no_such_package_anywhere"),
+    ),
+    Case(
+        "raising-init",
+        "def init():\n    open('/no/such/model.bin')\n\ndef run(raw_data):\n    return 1\n",
+        "UserScriptInitFailed",
+        ("score.py", "line 2", "/no/such/model.bin"),
+        ("Traceback", "open('/no/such/model.bin')", "FileNotFoundError"),
+    ),
+    Case(
+        "hanging-init",
+        "import time\n\ndef init():\n    print('waiting', flush=True)\n    time.sleep(3600)\n\n"
+        "def run(raw_data):\n    return 1\n",
+        "ResourceNotReady",
+        ("init()",),
+        ("waiting",),
+    ),
+    Case(
+        "missing-run",
+        "def init():\n    pass\n",
+        "UserScriptFunctionNotFound",
+        ("score.py", "run"),
+        ("run",),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def deployed(headgate: Headgate, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """All bad deployments at once, as failing takes each its time."""
+    folder = tmp_path_factory.mktemp("bad")
+    headgate.cli("online-endpoint", "create", "-f", endpoint_file(folder, ENDPOINT))
+    for case in CASES:
+        path = deployment_file(
+            folder, ENDPOINT, case.name, case.script, readiness_probe=QUICK_PROBE
+        )
+        headgate.cli("online-deployment", "create", "-f", path, "--no-wait")
+    yield
+    headgate.cli("online-endpoint", "delete", "--name", ENDPOINT, "--yes")
+
+
+def named(case: Case) -> tuple[str, ...]:
+    return ("--endpoint-name", ENDPOINT, "--name", case.name)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_it_fails_with_the_right_code_and_the_scripts_own_line(
+    headgate: Headgate, deployed: None, case: Case
+) -> None:
+    def state() -> dict[str, object] | None:
+        shown = headgate.cli_json("online-deployment", "show", *named(case))
+        return shown if shown["provisioning_state"] == "Failed" else None
+
+    shown = wait_for(state, f"{case.name} is Failed", timeout_s=FAILED_WITHIN_S)
+    said = json.dumps(shown, ensure_ascii=False)
+    assert case.code in said
+    for part in case.message:
+        assert part in said
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_its_logs_survive(headgate: Headgate, deployed: None, case: Case) -> None:
+    def logs() -> str:
+        return headgate.cli("online-deployment", "get-logs", *named(case))
+
+    wait_for(lambda: all(part in logs() for part in case.logs), f"{case.logs} in the logs")
+
+
+def test_create_waits_and_tells_the_reason_itself(headgate: Headgate, files: Path) -> None:
+    """Who creates a deployment and waits need not ask again why it failed."""
+    name = "hopeless-too"
+    headgate.cli("online-endpoint", "create", "-f", endpoint_file(files, name))
+    case = CASES[2]
+    path = deployment_file(files, name, "blue", case.script)
+    done = headgate.try_cli("online-deployment", "create", "-f", path)
+    headgate.cli("online-endpoint", "delete", "--name", name, "--yes")
+    assert done.returncode == 1
+    for part in (case.code, *case.message):
+        assert part in done.stderr
+
+
+def test_nothing_spins(headgate: Headgate, deployed: None) -> None:
+    """Failed deployments are tried again with a back-off of 10, 20, 40 ... seconds, not at once."""
+    lines = headgate.cli("events", "tail", "--since", "1h", "--no-follow", "--output", "json")
+    starts = [
+        line for line in lines.splitlines() if ENDPOINT in line and "instance_started" in line
+    ]
+    assert len(CASES) <= len(starts) <= 5 * len(CASES)

@@ -1,0 +1,156 @@
+"""Kill each part under load: what clients see, and what has been executed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+
+from acceptance.load import HUNG, NO_ANSWER, Load, Shot
+from acceptance.models import Journaled
+from acceptance.system import Headgate, eventually, failures
+from headgate_contracts.scoring import InstanceState
+
+CONNECTIONS = 8
+WELL_AGAIN_S = 5.0
+FAST_REFUSAL_S = 0.5  # a refusal that waited for nothing, on two busy cores
+
+
+@pytest.fixture
+def served(journaled: Journaled) -> Journaled:
+    """A deployment of two instances that takes all traffic."""
+    journaled.deploy("blue", instances=2, all_traffic=True)
+    return journaled
+
+
+def load_on(served: Journaled) -> Load:
+    return Load(served.headgate.target(served.endpoint), connections=CONNECTIONS, pause_s=0.002)
+
+
+async def ready_pids(served: Journaled) -> set[int]:
+    found = await served.headgate.instances(served.endpoint, "blue")
+    return {instance.pid for instance in found if instance.state == InstanceState.READY}
+
+
+async def until_ready(served: Journaled, instances: int) -> set[int]:
+    """Wait until the provisioner counts so many ready instances; their processes."""
+    async with asyncio.timeout(25):
+        while len(pids := await ready_pids(served)) != instances:
+            await asyncio.sleep(0.1)
+    return pids
+
+
+def executed_after_their_answer(served: Journaled, shots: list[Shot]) -> list[str]:
+    """Requests whose execution began after their caller had been told the outcome."""
+    ended = {shot.id: shot.ended for shot in shots}
+    return [run.id for run in served.journal.read() if run.started > ended[run.id]]
+
+
+async def test_killing_one_of_two_workers_costs_no_request(served: Journaled) -> None:
+    """The router hands the requests in flight to the other instance; a new one comes."""
+    before = await until_ready(served, 2)
+    load = load_on(served)
+    async with load.running():
+        await load.reach(300)
+        os.kill(min(before), signal.SIGKILL)
+        await load.more(600)
+        after = await until_ready(served, 2)
+        await load.more(300)
+    assert failures(load) == []
+    assert min(before) not in after
+    assert max(before) in after
+    ran = served.journal.read()
+    assert {run.id for run in ran} == {shot.id for shot in load.shots}
+    assert len(ran) - len(load.shots) <= CONNECTIONS  # only those in flight ran twice
+
+
+async def test_killing_the_router_costs_only_the_requests_in_flight(served: Journaled) -> None:
+    """It comes back by itself, on the same port, and knows the routes before it listens."""
+    await until_ready(served, 2)
+    load = load_on(served)
+    async with load.running():
+        await load.reach(300)
+        served.headgate.kill("run router")
+        killed = time.monotonic()
+        await load.more(600)
+    lost = failures(load)
+    assert {shot.status for shot in lost} <= {NO_ANSWER}
+    assert len(lost) <= CONNECTIONS
+    assert all(shot.sent <= killed for shot in lost)
+    first = min(shot.ended for shot in load.shots if shot.sent > killed)
+    assert first - killed < WELL_AGAIN_S
+
+
+async def test_killing_the_control_process_costs_nothing(served: Journaled) -> None:
+    """Scoring goes on; the new control process adopts the workers instead of starting others."""
+    before = await until_ready(served, 2)
+    load = load_on(served)
+    async with load.running():
+        await load.reach(200)
+        served.headgate.kill("run control")
+        await load.more(300)
+        status = ("online-endpoint", "show", "--name", served.endpoint)
+        await eventually(
+            lambda: served.headgate.try_cli(*status).returncode == 0, "the gateway answers again"
+        )
+        after = await until_ready(served, 2)
+        await load.more(200)
+    assert failures(load) == []
+    assert after == before
+    assert len({run.pid for run in served.journal.read()}) == 2
+    workers = [p for p in served.headgate.processes().values() if "headgate_worker" in p.command]
+    assert before <= {worker.pid for worker in workers}
+
+
+async def test_killing_the_bus_refuses_fast_and_runs_nothing_behind_the_callers_back(
+    served: Journaled,
+) -> None:
+    """New requests get 503 at once, those in flight an answer or a refusal by their deadline."""
+    before = await until_ready(served, 2)
+    load = load_on(served)
+    async with load.running():
+        await load.reach(300)
+        served.headgate.kill("nats-server")
+        killed = time.monotonic()
+        await asyncio.sleep(WELL_AGAIN_S)  # the bound itself, not a wait for something
+        well = time.monotonic()
+        await load.more(500)
+    assert HUNG not in load.statuses()
+    assert NO_ANSWER not in load.statuses()
+    assert load.refused == 0, "the router stays up"
+    assert set(load.statuses()) <= {200, 503, 408}
+    assert load.statuses(since=well) == {200: sum(load.statuses(since=well).values())}
+
+    refused = [shot for shot in load.shots if shot.status == 503 and shot.sent > killed]
+    assert all("retry-after" in shot.headers for shot in refused)
+    assert all(shot.seconds < FAST_REFUSAL_S for shot in refused)
+    assert executed_after_their_answer(served, load.shots) == []
+    assert await until_ready(served, 2) == before, "no worker was replaced"
+
+
+async def test_a_hung_worker_is_left_out(served: Journaled) -> None:
+    """Stopped, not dead: only what it had in hand may time out, everything else goes elsewhere."""
+    stopped = min(await until_ready(served, 2))
+    load = load_on(served)
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        async with load.running():
+            await load.reach(CONNECTIONS)
+            await asyncio.sleep(2.0)  # three heartbeats missed
+            noticed = time.monotonic()
+            await load.more(400)
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    assert load.statuses(since=noticed) == {200: sum(load.statuses(since=noticed).values())}
+    assert set(load.statuses()) <= {200, 408}
+    await until_ready(served, 2)
+
+
+def test_the_shared_headgate_survived_all_of_this(headgate: Headgate) -> None:
+    """No part was started twice, and everything answers."""
+    for part in ("nats-server", "run control", "run router"):
+        headgate.pid_of(part)
+    assert headgate.try_cli("status").returncode == 0
