@@ -1,12 +1,17 @@
 """A service's database: SQLite by default, PostgreSQL by URL, one way of using both.
 
-Every transaction that may write begins as a writer (``BEGIN IMMEDIATE`` on SQLite): a deferred
-transaction that reads first and writes later fails at once when another writer commits between.
+Every transaction that may write begins as *the* writer of its service: ``BEGIN IMMEDIATE`` on
+SQLite, where a deferred transaction that reads first and writes later fails at once when another
+writer commits between; an advisory lock on PostgreSQL. So a decision always rests on what is
+stored, on both databases alike.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,28 +19,36 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, event, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
-_BUSY_TIMEOUT_MS = 5_000
+# How long a writer waits for its turn. Less than a request on the bus waits for its answer, so
+# that the caller hears "busy, nothing was done" and not "the outcome is unknown".
+WRITE_WAIT_S = 4.0
+_MIGRATION_WAIT_MS = 30_000
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
-    f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}",
+    f"PRAGMA busy_timeout={_MIGRATION_WAIT_MS}",
     "PRAGMA foreign_keys=ON",
 )
+# SQLSTATE of PostgreSQL: lock_not_available, disk_full.
+_PG_LOCKED, _PG_DISK_FULL = "55P03", "53100"
 
 
 class Database:
     """Sessions on one database: ``transaction`` for all that writes, ``reading`` for the rest."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, name: str) -> None:
         self.engine = engine
         self._sessions = async_sessionmaker(engine, class_=AsyncSession, expire_on_commit=False)
+        # Writers queue here, not in the pool: its connections stay free for readers.
+        self._turn = asyncio.Lock()
+        self._lock_number = zlib.crc32(name.encode())
 
     @property
     def is_sqlite(self) -> bool:
@@ -46,27 +59,46 @@ class Database:
         """A writing transaction: committed at the end, rolled back on any error.
 
         Raises HeadgateError(RegistryBusy) when the database stays locked, StorageFull when the
-        disk is full.
+        disk is full. Must not be nested.
         """
+        deadline = time.monotonic() + WRITE_WAIT_S
+        try:
+            async with asyncio.timeout(WRITE_WAIT_S):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise _busy() from None
         try:
             async with self._sessions() as session:
-                if self.is_sqlite:
-                    await session.execute(text("BEGIN IMMEDIATE"))
+                await self._begin_as_writer(session, deadline)
                 yield session
                 await session.commit()
-        except OperationalError as error:
+        except DBAPIError as error:
             raise _explain(error) from error
+        finally:
+            self._turn.release()
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
-        """A session that only reads."""
+        """A session that only reads, and reads one state of the database throughout."""
         try:
             async with self._sessions() as session:
                 if self.is_sqlite:
                     await session.execute(text("BEGIN"))
+                else:
+                    level = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
+                    await session.execute(text(level))
                 yield session
-        except OperationalError as error:
+        except DBAPIError as error:
             raise _explain(error) from error
+
+    async def _begin_as_writer(self, session: AsyncSession, deadline: float) -> None:
+        wait_ms = max(1, int(1000 * (deadline - time.monotonic())))
+        if self.is_sqlite:
+            await session.execute(text(f"PRAGMA busy_timeout={wait_ms}"))
+            await session.execute(text("BEGIN IMMEDIATE"))
+        else:
+            await session.execute(text(f"SET LOCAL lock_timeout={wait_ms}"))
+            await session.execute(text(f"SELECT pg_advisory_xact_lock({self._lock_number})"))
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -96,7 +128,7 @@ async def open_database(url: str, migrations: Path, version_table: str) -> Datab
         raise HeadgateError(
             ErrorCode.UNAVAILABLE, f"cannot open the database {_shown(url)}: {error}"
         ) from error
-    return Database(engine)
+    return Database(engine, version_table)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -110,21 +142,32 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 def _migrate(connection: Connection, migrations: Path, version_table: str) -> None:
     config = Config()
-    config.set_main_option("script_location", str(migrations))
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
     config.attributes["connection"] = connection
     config.attributes["version_table"] = version_table
     command.upgrade(config, "head")
 
 
-def _explain(error: OperationalError) -> HeadgateError:
-    said = str(error.orig)
-    if "database is locked" in said or "database is busy" in said:
-        return HeadgateError(
-            ErrorCode.REGISTRY_BUSY, "the database is locked by another writer", retry_after_s=1
-        )
-    if "disk is full" in said or "No space left" in said:
+def _busy() -> HeadgateError:
+    return HeadgateError(
+        ErrorCode.REGISTRY_BUSY,
+        "the database is locked by another writer; nothing was changed, try again",
+        retry_after_s=1,
+    )
+
+
+def _explain(error: DBAPIError) -> Exception:
+    """What the failure means to a caller; a mistake of ours stays what it is."""
+    if isinstance(error, IntegrityError | ProgrammingError):
+        return error
+    said, state = str(error.orig), getattr(error.orig, "sqlstate", None)
+    if state == _PG_LOCKED or "database is locked" in said or "database is busy" in said:
+        return _busy()
+    if state == _PG_DISK_FULL or "disk is full" in said:
         return HeadgateError(ErrorCode.STORAGE_FULL, "the disk of the database is full")
-    return HeadgateError(ErrorCode.UNAVAILABLE, f"the database does not answer: {said}")
+    return HeadgateError(
+        ErrorCode.UNAVAILABLE, f"the database does not answer: {said}", retry_after_s=1
+    )
 
 
 def _shown(url: str) -> str:
