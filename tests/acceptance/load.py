@@ -12,10 +12,9 @@ import json
 import ssl
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import count
 
 ANSWER_TIMEOUT_S = 30.0
 RECONNECT_S = 0.02
@@ -83,14 +82,14 @@ class Load:
     pause_s: float = 0.0
     shots: list[Shot] = field(default_factory=list)
     refused: int = 0
-    _ids: Iterable[int] = field(default_factory=count)
+    _started: int = 0
     _limit: int | None = None
     _stopping: bool = False
 
     async def send(self, requests: int) -> list[Shot]:
         """Send so many requests as fast as the connections allow; these shots."""
         first = len(self.shots)
-        self._limit = first + requests
+        self._limit = self._started + requests
         async with asyncio.TaskGroup() as group:
             for _ in range(self.connections):
                 group.create_task(self._drive())
@@ -122,10 +121,10 @@ class Load:
 
     def _next_id(self) -> str | None:
         """The id of the next request, or None when enough have been started."""
-        if self._stopping:
+        if self._stopping or self._started == self._limit:
             return None
-        number = next(iter(self._ids))
-        return None if self._limit is not None and number >= self._limit else f"r-{number}"
+        self._started += 1
+        return f"r-{self._started}"
 
     async def _drive(self) -> None:
         connection: _Connection | None = None

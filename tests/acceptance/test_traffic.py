@@ -111,7 +111,7 @@ async def test_the_header_reaches_a_deployment_without_traffic_every_time(pair: 
 @pytest.mark.parametrize("name", ["nobody", "gre*", ">", "g" * 10_000, "Blue Green"])
 async def test_a_header_that_names_no_deployment_is_404(pair: Pair, name: str) -> None:
     (shot,) = await pair.load(headers={HEADER: name}).send(1)
-    assert shot.status in {404, 431}
+    assert shot.status in ({404} if len(name) < 1_000 else {400, 404, 431})
 
 
 async def test_mirrored_requests_are_counted_and_never_answer_a_client(pair: Pair) -> None:
