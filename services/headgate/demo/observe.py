@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from headgate.demo.system import System
 from headgate.runtime.bus import Bus
