@@ -1,0 +1,289 @@
+"""The object store: model files, code and data by key, in a local folder or behind any obstore URL.
+
+A key is a relative path of safe components (``uploads/<hash>/model/weights.bin``). Keys come from
+outside, so each is checked here before it reaches a disk or a cloud.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, from_url
+
+from headgate_contracts import limits
+from headgate_contracts.errors import ErrorCode, HeadgateError
+
+KEY_CHARS_MAX = 1_024
+COMPONENT_BYTES_MAX = 255
+CHUNK_BYTES = 1024 * 1024
+
+_READ_ONLY_FILE = 0o444
+_READ_ONLY_DIR = 0o555
+_FILE_SCHEME = "file://"
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """What the store knows of one object. ``modified_at`` is Unix time in seconds."""
+
+    key: str
+    size_bytes: int
+    modified_at: float
+    etag: str = ""
+
+
+def checked_key(key: str) -> str:
+    """``key`` itself when it is safe; HeadgateError(BadArgument) that says what is wrong with it.
+
+    Allowed are relative paths without empty, ``.`` or ``..`` components, backslashes or control
+    characters: they mean the same thing on every disk and in every cloud.
+    """
+    problem = _problem_of(key)
+    if problem:
+        raise HeadgateError(
+            ErrorCode.BAD_ARGUMENT, f"{key[:80]!r} cannot be a storage key: {problem}", target="key"
+        )
+    return key
+
+
+def _problem_of(key: str) -> str:
+    if not key or len(key) > KEY_CHARS_MAX:
+        return f"it must have 1 to {KEY_CHARS_MAX} characters"
+    if not key.isprintable() or "\\" in key:
+        return "control characters and backslashes are not allowed"
+    for component in key.split("/"):
+        if component in ("", ".", ".."):
+            return f"the part {component!r} is not allowed"
+        if len(component.encode()) > COMPONENT_BYTES_MAX:
+            return f"a part is longer than {COMPONENT_BYTES_MAX} bytes"
+    return ""
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Failures of the storage behind us, as errors with a code."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise HeadgateError(
+            ErrorCode.RESOURCE_NOT_FOUND, f"the object store has no {what!r}", target="key"
+        ) from None
+    except (BaseError, OSError) as error:
+        said = str(error).split("\n", 1)[0]
+        if "No space left" in said:
+            raise HeadgateError(
+                ErrorCode.STORAGE_FULL, "the disk of the object store is full"
+            ) from error
+        raise HeadgateError(
+            ErrorCode.UNAVAILABLE, f"the object store failed at {what!r}: {said}", retry_after_s=1
+        ) from error
+
+
+class Store:
+    """Objects by key. A written object appears whole or not at all."""
+
+    def __init__(self, url: str) -> None:
+        """Raises HeadgateError(BadArgument) for a URL that no storage answers to."""
+        try:
+            # A plain path, not a parsed URL: folders may be called "a b#c".
+            if url.startswith(_FILE_SCHEME):
+                self._store: Any = LocalStore(prefix=url.removeprefix(_FILE_SCHEME), mkdir=True)
+            else:
+                self._store = from_url(url)
+        except (BaseError, ValueError, OSError) as error:
+            said = str(error).split("\n", 1)[0]
+            raise HeadgateError(
+                ErrorCode.BAD_ARGUMENT,
+                f"the object store URL {url.partition('?')[0]!r} cannot be used: {said}",
+                target="store",
+            ) from None
+
+    async def put(self, key: str, data: bytes | AsyncIterator[bytes] | Path) -> None:
+        """Write an object, replacing an earlier one; nothing is changed when ``data`` raises."""
+        checked_key(key)
+        with _explained(key):
+            await obstore.put_async(self._store, key, data)
+
+    async def head(self, key: str) -> Blob | None:
+        """What is known of the object, or None if there is none."""
+        checked_key(key)
+        try:
+            with _explained(key):
+                return _blob(await obstore.head_async(self._store, key))
+        except HeadgateError as error:
+            if error.error.code is ErrorCode.RESOURCE_NOT_FOUND:
+                return None
+            raise
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is an object (not: a folder) of this name."""
+        return await self.head(key) is not None
+
+    async def get(
+        self, key: str, *, start: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """The bytes of an object from ``start`` up to, not including, ``end``, in chunks."""
+        checked_key(key)
+        options: obstore.GetOptions = {}
+        if end is not None:
+            options["range"] = (start, end)
+        elif start:
+            options["range"] = {"offset": start}
+        with _explained(key):
+            found = await obstore.get_async(self._store, key, options=options)
+            async for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
+                yield bytes(chunk)
+
+    async def read(self, key: str, *, bytes_max: int) -> bytes:
+        """A whole small object. Raises HeadgateError(PayloadTooLarge) when it is not small."""
+        content = bytearray()
+        async for chunk in self.get(key):
+            content += chunk
+            if len(content) > bytes_max:
+                raise HeadgateError(
+                    ErrorCode.PAYLOAD_TOO_LARGE, f"{key!r} is larger than {bytes_max} bytes"
+                )
+        return bytes(content)
+
+    async def list(self, prefix: str, *, limit: int = limits.UPLOAD_FILES_MAX) -> list[Blob]:
+        """The objects below a folder, in order of their keys.
+
+        Raises HeadgateError(QuotaExceeded) when there are more than ``limit``.
+        """
+        checked_key(prefix)
+        found: list[Blob] = []
+        with _explained(prefix):
+            async for batch in obstore.list(self._store, prefix):
+                found += (_blob(meta) for meta in batch)
+                if len(found) > limit:
+                    raise HeadgateError(
+                        ErrorCode.QUOTA_EXCEEDED,
+                        f"{prefix!r} holds more than {limit} files",
+                        target="key",
+                    )
+        return sorted(found, key=lambda blob: blob.key)
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; nothing happens when there is none."""
+        checked_key(key)
+        try:
+            with _explained(key):
+                await obstore.delete_async(self._store, key)
+        except HeadgateError as error:
+            if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
+                raise
+
+    async def materialise(
+        self,
+        prefix: str,
+        folder: Path,
+        *,
+        say: Callable[[str], None] = lambda _: None,
+        files_max: int = limits.UPLOAD_FILES_MAX,
+    ) -> int:
+        """Copy an object, or a folder of them, to disk at ``folder``, read-only; how many files.
+
+        ``folder`` becomes the file itself when ``prefix`` names a single object. It appears in one
+        step: what is there is whole. When it is there already nothing is done (and 0 returned), so
+        the caller chooses a place that says what the content is.
+        """
+        if await asyncio.to_thread(folder.exists):
+            return 0
+        single = await self.head(prefix)
+        blobs = [single] if single else await self.list(prefix, limit=files_max)
+        if not blobs:
+            raise HeadgateError(
+                ErrorCode.RESOURCE_NOT_FOUND,
+                f"the object store has nothing under {prefix!r}; upload it again",
+                target="key",
+            )
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name[:32]}.", dir=folder.parent))
+        try:
+            content = draft / "content"
+            for blob in blobs:
+                relative = blob.key.removeprefix(prefix).strip("/")
+                target = content / checked_key(relative) if relative else content
+                say(f"{blob.key} ({blob.size_bytes} bytes)")
+                await self._download(blob, target)
+            await asyncio.to_thread(_make_read_only, content)
+            await asyncio.to_thread(_put_in_place, content, folder)
+        finally:
+            await asyncio.to_thread(remove_tree, draft)
+        return len(blobs)
+
+    async def _download(self, blob: Blob, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        written_bytes = 0
+        with await asyncio.to_thread(_create, target) as file:
+            async for chunk in self.get(blob.key):
+                written_bytes += len(chunk)
+                await asyncio.to_thread(file.write, chunk)
+        if written_bytes != blob.size_bytes:
+            raise HeadgateError(
+                ErrorCode.UNAVAILABLE,
+                f"{blob.key!r} changed while it was read "
+                f"({written_bytes} bytes instead of {blob.size_bytes})",
+                retry_after_s=1,
+            )
+
+
+def _create(path: Path) -> BinaryIO:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    return os.fdopen(descriptor, "wb")
+
+
+def _put_in_place(draft: Path, place: Path) -> None:
+    try:
+        draft.rename(place)
+    except OSError:
+        if not place.exists():  # otherwise another copy of the same content came first
+            raise
+        return
+    if place.is_dir():  # only now: a folder that cannot be written cannot be moved either
+        place.chmod(_READ_ONLY_DIR)
+
+
+def _make_read_only(path: Path) -> None:
+    """Files and folders below may be read by anyone of this user and changed by nobody."""
+    if path.is_file():
+        path.chmod(_READ_ONLY_FILE)
+        return
+    for root, _, files in os.walk(path, topdown=False):
+        for name in files:
+            (Path(root) / name).chmod(_READ_ONLY_FILE)
+        if Path(root) != path:
+            Path(root).chmod(_READ_ONLY_DIR)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file or folder whatever its rights; nothing happens when it is not there."""
+    if path.is_dir() and not path.is_symlink():
+        for root, folders, _ in os.walk(path):
+            for name in folders:
+                with contextlib.suppress(OSError):
+                    (Path(root) / name).chmod(0o700)
+        with contextlib.suppress(OSError):
+            path.chmod(0o700)
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _blob(meta: Any) -> Blob:
+    return Blob(
+        key=meta["path"],
+        size_bytes=meta["size"],
+        modified_at=meta["last_modified"].timestamp(),
+        etag=meta["e_tag"] or "",
+    )
