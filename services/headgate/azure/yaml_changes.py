@@ -72,9 +72,12 @@ def set_value(root: Mapping, assignment: str, *, force_string: bool = False) -> 
     _assign(where, last, _value(text, place, force_string), place)
 
 
-def add(root: Mapping, path: str, text: str, *, force_string: bool = False) -> None:
-    """``--add path value``: one more item of a list, or ``key=value`` pairs of a mapping."""
-    place = Place(f"--add {path}")
+def add(root: Mapping, addition: str, *, force_string: bool = False) -> None:
+    """``--add path=value``: one more item of a list, or a ``key=value`` of a mapping."""
+    path, separator, text = addition.partition("=")
+    place = Place(f"--add {path[:80]}")
+    if not separator:
+        raise ChangeError(place, "has no value; write path value")
     steps = _steps(path, place)
     found = _found(root, steps)
     pair = re.match(r"([^={\[\"']+)=(.*)\Z", text, re.DOTALL)

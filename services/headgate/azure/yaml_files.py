@@ -215,7 +215,7 @@ class YamlFile:
         self._require_name()
         return self._finished(self._environment(self.root, ""))
 
-    def deployment(self) -> LocalDeployment:
+    def deployment(self, *, check_script: bool = True) -> LocalDeployment:
         """The file as a managed online deployment. Raises YamlFileError."""
         self._screen(DEPLOYMENT)
         model = environment = None
@@ -227,7 +227,7 @@ class YamlFile:
         self._check_reference("environment")
         self._look_for_secrets()
         spec: DeploymentSpec | None = shaped(self.root, DeploymentSpec, "", self.findings)
-        code = self._code(spec)
+        code = self._code(spec, check_script)
         return LocalDeployment(self._finished(spec), code, model, environment)
 
     def _finished(self, value: T | None) -> T:
@@ -314,7 +314,7 @@ class YamlFile:
             self.findings.refuse(content.place, field_path, "a conda file must hold a mapping")
         return None
 
-    def _code(self, spec: DeploymentSpec | None) -> Path | None:
+    def _code(self, spec: DeploymentSpec | None, check_script: bool) -> Path | None:
         """The code folder, when it is a local one; the script must be in it."""
         node = self.root.items.get("code_configuration")
         if spec is None or spec.code_configuration is None or not isinstance(node, Mapping):
@@ -330,7 +330,7 @@ class YamlFile:
         inside = (folder / script).resolve()
         if Path(script).is_absolute() or not inside.is_relative_to(folder):
             problem = f"{script!r} must lie inside the code folder"
-        elif not inside.is_file():
+        elif check_script and not inside.is_file():
             names = [str(file.relative_to(folder)) for file in sorted(folder.glob("*.py"))]
             problem = f"{script!r} is no file in {code!r}{nearest(script, names)}"
         else:

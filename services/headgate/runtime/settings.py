@@ -143,6 +143,11 @@ def load(
         ) from None
 
 
+def client_token(environ: Mapping[str, str] | None = None) -> str:
+    """The token of a client: never a command-line argument, which other users could see."""
+    return (os.environ if environ is None else environ).get("HEADGATE_TOKEN", "")
+
+
 def _read_file(path: Path, *, required: bool) -> dict[str, Any]:
     if not path.is_file():
         if required:

@@ -1,0 +1,81 @@
+"""The command tree. Importing this module costs typer and nothing else."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from headgate import __version__
+from headgate.cli import assets, events, online_deployment, online_endpoint, system
+
+SPREAD = ("--set", "--add", "--remove", "--traffic", "-r", "--mirror-traffic")
+
+app = typer.Typer(
+    name="headgate",
+    help="Online endpoints for machine learning models, on your own machines.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.add_typer(online_endpoint.app, name="online-endpoint")
+app.add_typer(online_deployment.app, name="online-deployment")
+app.add_typer(assets.models, name="model")
+app.add_typer(assets.environments, name="environment")
+app.add_typer(events.app, name="events")
+system.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command line; the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app(spread(arguments), prog_name="headgate")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
+    return 0
+
+
+def spread(arguments: list[str]) -> list[str]:
+    """Options that take several values in ``az``, as options that are given several times.
+
+    ``--set a=1 b=2`` becomes ``--set a=1 --set b=2``; ``--remove list 0`` becomes
+    ``--remove list[0]``; ``--add list x y`` becomes ``--add list=x --add list=y``.
+    """
+    result: list[str] = []
+    option, path, is_first = "", "", False
+    for argument in arguments:
+        if argument.startswith("-"):
+            option, is_first = argument, True
+            result.append(argument)
+        elif option == "--add" and is_first and "=" not in argument:
+            path, is_first = argument, False
+            result.pop()
+        elif option == "--add" and path:
+            result += [option, f"{path}={argument}"]
+        elif option == "--remove" and not is_first and argument.isdecimal():
+            result[-1] = f"{result[-1]}[{argument}]"
+        else:
+            result += [argument] if is_first or option not in SPREAD else [option, argument]
+            is_first, path = False, ""
+    return result

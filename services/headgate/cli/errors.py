@@ -1,0 +1,83 @@
+"""What a failed command says and with which exit code it ends."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headgate_contracts.errors import HeadgateError
+
+OK = 0
+FAILED = 1
+USAGE = 2
+AUTH = 3
+NOT_FOUND = 4
+CONFLICT = 5
+TIMEOUT = 6
+INTERRUPTED = 130
+
+_EXIT_CODES = {
+    "Unauthorized": AUTH,
+    "Forbidden": AUTH,
+    "ResourceNotFound": NOT_FOUND,
+    "ResourceAlreadyExists": CONFLICT,
+    "ResourceConflict": CONFLICT,
+    "PreconditionFailed": CONFLICT,
+    "RequestTimeout": TIMEOUT,
+}
+
+
+class UsageError(Exception):
+    """The command was given what it cannot work with."""
+
+
+class CommandFailedError(Exception):
+    """The command has said what it had to say and ends with ``exit_code``."""
+
+    def __init__(self, message: str, exit_code: int = FAILED, hint: str = "") -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.hint = hint
+
+
+def say(text: str) -> None:
+    """A message for people: on stderr, so that stdout stays one document."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the place that prints
+
+
+def warn(text: str) -> None:
+    say(f"warning: {text}")
+
+
+def report(error: Exception) -> int:
+    """Tells about a user's error and gives its exit code. Anything else is a bug, and raised."""
+    from headgate.azure.yaml_changes import ChangeError
+    from headgate.azure.yaml_files import YamlFileError
+    from headgate_contracts.errors import HeadgateError
+
+    match error:
+        case UsageError() | ChangeError():
+            say(f"error: {error}")
+            return USAGE
+        case YamlFileError():
+            for problem in error.problems:
+                say(f"error: {problem}")
+            return USAGE
+        case CommandFailedError():
+            say(f"error: {error}")
+            if error.hint:
+                say(error.hint)
+            return error.exit_code
+        case HeadgateError():
+            return _report_refusal(error)
+    raise error
+
+
+def _report_refusal(failure: HeadgateError) -> int:
+    error = failure.error
+    say(f"error: {error.code.value}: {error.message}")
+    for detail in error.details:
+        if detail.message not in error.message:
+            say(f"  {detail.target + ': ' if detail.target else ''}{detail.message}")
+    return _EXIT_CODES.get(error.code.value, FAILED)

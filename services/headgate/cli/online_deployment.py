@@ -1,0 +1,172 @@
+"""``headgate online-deployment``: the models behind an endpoint."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from typer import Option
+
+from headgate.cli import options
+from headgate.cli.session import Session, client_command, confirm
+
+app = typer.Typer(no_args_is_help=True, help="Online deployments: create, scale, read logs.")
+
+LIST_COLUMNS = (
+    "name", "provisioning_state", "ready_instances", "instance_count", "model", "instance_type",
+)  # fmt: skip
+INSTANCE_COLUMNS = ("id", "state", "pid", "restarts", "started_at", "ready_at", "error")
+
+
+class Container(StrEnum):
+    INFERENCE_SERVER = "inference-server"
+    STORAGE_INITIALIZER = "storage-initializer"
+
+
+AllTraffic = Annotated[
+    bool, Option("--all-traffic", help="Once it runs, give it 100 % of the endpoint's traffic.")
+]
+SkipScriptValidation = Annotated[
+    bool,
+    Option("--skip-script-validation", help="Do not look whether the scoring script is there."),
+]
+
+
+@client_command(app, "create")
+async def create(
+    session: Session,
+    file: options.File = None,
+    name: options.DeploymentName = "",
+    endpoint_name: options.OfEndpoint = "",
+    all_traffic: AllTraffic = False,
+    set: options.Set = None,
+    force_string: options.ForceString = False,
+    allow_outside: options.AllowOutside = False,
+    skip_script_validation: SkipScriptValidation = False,
+    no_wait: options.NoWait = False,
+) -> None:
+    """Create a deployment: upload its files, start its instances, wait until they are ready."""
+    from headgate.cli.deploying import deploy
+    from headgate.cli.documents import Asked, tell_warnings
+    from headgate.cli.errors import UsageError
+
+    if all_traffic and no_wait:
+        raise UsageError("--all-traffic waits for the deployment, so it excludes --no-wait")
+    fields = {"name": name, "endpoint_name": endpoint_name}
+    asked = Asked(file, fields, set or (), (), (), force_string, allow_outside)
+    document = asked.document()
+    local = document.deployment(check_script=not skip_script_validation)
+    tell_warnings(document)
+    async with session.client() as client:
+        await deploy(session, client, local, all_traffic=all_traffic, no_wait=no_wait)
+
+
+@client_command(app, "update")
+async def update(
+    session: Session,
+    name: options.DeploymentName = "",
+    endpoint_name: options.OfEndpoint = "",
+    file: options.File = None,
+    set: options.Set = None,
+    add: options.Add = None,
+    remove: options.Remove = None,
+    force_string: options.ForceString = False,
+    allow_outside: options.AllowOutside = False,
+    skip_script_validation: SkipScriptValidation = False,
+    no_wait: options.NoWait = False,
+) -> None:
+    """Change a deployment; what is not mentioned stays. Instances are replaced one by one."""
+    from headgate.cli.deploying import deploy
+    from headgate.cli.documents import Asked, named_in, tell_warnings
+
+    fields = {"name": name, "endpoint_name": endpoint_name}
+    asked = Asked(
+        file, fields, set or (), add or (), remove or (), force_string, allow_outside
+    )  # fmt: skip
+    asked.require_any()
+    name = named_in(asked, "name", "--name")
+    endpoint_name = named_in(asked, "endpoint_name", "--endpoint-name")
+    async with session.client() as client:
+        stored = await client.get_deployment(endpoint_name, name)
+        document = asked.document(stored.spec)
+        local = document.deployment(check_script=not skip_script_validation)
+        tell_warnings(document)
+        await deploy(session, client, local, no_wait=no_wait, etag=stored.etag)
+
+
+@client_command(app, "show")
+async def show(
+    session: Session, name: options.DeploymentName, endpoint_name: options.OfEndpoint
+) -> None:
+    """Show one deployment, with the reason when it failed."""
+    from headgate.cli import shapes
+
+    async with session.client() as client:
+        session.show(shapes.deployment(await client.get_deployment(endpoint_name, name)))
+
+
+@client_command(app, "list")
+async def list_all(session: Session, endpoint_name: options.OfEndpoint) -> None:
+    """List the deployments of an endpoint."""
+    from headgate.cli import shapes
+
+    async with session.client() as client:
+        found = await client.list_deployments(endpoint_name)
+        session.show([shapes.deployment(each) for each in found], LIST_COLUMNS)
+
+
+@client_command(app, "delete")
+async def delete(
+    session: Session,
+    name: options.DeploymentName,
+    endpoint_name: options.OfEndpoint,
+    yes: options.Yes = False,
+    no_wait: options.NoWait = False,
+) -> None:
+    """Delete a deployment that has no traffic; requests under way are finished first."""
+    from headgate.cli.waiting import tell_started, wait
+
+    confirm(f"Delete the deployment {name!r} of {endpoint_name!r}?", yes=yes)
+    async with session.client() as client:
+        await client.get_deployment(endpoint_name, name)
+        started = await client.delete_deployment(endpoint_name, name)
+        if no_wait:
+            tell_started(started, f"deleting deployment {name}")
+        else:
+            await wait(session, client, started, f"deleting deployment {name}")
+
+
+@client_command(app, "get-logs")
+async def get_logs(
+    session: Session,
+    name: options.DeploymentName,
+    endpoint_name: options.OfEndpoint,
+    lines: Annotated[
+        int, Option("--lines", "-l", min=1, max=50_000, help="How many of the last lines.")
+    ] = 5_000,
+    container: Annotated[
+        Container, Option("--container", "-c", help="Whose log.")
+    ] = Container.INFERENCE_SERVER,
+    follow: Annotated[bool, Option("--follow", "-f", help="Go on with what comes.")] = False,
+) -> None:
+    """Print the last log lines; those of a failed deployment are kept."""
+    from headgate.cli.deploying import follow_logs
+    from headgate.cli.output import write
+
+    async with session.client() as client:
+        text, cursor = await client.logs(endpoint_name, name, container=container.value, tail=lines)
+        write(text if not text or text.endswith("\n") else f"{text}\n")
+        if follow:
+            await follow_logs(client, endpoint_name, name, container.value, cursor)
+
+
+@client_command(app, "instances")
+async def instances(
+    session: Session, name: options.DeploymentName, endpoint_name: options.OfEndpoint
+) -> None:
+    """List the running instances of a deployment."""
+    from headgate.cli.observed import renamed
+
+    async with session.client() as client:
+        session.show(renamed(await client.instances(endpoint_name, name)), INSTANCE_COLUMNS)

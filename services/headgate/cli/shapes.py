@@ -1,0 +1,84 @@
+"""Resources as ``az ml`` prints them: the names of the YAML files, and what the system adds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headgate.client import Found
+from headgate_contracts.resources import (
+    DeploymentSpec,
+    EndpointSpec,
+    EnvironmentSpec,
+    ModelSpec,
+)
+
+Document = dict[str, Any]
+
+
+def endpoint(found: Found[EndpointSpec], deployments: tuple[str, ...] = ()) -> Document:
+    """``deployments`` without a share of the traffic are shown with 0, as Azure does."""
+    document = found.spec.model_dump(mode="json", exclude_none=True)
+    document["traffic"] = dict.fromkeys(deployments, 0) | document["traffic"]
+    document["properties"] = _text_map(found.properties.get("properties"))
+    return _sorted(
+        document
+        | _common(found)
+        | {
+            "provisioning_state": found.state,
+            "scoring_uri": found.properties.get("scoringUri"),
+            "openapi_uri": found.properties.get("swaggerUri"),
+        }
+    )
+
+
+def deployment(found: Found[DeploymentSpec]) -> Document:
+    document = found.spec.model_dump(mode="json", exclude_none=True)
+    document["properties"] = _text_map(found.properties.get("properties"))
+    document |= _common(found) | {
+        "type": "managed",
+        "provisioning_state": found.state,
+        "ready_instances": found.properties.get("readyInstances", 0),
+    }
+    if (error := found.error) is not None:
+        document["error"] = {"code": error.code.value, "message": error.message}
+    return _sorted(document)
+
+
+def model(found: Found[ModelSpec]) -> Document:
+    return _sorted(found.spec.model_dump(mode="json", exclude_none=True) | _common(found))
+
+
+def environment(found: Found[EnvironmentSpec]) -> Document:
+    return _sorted(found.spec.model_dump(mode="json", exclude_none=True) | _common(found))
+
+
+def container(body: Document) -> Document:
+    """One name of an asset, as lists show it."""
+    properties = body.get("properties") or {}
+    return {
+        "name": body.get("name"),
+        "latest_version": properties.get("latestVersion"),
+        "description": properties.get("description", ""),
+        "tags": properties.get("tags") or {},
+    }
+
+
+def _common(found: Found[Any]) -> Document:
+    return {
+        name: found.body[name] for name in ("id", "kind", "location") if found.body.get(name)
+    } | _times(found.body)
+
+
+def _times(body: Document) -> Document:
+    data = body.get("systemData") or {}
+    created, modified = data.get("createdAt"), data.get("lastModifiedAt")
+    return {"creation_context": {"created_at": created, "last_modified_at": modified}}
+
+
+def _text_map(value: Any) -> dict[str, str]:
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _sorted(document: Document) -> Document:
+    """In the order of the names, as ``az`` prints, but the name first."""
+    return {"name": document["name"]} | dict(sorted(document.items()))

@@ -1,0 +1,107 @@
+"""``headgate up``, ``run``, ``status`` and ``ca``: the system itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+from headgate.cli import options
+from headgate.cli.session import DEFAULT_DATA, Session, client_command
+
+Config = Annotated[
+    Path | None, Option("--config", help="Settings file; default: headgate.yaml in --data.")
+]
+DataFolder = Annotated[
+    Path | None, Option("--data", help="Folder that holds everything; default: ~/.headgate.")
+]
+Http = Annotated[bool | None, Option("--http", help="Plain HTTP instead of TLS; only on loopback.")]
+Host = Annotated[str | None, Option("--host", help="Address to listen on.")]
+Port = Annotated[int | None, Option("--port", help="Gateway port; 0 picks a free one.")]
+ScoringPort = Annotated[
+    int | None, Option("--scoring-port", help="Scoring port; 0 picks a free one.")
+]
+Nats = Annotated[str | None, Option("--nats", help="URL of the bus.")]
+LogLevel = Annotated[str | None, Option("--log-level", help="DEBUG, INFO, WARNING or ERROR.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the root."""
+    app.command("up")(up)
+    app.command("run")(run)
+    app.command("ca")(ca)
+    client_command(app, "status")(status)
+
+
+def up(
+    data: DataFolder = None,
+    port: Port = None,
+    scoring_port: ScoringPort = None,
+    http: Http = None,
+    host: Host = None,
+    log_level: LogLevel = None,
+    config: Config = None,
+) -> None:
+    """Run everything on this machine until Ctrl-C."""
+    given = {
+        "data": data, "port": port, "scoring_port": scoring_port, "http": http, "host": host,
+        "log_level": log_level.upper() if log_level else None,
+    }  # fmt: skip
+    _serve("up", given, config)
+
+
+def run(
+    service: Annotated[str, Argument(help="registry, provisioner, gateway, router or control.")],
+    data: DataFolder = None,
+    nats: Nats = None,
+    port: Port = None,
+    scoring_port: ScoringPort = None,
+    http: Http = None,
+    host: Host = None,
+    log_level: LogLevel = None,
+    config: Config = None,
+) -> None:
+    """Run one service on an existing bus."""
+    given = {
+        "data": data, "nats": nats, "port": port, "scoring_port": scoring_port, "http": http,
+        "host": host, "log_level": log_level.upper() if log_level else None,
+    }  # fmt: skip
+    _serve(service, given, config)
+
+
+def _serve(what: str, given: dict[str, Any], config: Path | None) -> None:
+    from headgate import up as serving
+    from headgate.cli.errors import report
+    from headgate.runtime import settings
+    from headgate_contracts.errors import HeadgateError
+
+    try:
+        loaded = settings.load(given, config=config)
+        code = serving.up(loaded) if what == "up" else serving.run(what, loaded)
+    except HeadgateError as error:
+        code = report(error)
+    raise typer.Exit(code)
+
+
+def ca(data: options.Data = DEFAULT_DATA) -> None:
+    """Print the path of the local certificate authority: curl --cacert "$(headgate ca)"."""
+    from headgate.cli.errors import FAILED, say
+    from headgate.cli.output import write
+
+    path = data.expanduser().absolute() / "tls" / "ca.pem"
+    if not path.is_file():
+        say(
+            f"error: {path} does not exist; it is made when 'headgate up' starts for the first time"
+        )
+        raise typer.Exit(FAILED)
+    write(f"{path}\n")
+
+
+async def status(session: Session) -> None:
+    """Show the services of a running Headgate."""
+    from headgate.cli.observed import renamed
+
+    async with session.client() as client:
+        session.show(renamed(await client.status()))

@@ -1,0 +1,79 @@
+"""Waits for a long-running operation and tells how it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from headgate.cli.errors import CommandFailedError, say
+from headgate.cli.progress import Spinner
+from headgate.cli.session import Session
+from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.resources import OperationStatus
+
+if TYPE_CHECKING:
+    from headgate.client import Client, Started
+
+UNREACHABLE_S_MAX = 60.0
+POLL_S_MIN = 0.05
+POLL_S_MAX = 5.0
+
+
+async def wait(
+    session: Session,
+    client: Client,
+    started: Started,
+    text: str,
+    *,
+    deployment: tuple[str, str] | None = None,
+) -> None:
+    """Until the operation has ended. Raises HeadgateError with its error when it failed.
+
+    A gateway that restarts meanwhile is waited for; the operation does not depend on it.
+    """
+    if not started.url:
+        return
+    session.waiting_for = started.id
+    pause_s, lost_since = started.retry_after_s, 0.0
+    with Spinner(text) as spinner:
+        while True:
+            await asyncio.sleep(min(max(pause_s, POLL_S_MIN), POLL_S_MAX))
+            try:
+                progress = await client.look_at(started)
+                detail = await _instances(client, deployment) if deployment else ""
+            except HeadgateError as error:
+                lost_since = lost_since or time.monotonic()
+                if (
+                    error.error.code is not ErrorCode.UNAVAILABLE
+                    or time.monotonic() - lost_since > UNREACHABLE_S_MAX
+                ):
+                    raise
+                spinner.update(f"{text}: the gateway does not answer, trying again")
+                continue
+            pause_s, lost_since = progress.retry_after_s, 0.0
+            if progress.status is not OperationStatus.IN_PROGRESS:
+                break
+            spinner.update(f"{text}{detail}")
+    session.waiting_for = ""
+    if progress.error is not None:
+        raise HeadgateError.of(progress.error)
+    if progress.status is not OperationStatus.SUCCEEDED:
+        raise CommandFailedError(f"{text}: {progress.status.value.lower()}")
+
+
+async def _instances(client: Client, deployment: tuple[str, str]) -> str:
+    """How many instances are ready, while the deployment is there."""
+    try:
+        found = await client.get_deployment(*deployment)
+    except HeadgateError as error:
+        if error.error.code is ErrorCode.RESOURCE_NOT_FOUND:
+            return ""
+        raise
+    ready = found.properties.get("readyInstances", 0)
+    return f": {found.state}, {ready} of {found.spec.instance_count} instances ready"
+
+
+def tell_started(started: Started, what: str) -> None:
+    """The last word of a command with ``--no-wait``."""
+    say(f"{what}: operation {started.id} is under way" if started.id else f"{what}: done")
