@@ -234,6 +234,10 @@ REGENERATE_KEY = Shape(
     Field("keyType", "key_type", choice({"primary": "Primary", "secondary": "Secondary"})),
     Field("keyValue", "value"),
 )
+PENDING_UPLOAD = Shape(
+    Field("pendingUploadType", "", constant("TemporaryBlobReference")),
+    Field("pendingUploadId", "id"),
+)
 _KEYS = Shape(Field("primaryKey", "primary_key"), Field("secondaryKey", "secondary_key"))
 
 
@@ -279,14 +283,16 @@ def keys_of(body: Any) -> EndpointKeys:
     return _loaded(EndpointKeys, _KEYS, body, {})
 
 
-class _KeyChoice(Value):
+class KeyChoice(Value):
+    """Which key a client wants anew."""
+
     key_type: KeyType = KeyType.PRIMARY
     value: str = ""
 
 
 def key_choice(body: Any) -> tuple[KeyType, str]:
     """Which key to regenerate, and the value the client sent along."""
-    chosen = _loaded(_KeyChoice, REGENERATE_KEY, body, {})
+    chosen = _loaded(KeyChoice, REGENERATE_KEY, body, {})
     return chosen.key_type, chosen.value
 
 
@@ -371,3 +377,14 @@ def code_spec(name: str, version: str, body: Any) -> CodeSpec:
         return spec
     rest = {key: text for key, text in spec.properties.items() if key != CODE_HASH_PROPERTY}
     return spec.model_copy(update={"sha256": sha256, "properties": rest})
+
+
+class PendingUpload(Value):
+    """An upload about to begin; ``id`` is the digest of its content."""
+
+    id: str = ""
+
+
+def pending_upload(body: Any) -> str:
+    """The digest of the files that a client wants to send."""
+    return _loaded(PendingUpload, PENDING_UPLOAD, body, {}).id

@@ -63,7 +63,12 @@ class Context:
         return f"{self.container_id(kind, name)}/versions/{version}"
 
     def operation_id(self, operation: str) -> str:
+        """Where a long-running operation tells how it goes."""
         return f"{self.workspace_id}/locations/{self.location}/mfeOperationsStatus/{operation}"
+
+    def operation_result_id(self, operation: str) -> str:
+        """Where a long-running operation says 202 until it has ended."""
+        return f"{self.workspace_id}/locations/{self.location}/mfeOperationResults/{operation}"
 
     def full_reference(self, kind: str, reference: str) -> str:
         """A contract reference as a resource id; what is no short reference stays as it is."""

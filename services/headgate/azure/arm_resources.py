@@ -10,6 +10,7 @@ from headgate.azure import arm
 from headgate.azure.arm_fields import Json
 from headgate.azure.arm_ids import WORKSPACE_TYPE, Context
 from headgate_contracts.errors import ErrorCode, ErrorDetail, WireError, number_of
+from headgate_contracts.provisioning import Instance
 from headgate_contracts.resources import (
     Code,
     Deployment,
@@ -169,6 +170,25 @@ def operation_resource(operation: Operation, context: Context) -> Json:
         body["endTime"] = timestamp(operation.ended_at)
     if operation.error is not None:
         body["error"] = error_body(operation.error)["error"]
+    return body
+
+
+def instance_resource(instance: Instance) -> Json:
+    """One running copy of a deployment's model. Ours: Azure shows none."""
+    body: Json = {
+        "id": instance.id,
+        "endpoint": instance.endpoint,
+        "deployment": instance.deployment,
+        "state": instance.state,
+        "version": instance.spec,
+        "pid": instance.pid,
+        "restarts": instance.restarts,
+        "startedAt": timestamp(instance.started_at),
+    }
+    if instance.ready_at is not None:
+        body["readyAt"] = timestamp(instance.ready_at)
+    if instance.error is not None:
+        body["error"] = error_body(instance.error)["error"]
     return body
 
 

@@ -102,7 +102,7 @@ _TABLE: Mapping[str, _Row] = {
         ),
         hear=(subjects.rpc_all("router"), subjects.HEARTBEAT_ALL, subjects.SCORE_ALL),
     ),
-    "gateway": _Row(say=(_RPC_ALL, *_read_stream(_EVENTS)), hear=(subjects.EVENT_ALL,)),
+    "gateway": _Row(say=(_RPC_ALL, DISCOVERY, *_read_stream(_EVENTS)), hear=(subjects.EVENT_ALL,)),
     # Looks at everything and changes nothing but what a command changes: status, tests.
     "probe": _Row(
         say=(

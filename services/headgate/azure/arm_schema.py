@@ -1,0 +1,66 @@
+"""JSON Schemas of ARM bodies, from the translation tables and the contracts' own limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel
+
+from headgate.azure import arm
+from headgate.azure.arm_fields import Json, Shape
+from headgate_contracts import resources
+
+
+def describe(shape: Shape, model: type[BaseModel]) -> Json:
+    """The schema of the body that ``shape`` reads into ``model``."""
+    schema = model.model_json_schema()
+    return _object(shape, schema, schema.get("$defs", {}))
+
+
+def only(schema: Json, fields: Iterable[str]) -> Json:
+    """A body's schema with some of its fields alone."""
+    return {**schema, "properties": {name: schema["properties"][name] for name in fields}}
+
+
+def _object(shape: Shape, schema: Json, defs: Json) -> Json:
+    properties: Json = {name: {"readOnly": True} for name in sorted(shape.ignored)}
+    required = []
+    for row in shape.fields.values():
+        if isinstance(row.form, Shape):
+            inner = _resolved(schema["properties"][row.name], defs) if row.name else schema
+            properties[row.wire] = _object(row.form, inner, defs)
+            is_required = bool(not row.name and properties[row.wire].get("required"))
+        else:
+            contract = schema["properties"].get(row.name, {})
+            properties[row.wire] = row.form.schema or _resolved(contract, defs)
+            is_required = False
+        if is_required or (row.name in schema.get("required", ()) and row.name):
+            required.append(row.wire)
+    body: Json = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {**body, "required": required} if required else body
+
+
+def _resolved(schema: Any, defs: Json) -> Any:
+    """A schema that stands by itself: references are put in place, "or null" is dropped."""
+    if isinstance(schema, list):
+        return [_resolved(item, defs) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _resolved(defs[schema["$ref"].rsplit("/", 1)[-1]], defs)
+    choices = [item for item in schema.get("anyOf", ()) if item != {"type": "null"}]
+    if len(choices) == 1:
+        return _resolved(choices[0], defs)
+    return {key: _resolved(value, defs) for key, value in schema.items() if key != "title"}
+
+
+ENDPOINT = describe(arm.ENDPOINT, resources.EndpointSpec)
+DEPLOYMENT = describe(arm.DEPLOYMENT, resources.DeploymentSpec)
+ASSETS = {
+    "models": describe(arm.MODEL, resources.ModelSpec),
+    "environments": describe(arm.ENVIRONMENT, resources.EnvironmentSpec),
+    "codes": describe(arm.CODE, resources.CodeSpec),
+}
+KEY_CHOICE = describe(arm.REGENERATE_KEY, arm.KeyChoice)
+PENDING_UPLOAD = describe(arm.PENDING_UPLOAD, arm.PendingUpload)

@@ -1,0 +1,139 @@
+"""What handlers work with: the services behind the bus, and the answers common to resources."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from aiohttp import web
+
+from headgate.azure.arm_fields import Json, Shape
+from headgate.azure.arm_resources import page
+from headgate.gateway import core
+from headgate.gateway.http import Call, answer
+from headgate.runtime.bus import Bus
+from headgate.runtime.clock import Clock
+from headgate.runtime.store import Store
+from headgate_contracts.envelope import Command, Query, Reply
+from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.registry import (
+    DeploymentReply,
+    EndpointReply,
+    GetDeployment,
+    GetEndpoint,
+)
+from headgate_contracts.resources import Deployment, Endpoint, Operation, OperationStatus, Resource
+
+T = TypeVar("T", bound=Reply)
+R = TypeVar("R", bound=Resource)
+
+OPERATION_TIMEOUT = "PT1H"
+POLL_AFTER_S = 1
+
+
+@dataclass
+class Backend:
+    """The gateway's side of the bus and of the object store."""
+
+    bus: Bus
+    clock: Clock
+    store: Store
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def ask(self, request: Command | Query, reply: type[T], shape: Shape | None = None) -> T:
+        """Ask a service. With ``shape``, the field an error is about gets its JSON pointer."""
+        try:
+            return await self.bus.ask(request, reply)
+        except HeadgateError as error:
+            wire = error.error
+            pointer = shape.locate(wire.target.split(".")) if shape and wire.target else None
+            if pointer is None:
+                raise
+            raise HeadgateError.of(wire.model_copy(update={"target": pointer})) from None
+
+    async def endpoint(self, call: Call) -> Endpoint:
+        """The endpoint named in the path, if it is of this workspace."""
+        query = GetEndpoint(workspace=call.workspace, name=call.params["endpoint"])
+        return (await self.ask(query, EndpointReply)).endpoint
+
+    async def deployment(self, call: Call) -> Deployment:
+        """The deployment named in the path, if it is of this workspace."""
+        query = GetDeployment(
+            workspace=call.workspace,
+            endpoint=call.params["endpoint"],
+            name=call.params["deployment"],
+        )
+        return (await self.ask(query, DeploymentReply)).deployment
+
+    async def closes_within(self, wait_s: float) -> bool:
+        """Wait that long; True at once when the gateway is about to stop."""
+        try:
+            async with asyncio.timeout(wait_s):
+                await self.closing.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+async def require_existing(found: Callable[[Call], Awaitable[Resource]], call: Call) -> None:
+    """``If-Match`` on something that is not there fails its condition, as HTTP wants it."""
+    try:
+        await found(call)
+    except HeadgateError as error:
+        if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
+            raise
+        raise HeadgateError(
+            ErrorCode.REVISION_MISMATCH, "If-Match was given, but there is no such resource"
+        ) from None
+
+
+def operation_url(call: Call, operation: Operation | None) -> str:
+    return "" if operation is None else call.url(call.context.operation_id(operation.id))
+
+
+def resource_answer(
+    call: Call,
+    body: Json,
+    revision: int,
+    *,
+    created: bool = False,
+    operation: Operation | None = None,
+) -> web.Response:
+    """A resource with its ETag and, when it is being worked on, where to ask how that goes."""
+    response = answer(body, 201 if created else 200, ETag=core.etag(revision))
+    if operation is not None:
+        add_operation_headers(call, response, operation)
+    return response
+
+
+def add_operation_headers(call: Call, response: web.Response, operation: Operation) -> None:
+    """Azure's long-running pattern."""
+    response.headers["Azure-AsyncOperation"] = operation_url(call, operation)
+    response.headers["Location"] = call.url(call.context.operation_result_id(operation.id))
+    response.headers["Retry-After"] = str(retry_after_s(operation))
+    response.headers["x-ms-async-operation-timeout"] = OPERATION_TIMEOUT
+
+
+def retry_after_s(operation: Operation) -> int:
+    return POLL_AFTER_S if operation.status is OperationStatus.IN_PROGRESS else 0
+
+
+def deletion_answer(call: Call, operation: Operation | None) -> web.Response:
+    """202 with the operation, or 204 when there was nothing to delete."""
+    if operation is None:
+        return web.Response(status=204)
+    response = web.Response(status=202)
+    add_operation_headers(call, response, operation)
+    return response
+
+
+def list_answer(call: Call, resources: list[R], describe: Callable[[R], Json]) -> web.Response:
+    """One page of a list, ordered and cut as the query says."""
+    items, next_skip = core.read_page(call.query).cut(core.ordered(resources, call.query))
+    link = ""
+    if next_skip is not None:
+        query = {**call.query, "$skip": str(next_skip)}
+        link = call.url(call.request.path, **query)
+    return answer(page([describe(item) for item in items], link))

@@ -1,0 +1,268 @@
+"""Routes of uploads: folders by content digest, sent file by file, complete after a check."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import AsyncIterator
+
+from aiohttp import ClientPayloadError, web
+
+from headgate.azure.arm_fields import Field, Problems, Shape, checked
+from headgate.azure.uploads import (
+    Manifest,
+    UploadedFile,
+    check_digest,
+    check_manifest,
+    check_path,
+)
+from headgate.gateway.backend import Backend
+from headgate.gateway.http import Call, Handle, answer, check_length, too_large
+from headgate.gateway.routes import Route
+from headgate_contracts import limits
+from headgate_contracts.errors import ErrorCode, ErrorDetail, HeadgateError
+
+_FOLDER = "/blobs/uploads/{digest}"
+_FILE = f"{_FOLDER}/{{path...}}"
+_MANIFEST = Shape(Field("files", "files"))
+_MANIFEST_SCHEMA = {**Manifest.model_json_schema(), "additionalProperties": False}
+CHUNK_BYTES = 1024 * 1024
+CHUNK_ARRIVAL_S = 60.0
+
+
+class Incoming:
+    """A body on its way: counted, hashed, and checked at its end against what was announced."""
+
+    def __init__(self, request: web.Request) -> None:
+        check_length(request, limits.UPLOAD_FILE_BYTES_MAX)
+        self._request = request
+        self._sha256 = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._announced_sha256 = request.headers.get("x-ms-meta-sha256", "").lower()
+        self._announced_md5 = _read_md5(request.headers.get("Content-MD5"))
+        self.failure: HeadgateError | ConnectionError | None = None
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes. A failure is also kept, for writers that lose what an iterator raises."""
+        try:
+            async for chunk in self._checked():
+                yield chunk
+        except (HeadgateError, ConnectionError) as error:
+            self.failure = error
+            raise
+
+    async def _checked(self) -> AsyncIterator[bytes]:
+        size_bytes = 0
+        while chunk := await self._next():
+            size_bytes += len(chunk)
+            if size_bytes > limits.UPLOAD_FILE_BYTES_MAX:
+                raise too_large(limits.UPLOAD_FILE_BYTES_MAX)
+            await asyncio.to_thread(self._hash, chunk)
+            yield chunk
+        if self._announced_sha256 not in ("", self.sha256):
+            raise _differs("x-ms-meta-sha256", self._announced_sha256, self.sha256)
+        if self._announced_md5 not in (None, self._md5.digest()):
+            raise _differs("Content-MD5", "the one announced", "another")
+
+    async def _next(self) -> bytes:
+        """Up to one chunk, gathered from what the network delivers in small pieces."""
+        gathered = bytearray()
+        try:
+            async with asyncio.timeout(CHUNK_ARRIVAL_S):
+                while len(gathered) < CHUNK_BYTES:
+                    piece = await self._request.content.readany()
+                    if not piece:
+                        break
+                    gathered += piece
+        except TimeoutError:
+            raise HeadgateError(
+                ErrorCode.BAD_ARGUMENT, f"nothing arrived within {CHUNK_ARRIVAL_S:g} s"
+            ) from None
+        except ClientPayloadError:
+            raise HeadgateError(ErrorCode.BAD_ARGUMENT, "the body ended before it was whole") from (
+                None
+            )
+        return bytes(gathered)
+
+    def _hash(self, chunk: bytes) -> None:
+        self._sha256.update(chunk)
+        if self._announced_md5 is not None:
+            self._md5.update(chunk)
+
+
+def _read_md5(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise HeadgateError(
+            ErrorCode.BAD_ARGUMENT, "Content-MD5 is not base64", target="Content-MD5"
+        ) from None
+
+
+def _differs(header: str, announced: str, found: str) -> HeadgateError:
+    return HeadgateError(
+        ErrorCode.BAD_ARGUMENT,
+        f"the content is not what {header} announced ({announced[:64]}, but {found} arrived); "
+        "send it again",
+        target=header,
+    )
+
+
+class Blobs:
+    """Handlers of uploads."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._store = backend.store
+
+    async def put(self, call: Call) -> web.StreamResponse:
+        """Store one file. The same content again is fine, other content is a conflict."""
+        digest, path = check_digest(call.params["digest"]), check_path(call.params["path"])
+        key = f"uploads/{digest}/{path}"
+        incoming = Incoming(call.request)
+        is_complete = await self._manifest(digest) is not None
+        if is_complete or await self._store.exists(key):
+            return await self._compare(key, incoming)
+        try:
+            await self._store.put(key, incoming.chunks())
+        except BaseException:
+            if incoming.failure is not None:
+                raise incoming.failure from None
+            raise
+        return answer({"path": path, "sha256": incoming.sha256}, 201)
+
+    async def _compare(self, key: str, incoming: Incoming) -> web.StreamResponse:
+        async for _ in incoming.chunks():
+            pass
+        found = await self._sha256_of(key) if await self._store.exists(key) else None
+        if found != incoming.sha256:
+            raise HeadgateError(
+                ErrorCode.RESOURCE_CONFLICT,
+                "other content is stored under this path, or the folder is complete without it; "
+                "a digest names one content only",
+                target="path",
+            )
+        return answer({"path": key.split("/", 2)[2], "sha256": incoming.sha256})
+
+    async def get(self, call: Call) -> web.StreamResponse:
+        digest, path = check_digest(call.params["digest"]), check_path(call.params["path"])
+        key = f"uploads/{digest}/{path}"
+        blob = await self._store.head(key)
+        if blob is None:
+            raise _no_upload()
+        response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+        response.content_length = blob.size_bytes
+        await response.prepare(call.request)
+        if call.request.method == "GET":
+            async for chunk in self._store.get(key):
+                await response.write(chunk)
+        await response.write_eof()
+        return response
+
+    async def head_folder(self, call: Call) -> web.StreamResponse:
+        """200 when the folder is complete, so that it need not be sent again."""
+        if await self._manifest(check_digest(call.params["digest"])) is None:
+            raise _no_upload()
+        return web.Response(status=200)
+
+    async def complete(self, call: Call) -> web.StreamResponse:
+        """Check every file, then mark the folder as complete.
+
+        Files whose content is not what the manifest says are removed, so that they can be sent
+        again; so are files that it does not name.
+        """
+        digest = check_digest(call.params["digest"])
+        manifest = _read_manifest(await call.json())
+        if manifest.digest != digest:
+            raise HeadgateError(
+                ErrorCode.BAD_ARGUMENT,
+                f"the files make the digest {manifest.digest}, not the one in the address",
+                target="/files",
+            )
+        if await self._manifest(digest) is None:
+            await self._check_files(digest, manifest)
+            await self._store.put(_manifest_key(digest), manifest.model_dump_json().encode())
+        total_bytes = sum(file.size for file in manifest.files)
+        return answer({"digest": digest, "files": len(manifest.files), "bytes": total_bytes})
+
+    async def _check_files(self, digest: str, manifest: Manifest) -> None:
+        folder = f"uploads/{digest}"
+        wanted = {f"{folder}/{file.path}": file for file in manifest.files}
+        stored = {blob.key: blob for blob in await self._store.list(folder)}
+        problems: list[ErrorDetail] = []
+        for key in stored.keys() - wanted.keys():
+            await self._store.delete(key)
+        for key, file in wanted.items():
+            if key not in stored:
+                problems.append(_problem(file, "is missing"))
+            elif stored[key].size_bytes != file.size or await self._sha256_of(key) != file.sha256:
+                await self._store.delete(key)
+                problems.append(_problem(file, "had other content and was removed"))
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise HeadgateError(
+                ErrorCode.RESOURCE_CONFLICT,
+                f"the folder is not complete: {problems[0].message}{more}; send what is missing",
+                target="/files",
+                details=tuple(problems[:20]),
+            )
+
+    async def _manifest(self, digest: str) -> object | None:
+        return await self._store.head(_manifest_key(digest))
+
+    async def _sha256_of(self, key: str) -> str:
+        total = hashlib.sha256()
+        async for chunk in self._store.get(key):
+            await asyncio.to_thread(total.update, chunk)
+        return total.hexdigest()
+
+    def routes(self) -> tuple[Route[Handle], ...]:
+        return (
+            Route("HEAD", _FOLDER, self.head_folder, "Ask whether a folder is complete"),
+            Route(
+                "POST",
+                f"{_FOLDER}/complete",
+                self.complete,
+                "Check an uploaded folder and mark it complete",
+                body=_MANIFEST_SCHEMA,
+            ),
+            Route(
+                "PUT",
+                _FILE,
+                self.put,
+                "Upload one file of a folder",
+                body={"type": "string", "format": "binary"},
+                answers={200: "it was there already", 201: "stored"},
+            ),
+            Route("GET", _FILE, self.get, "Download one file of a folder"),
+            Route("HEAD", _FILE, self.get, "Ask for the size of one file of a folder"),
+        )
+
+
+def _manifest_key(digest: str) -> str:
+    # Not inside the folder: whoever copies the folder gets what was uploaded and nothing else.
+    return f"manifests/{digest}.json"
+
+
+def _read_manifest(body: object) -> Manifest:
+    problems = Problems()
+    manifest = checked(Manifest, _MANIFEST.load(body, problems), _MANIFEST, problems)
+    check_manifest(manifest.files)
+    return manifest
+
+
+def _problem(file: UploadedFile, text: str) -> ErrorDetail:
+    shown = json.dumps(file.path, ensure_ascii=False)
+    return ErrorDetail(code=ErrorCode.RESOURCE_CONFLICT, message=f"{shown} {text}", target="/files")
+
+
+def _no_upload() -> HeadgateError:
+    return HeadgateError(ErrorCode.RESOURCE_NOT_FOUND, "there is no such upload")

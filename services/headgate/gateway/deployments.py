@@ -1,0 +1,232 @@
+"""Routes of online deployments: the resource, its logs, sizes and instances."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from pydantic import Field
+
+from headgate.azure import arm, arm_schema
+from headgate.azure.arm_fields import Field as Row
+from headgate.azure.arm_fields import Problems, Shape, checked, choice
+from headgate.azure.arm_resources import deployment_resource, instance_resource, page
+from headgate.gateway import core
+from headgate.gateway.backend import (
+    Backend,
+    deletion_answer,
+    list_answer,
+    operation_url,
+    require_existing,
+    resource_answer,
+)
+from headgate.gateway.endpoints import PATCH_TRIES, patched
+from headgate.gateway.http import Call, Handle, answer
+from headgate.gateway.routes import WORKSPACE, Route
+from headgate_contracts import limits
+from headgate_contracts.envelope import Value
+from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.provisioning import GetLogs, InstancesReply, ListInstances, LogsReply
+from headgate_contracts.registry import (
+    DeleteDeployment,
+    DeploymentReply,
+    DeploymentsReply,
+    ListDeployments,
+    OperationReply,
+    PutDeployment,
+)
+
+_LIST = f"{WORKSPACE}/onlineEndpoints/{{endpoint}}/deployments"
+_ONE = f"{_LIST}/{{deployment}}"
+_PATCHABLE = ("tags", "sku")
+
+LOG_WAIT_S_MAX = 30
+LOG_POLL_S = 0.5
+
+
+class LogRequest(Value):
+    """Which log lines are wanted. ``cursor`` and waiting are ours, the rest is Azure's."""
+
+    container: str = "inference-server"
+    tail: int = Field(limits.LOG_LINES_DEFAULT, ge=1, le=limits.LOG_LINES_MAX)
+    cursor: str = Field("", max_length=1_024)
+
+
+_LOG_REQUEST = Shape(
+    Row(
+        "containerType",
+        "container",
+        choice(
+            {"inference-server": "InferenceServer", "storage-initializer": "StorageInitializer"}
+        ),
+    ),
+    Row("tail", "tail"),
+    Row("cursor", "cursor"),
+)
+
+
+class Deployments:
+    """Handlers of deployments."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def list_all(self, call: Call) -> web.StreamResponse:
+        endpoint = await self._backend.endpoint(call)
+        query = ListDeployments(workspace=call.workspace, endpoint=endpoint.spec.name)
+        reply = await self._backend.ask(query, DeploymentsReply)
+        return list_answer(
+            call, list(reply.deployments), lambda item: deployment_resource(item, call.context)
+        )
+
+    async def get(self, call: Call) -> web.StreamResponse:
+        found = await self._backend.deployment(call)
+        return resource_answer(call, deployment_resource(found, call.context), found.revision)
+
+    async def put(self, call: Call) -> web.StreamResponse:
+        condition = call.condition
+        spec = arm.deployment_spec(
+            call.params["endpoint"],
+            call.params["deployment"],
+            await call.json(),
+            workspace=call.workspace,
+        )
+        if condition.must_exist:
+            await require_existing(self._backend.deployment, call)
+        return await self._store(
+            call,
+            PutDeployment(
+                workspace=call.workspace,
+                spec=spec,
+                create_only=condition.create_only,
+                if_revision=condition.if_revision,
+            ),
+        )
+
+    async def patch(self, call: Call) -> web.StreamResponse:
+        patch = await call.json()
+        condition = call.condition
+        for tries_left in reversed(range(PATCH_TRIES)):
+            found = await self._backend.deployment(call)
+            spec = found.spec
+            body = patched(arm.deployment_body(spec), patch, _PATCHABLE)
+            command = PutDeployment(
+                workspace=call.workspace,
+                spec=arm.deployment_spec(spec.endpoint_name, spec.name, body),
+                if_revision=found.revision
+                if condition.if_revision is None
+                else condition.if_revision,
+            )
+            try:
+                return await self._store(call, command)
+            except HeadgateError as error:
+                changed_meanwhile = error.error.code is ErrorCode.REVISION_MISMATCH
+                if not changed_meanwhile or condition.must_exist or not tries_left:
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    async def _store(self, call: Call, command: PutDeployment) -> web.StreamResponse:
+        reply = await self._backend.ask(command, DeploymentReply, arm.DEPLOYMENT)
+        url = operation_url(call, reply.operation)
+        return resource_answer(
+            call,
+            deployment_resource(reply.deployment, call.context, operation_url=url),
+            reply.deployment.revision,
+            created=reply.created,
+            operation=reply.operation,
+        )
+
+    async def delete(self, call: Call) -> web.StreamResponse:
+        command = DeleteDeployment(
+            workspace=call.workspace,
+            endpoint=call.params["endpoint"],
+            name=call.params["deployment"],
+        )
+        reply = await self._backend.ask(command, OperationReply)
+        return deletion_answer(call, reply.operation)
+
+    async def get_logs(self, call: Call) -> web.StreamResponse:
+        """The last lines, or with ``cursor`` what came since; ``wait`` waits for new ones."""
+        found = await self._backend.deployment(call)
+        wanted = await self._read_log_request(call)
+        wait_s = core.read_number(call.query, "wait", 0, least=0, most=LOG_WAIT_S_MAX)
+        query = GetLogs(
+            endpoint=found.spec.endpoint_name,
+            deployment=found.spec.name,
+            container=wanted.container,
+            tail=wanted.tail,
+            cursor=wanted.cursor,
+        )
+        until = self._backend.clock.monotonic() + wait_s
+        reply = await self._backend.ask(query, LogsReply)
+        while not reply.content and self._backend.clock.monotonic() < until:
+            if await self._backend.closes_within(LOG_POLL_S):
+                break
+            reply = await self._backend.ask(query, LogsReply)
+        return answer({"content": reply.content, "cursor": reply.cursor})
+
+    @staticmethod
+    async def _read_log_request(call: Call) -> LogRequest:
+        problems = Problems()
+        values = _LOG_REQUEST.load(await call.json(optional=True), problems)
+        if "cursor" in call.query:
+            values["cursor"] = call.query["cursor"]
+        return checked(LogRequest, values, _LOG_REQUEST, problems)
+
+    async def skus(self, call: Call) -> web.StreamResponse:
+        """How far a deployment can be scaled by ``sku.capacity``."""
+        await self._backend.deployment(call)
+        capacity = {
+            "default": 1,
+            "minimum": 0,
+            "maximum": limits.INSTANCES_PER_DEPLOYMENT_MAX,
+            "scaleType": "Automatic",
+        }
+        kind = "Microsoft.MachineLearning.Services/endpoints/deployments"
+        return answer(
+            page([{"resourceType": kind, "sku": {"name": "Default"}, "capacity": capacity}])
+        )
+
+    async def instances(self, call: Call) -> web.StreamResponse:
+        spec = (await self._backend.deployment(call)).spec
+        query = ListInstances(endpoint=spec.endpoint_name, deployment=spec.name)
+        reply = await self._backend.ask(query, InstancesReply)
+        return answer(page([instance_resource(item) for item in reply.instances]))
+
+    def routes(self) -> tuple[Route[Handle], ...]:
+        stored = {200: "updated", 201: "created"}
+        listing = ("$orderBy", "$top", "$skip")
+        return (
+            Route("GET", _LIST, self.list_all, "List deployments of an endpoint", query=listing),
+            Route("GET", _ONE, self.get, "Read a deployment"),
+            Route(
+                "PUT",
+                _ONE,
+                self.put,
+                "Create or replace a deployment",
+                body=arm_schema.DEPLOYMENT,
+                answers=stored,
+            ),
+            Route(
+                "PATCH",
+                _ONE,
+                self.patch,
+                "Change tags or instance count of a deployment",
+                body=arm_schema.only(arm_schema.DEPLOYMENT, _PATCHABLE),
+            ),
+            Route(
+                "DELETE",
+                _ONE,
+                self.delete,
+                "Delete a deployment without live traffic",
+                answers={202: "being deleted", 204: "there was none"},
+            ),
+            Route(
+                "POST",
+                f"{_ONE}/getLogs",
+                self.get_logs,
+                "Read log lines",
+                query=("cursor", "wait"),
+                body=arm_schema.describe(_LOG_REQUEST, LogRequest),
+            ),
+            Route("GET", f"{_ONE}/skus", self.skus, "Tell the possible instance counts"),
+            Route("GET", f"{_ONE}/instances", self.instances, "List running instances"),
+        )

@@ -1,0 +1,214 @@
+"""Routes of online endpoints: the resource, its keys, its instances and its traffic."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from headgate.azure import arm, arm_schema
+from headgate.azure.arm_fields import Json, Problems, pointer
+from headgate.azure.arm_resources import endpoint_resource, instance_resource, page
+from headgate.gateway import core
+from headgate.gateway.backend import (
+    Backend,
+    deletion_answer,
+    list_answer,
+    operation_url,
+    require_existing,
+    resource_answer,
+)
+from headgate.gateway.http import Call, Handle, answer
+from headgate.gateway.routes import WORKSPACE, Route
+from headgate_contracts import limits
+from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.provisioning import InstancesReply, ListInstances
+from headgate_contracts.registry import (
+    DeleteEndpoint,
+    EndpointReply,
+    EndpointsReply,
+    KeysReply,
+    ListEndpoints,
+    ListKeys,
+    OperationReply,
+    PutEndpoint,
+    RegenerateKey,
+)
+from headgate_contracts.resources import Endpoint
+from headgate_contracts.routing import GetTraffic, TrafficReply
+
+_LIST = f"{WORKSPACE}/onlineEndpoints"
+_ONE = f"{_LIST}/{{endpoint}}"
+_PATCHABLE = ("tags", "identity")
+PATCH_TRIES = 5
+
+
+def patched(body: Json, patch: object, patchable: tuple[str, ...]) -> Json:
+    """``body`` with a merge patch applied that may touch some of its fields only."""
+    problems = Problems()
+    if not isinstance(patch, dict):
+        problems.add("", "an object is expected")
+    else:
+        for key in patch.keys() - set(patchable):
+            allowed = " and ".join(patchable)
+            problems.add(pointer("", key), f"PATCH changes {allowed}; use PUT for the rest")
+    problems.raise_any()
+    merged: Json = core.merge_patch(body, patch)
+    return merged
+
+
+class Endpoints:
+    """Handlers of endpoints."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def list_all(self, call: Call) -> web.StreamResponse:
+        found = [
+            endpoint
+            for endpoint in await self._all(call.workspace)
+            if self._is_wanted(endpoint, call)
+        ]
+        return list_answer(call, found, lambda item: endpoint_resource(item, call.context))
+
+    async def _all(self, workspace: str) -> list[Endpoint]:
+        found: list[Endpoint] = []
+        after = ""
+        while True:
+            query = ListEndpoints(workspace=workspace, after=after, limit=limits.PAGE_SIZE_MAX)
+            reply = await self._backend.ask(query, EndpointsReply)
+            found += reply.endpoints
+            after = reply.after
+            if not after:
+                return found
+
+    @staticmethod
+    def _is_wanted(endpoint: Endpoint, call: Call) -> bool:
+        query, spec = call.query, endpoint.spec
+        return (
+            query.get("name", spec.name) == spec.name
+            and query.get("computeType", "Managed").lower() == "managed"
+            and core.has_labels(spec.tags, query.get("tags", ""))
+            and core.has_labels(spec.properties, query.get("properties", ""))
+        )
+
+    async def get(self, call: Call) -> web.StreamResponse:
+        endpoint = await self._backend.endpoint(call)
+        return resource_answer(call, endpoint_resource(endpoint, call.context), endpoint.revision)
+
+    async def put(self, call: Call) -> web.StreamResponse:
+        body = await call.json()
+        condition = call.condition
+        command = PutEndpoint(
+            workspace=call.workspace,
+            spec=arm.endpoint_spec(call.params["endpoint"], body),
+            keys=arm.endpoint_keys(body),
+            create_only=condition.create_only,
+            if_revision=condition.if_revision,
+        )
+        if condition.must_exist:
+            await require_existing(self._backend.endpoint, call)
+        return await self._store(call, command)
+
+    async def patch(self, call: Call) -> web.StreamResponse:
+        patch = await call.json()
+        condition = call.condition
+        for tries_left in reversed(range(PATCH_TRIES)):
+            endpoint = await self._backend.endpoint(call)
+            body = patched(arm.endpoint_body(endpoint.spec), patch, _PATCHABLE)
+            revision = endpoint.revision if condition.if_revision is None else condition.if_revision
+            command = PutEndpoint(
+                workspace=call.workspace,
+                spec=arm.endpoint_spec(endpoint.spec.name, body),
+                if_revision=revision,
+            )
+            try:
+                return await self._store(call, command)
+            except HeadgateError as error:
+                changed_meanwhile = error.error.code is ErrorCode.REVISION_MISMATCH
+                if not changed_meanwhile or condition.must_exist or not tries_left:
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    async def _store(self, call: Call, command: PutEndpoint) -> web.StreamResponse:
+        reply = await self._backend.ask(command, EndpointReply, arm.ENDPOINT)
+        url = operation_url(call, reply.operation)
+        return resource_answer(
+            call,
+            endpoint_resource(reply.endpoint, call.context, operation_url=url),
+            reply.endpoint.revision,
+            created=reply.created,
+            operation=reply.operation,
+        )
+
+    async def delete(self, call: Call) -> web.StreamResponse:
+        command = DeleteEndpoint(workspace=call.workspace, name=call.params["endpoint"])
+        reply = await self._backend.ask(command, OperationReply)
+        return deletion_answer(call, reply.operation)
+
+    async def list_keys(self, call: Call) -> web.StreamResponse:
+        query = ListKeys(workspace=call.workspace, endpoint=call.params["endpoint"])
+        reply = await self._backend.ask(query, KeysReply)
+        return answer(arm.keys_body(reply.keys))
+
+    async def regenerate_keys(self, call: Call) -> web.StreamResponse:
+        """Answers no key: the right to read keys is one of its own (``listKeys``)."""
+        key_type, value = arm.key_choice(await call.json(optional=True))
+        command = RegenerateKey(
+            workspace=call.workspace,
+            endpoint=call.params["endpoint"],
+            key_type=key_type,
+            value=value,
+        )
+        await self._backend.ask(command, KeysReply)
+        return answer({})
+
+    async def instances(self, call: Call) -> web.StreamResponse:
+        endpoint = await self._backend.endpoint(call)
+        query = ListInstances(endpoint=endpoint.spec.name)
+        reply = await self._backend.ask(query, InstancesReply)
+        return answer(page([instance_resource(item) for item in reply.instances]))
+
+    async def traffic(self, call: Call) -> web.StreamResponse:
+        spec = (await self._backend.endpoint(call)).spec
+        query = GetTraffic(endpoint=spec.name)
+        replies = await self._backend.bus.ask_all(query, TrafficReply)
+        return answer(core.describe_traffic(spec.name, spec.traffic, spec.mirror_traffic, replies))
+
+    def routes(self) -> tuple[Route[Handle], ...]:
+        stored = {200: "updated", 201: "created"}
+        listing = ("name", "count", "computeType", "$skip", "tags", "properties", "orderBy")
+        return (
+            Route("GET", _LIST, self.list_all, "List endpoints", query=listing),
+            Route("GET", _ONE, self.get, "Read an endpoint"),
+            Route(
+                "PUT",
+                _ONE,
+                self.put,
+                "Create or replace an endpoint",
+                body=arm_schema.ENDPOINT,
+                answers=stored,
+            ),
+            Route(
+                "PATCH",
+                _ONE,
+                self.patch,
+                "Change tags or identity of an endpoint",
+                body=arm_schema.only(arm_schema.ENDPOINT, _PATCHABLE),
+            ),
+            Route(
+                "DELETE",
+                _ONE,
+                self.delete,
+                "Delete an endpoint and its deployments",
+                answers={202: "being deleted", 204: "there was none"},
+            ),
+            Route("POST", f"{_ONE}/listKeys", self.list_keys, "Read both keys"),
+            Route(
+                "POST",
+                f"{_ONE}/regenerateKeys",
+                self.regenerate_keys,
+                "Make a new key",
+                body=arm_schema.KEY_CHOICE,
+            ),
+            Route("GET", f"{_ONE}/instances", self.instances, "List running instances"),
+            Route("GET", f"{_ONE}/traffic", self.traffic, "Compare declared and observed traffic"),
+        )

@@ -1,0 +1,259 @@
+"""The HTTP edge: routing, authentication, bodies, errors. Knows no resource.
+
+Every request passes :meth:`Edge.serve`: token first, then the route, then the body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import ClientPayloadError, web
+
+from headgate.azure.arm_fields import Json
+from headgate.azure.arm_ids import Context
+from headgate.azure.arm_resources import error_body
+from headgate.gateway import bodies, core
+from headgate.gateway.routes import Match, RouteTable
+from headgate.runtime.clock import Clock, new_id
+from headgate.runtime.log import Log
+from headgate_contracts import limits
+from headgate_contracts.errors import ErrorCode, HeadgateError, WireError, http_status_of
+
+REQUEST_ID = "x-request-id"
+CLIENT_REQUEST_ID = "x-ms-client-request-id"
+BODY_ARRIVAL_S = 30.0
+
+_HOST = re.compile(r"[A-Za-z0-9.\-_]{1,253}(:\d{1,5})?\Z|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?\Z")
+_ID = re.compile(rf"[!-~]{{1,{limits.CLIENT_REQUEST_ID_CHARS_MAX}}}\Z")
+_SCOPE = re.compile(r"[A-Za-z0-9._()-]{1,90}\Z")
+_JSON_TYPES = ("application/json", "application/merge-patch+json")
+
+Handle = Callable[["Call"], Awaitable[web.StreamResponse]]
+
+
+@dataclass(slots=True)
+class Call:
+    """One authenticated request on its route."""
+
+    request: web.Request
+    match: Match[Handle]
+    id: str
+    scoring_url: str
+
+    @property
+    def params(self) -> Mapping[str, str]:
+        return self.match.params
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        return self.request.query
+
+    @property
+    def workspace(self) -> str:
+        return self.context.workspace
+
+    @property
+    def context(self) -> Context:
+        """Where the request was addressed; ids in the answer repeat it."""
+        subscription, group = self.params["subscription"], self.params["resourceGroup"]
+        workspace = self.params["workspace"].lower()
+        if not all(_SCOPE.match(part) for part in (subscription, group, workspace)):
+            raise HeadgateError(
+                ErrorCode.RESOURCE_NOT_FOUND,
+                "subscription, resource group and workspace are made of letters, digits, "
+                "'.', '_', '-' and parentheses",
+            )
+        return Context(
+            workspace=workspace,
+            subscription=subscription,
+            resource_group=group,
+            scoring_url=self.scoring_url,
+        )
+
+    @property
+    def origin(self) -> str:
+        """Scheme and authority as the client addressed us."""
+        if not _HOST.match(self.request.host):
+            raise HeadgateError(ErrorCode.BAD_ARGUMENT, "the Host header is not a host name")
+        return f"{self.request.scheme}://{self.request.host}"
+
+    def url(self, path: str, **query: str) -> str:
+        """An absolute address on this gateway."""
+        rest = "&".join(f"{quote(key, '$')}={quote(text, '')}" for key, text in query.items())
+        return f"{self.origin}{quote(path)}{'?' if rest else ''}{rest}"
+
+    @property
+    def condition(self) -> core.Condition:
+        headers = self.request.headers
+        return core.read_condition(headers.get("If-Match"), headers.get("If-None-Match"))
+
+    async def json(self, *, optional: bool = False) -> Any:
+        """The body. ``optional``: no body at all counts as an empty object."""
+        raw = await self._read(limits.CONTROL_BODY_BYTES_MAX)
+        if optional and not raw:
+            return {}
+        if self.request.content_type not in _JSON_TYPES or "Content-Type" not in (
+            self.request.headers
+        ):
+            raise HeadgateError(
+                ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+                "the body must be JSON and say so: Content-Type: application/json",
+            )
+        if (self.request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
+            raise HeadgateError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "JSON is sent in UTF-8")
+        return bodies.parse(raw)
+
+    async def _read(self, bytes_max: int) -> bytes:
+        check_length(self.request, bytes_max)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(BODY_ARRIVAL_S):
+                async for chunk in self.request.content.iter_any():
+                    body += chunk
+                    if len(body) > bytes_max:
+                        raise too_large(bytes_max)
+        except TimeoutError:
+            raise HeadgateError(
+                ErrorCode.BAD_ARGUMENT, f"the body did not arrive within {BODY_ARRIVAL_S:g} s"
+            ) from None
+        except ClientPayloadError:
+            raise HeadgateError(ErrorCode.BAD_ARGUMENT, "the body ended before it was whole") from (
+                None
+            )
+        return bytes(body)
+
+
+def check_length(request: web.Request, bytes_max: int) -> None:
+    """Refuse a body by its announced size or its encoding, before any of it is read."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise HeadgateError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body uncompressed")
+    if (request.content_length or 0) > bytes_max:
+        raise too_large(bytes_max)
+
+
+def too_large(bytes_max: int) -> HeadgateError:
+    return HeadgateError(
+        ErrorCode.PAYLOAD_TOO_LARGE, f"the body is larger than the {bytes_max} bytes allowed here"
+    )
+
+
+def answer(body: Json, status: int = 200, **headers: str) -> web.Response:
+    """A JSON answer. Header names are given with ``_`` for ``-``."""
+    return web.Response(
+        body=json.dumps(body).encode(),
+        status=status,
+        content_type="application/json",
+        charset="utf-8",
+        headers={name.replace("_", "-"): text for name, text in headers.items()},
+    )
+
+
+def refusal(error: WireError) -> web.Response:
+    """An error as an HTTP answer."""
+    response = answer(error_body(error), http_status_of(error.code))
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = core.whole_seconds(error.retry_after_s)
+    if error.code is ErrorCode.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="headgate"'
+    return response
+
+
+@dataclass
+class Edge:
+    """Serves the routes of a table to those who hold the token."""
+
+    table: RouteTable[Handle]
+    token: str
+    clock: Clock
+    scoring_url: str
+    log: Log = field(default_factory=lambda: Log("gateway"))
+
+    @cached_property
+    def app(self) -> web.Application:
+        # Our own table routes: ARM paths match whatever their case, and 405 needs all verbs.
+        app = web.Application(client_max_size=0)
+        app.router.add_route("*", "/{path:.*}", self.serve)
+        app.on_response_prepare.append(_finish_headers)
+        return app
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        begun = self.clock.monotonic()
+        request[REQUEST_ID] = new_id()
+        try:
+            response = await self._answer(request)
+        except HeadgateError as error:
+            response = refusal(error.error)
+            if error.error.code is ErrorCode.METHOD_NOT_ALLOWED:
+                response.headers["Allow"] = error.error.target
+        except ConnectionError:
+            raise  # the client has gone; there is nobody to answer
+        except Exception:
+            self.log.exception("request_failed", request_id=request[REQUEST_ID])
+            response = refusal(
+                WireError(
+                    code=ErrorCode.INTERNAL,
+                    message="the gateway failed; its log has the cause under the request id "
+                    f"{request[REQUEST_ID]}",
+                )
+            )
+        self._note(request, response.status, begun)
+        return response
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        segments = core.split_path(request.raw_path)
+        match = self.table.find_public(request.method, segments)
+        if match is None:
+            self._authenticate(request)
+            match = self.table.find(request.method, segments)
+        call = Call(request, match, request[REQUEST_ID], self.scoring_url)
+        return await match.route.handler(call)
+
+    def _authenticate(self, request: web.Request) -> None:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        # Digests have one length, so the comparison tells nothing about the token's.
+        same = hmac.compare_digest(_digest(given.strip()), _digest(self.token))
+        if not same or scheme.lower() != "bearer":
+            raise HeadgateError(
+                ErrorCode.UNAUTHORIZED,
+                "this needs the header 'Authorization: Bearer <token>' with the admin token, "
+                "which is in keys/admin.token of the data folder",
+            )
+
+    def _note(self, request: web.Request, status: int, begun: float) -> None:
+        note = (
+            self.log.debug
+            if status < 400 and request.method in ("GET", "HEAD")
+            else (self.log.info)
+        )
+        note(
+            "request",
+            verb=request.method,
+            path=request.path[:200],
+            status=status,
+            ms=round((self.clock.monotonic() - begun) * 1000, 1),
+            request_id=request[REQUEST_ID],
+        )
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+async def _finish_headers(request: web.Request, response: web.StreamResponse) -> None:
+    headers = response.headers
+    headers.popall("Server", None)
+    headers[REQUEST_ID] = request.get(REQUEST_ID) or new_id()
+    given = request.headers.get(CLIENT_REQUEST_ID, "")
+    if _ID.match(given):
+        headers[CLIENT_REQUEST_ID] = given
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers.setdefault("Cache-Control", "no-store")

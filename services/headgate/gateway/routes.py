@@ -1,0 +1,98 @@
+"""The route table: which handler serves which verb on which path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from headgate.azure.arm_fields import Json
+from headgate.azure.arm_ids import PROVIDER
+from headgate_contracts.errors import ErrorCode, HeadgateError
+
+H = TypeVar("H")
+
+WORKSPACE = (
+    "/subscriptions/{subscription}/resourceGroups/{resourceGroup}"
+    f"/providers/{PROVIDER}/workspaces/{{workspace}}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Route(Generic[H]):
+    """One row. ``path`` has ``{name}`` for one segment and, at its end, ``{name...}`` for the rest.
+
+    ``body`` and ``answers`` (status -> what it means) are for the OpenAPI document.
+    """
+
+    verb: str
+    path: str
+    handler: H
+    summary: str
+    query: tuple[str, ...] = ()
+    body: Json | None = None
+    answers: Mapping[int, str] = field(default_factory=lambda: {200: "done"})
+    public: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Match(Generic[H]):
+    """A route with the values of its path's names."""
+
+    route: Route[H]
+    params: Mapping[str, str]
+
+
+class RouteTable(Generic[H]):
+    """Finds routes. Fixed segments match whatever their case, as ARM wants it."""
+
+    def __init__(self, routes: Iterable[Route[H]]) -> None:
+        self.routes = tuple(routes)
+        self._patterns = [(route.path.strip("/").split("/"), route) for route in self.routes]
+
+    def find_public(self, verb: str, segments: Sequence[str]) -> Match[H] | None:
+        """The route, when it is one that needs no token."""
+        for match in self._matches(segments):
+            if match.route.public and match.route.verb == verb:
+                return match
+        return None
+
+    def find(self, verb: str, segments: Sequence[str]) -> Match[H]:
+        """The route, or HeadgateError(ResourceNotFound or MethodNotAllowed)."""
+        matches = self._matches(segments)
+        for match in matches:
+            if match.route.verb == verb:
+                return match
+        if matches:
+            allowed = ", ".join(sorted({match.route.verb for match in matches}))
+            raise HeadgateError(
+                ErrorCode.METHOD_NOT_ALLOWED,
+                f"{verb[:20]} is not possible here; {allowed} is",
+                target=allowed,
+            )
+        raise HeadgateError(
+            ErrorCode.RESOURCE_NOT_FOUND, "there is nothing at this path; see /openapi.json"
+        )
+
+    def _matches(self, segments: Sequence[str]) -> list[Match[H]]:
+        found = []
+        for pattern, route in self._patterns:
+            params = _match(pattern, segments)
+            if params is not None:
+                found.append(Match(route, params))
+        return found
+
+
+def _match(pattern: Sequence[str], segments: Sequence[str]) -> dict[str, str] | None:
+    params: dict[str, str] = {}
+    takes_rest = pattern[-1].endswith("...}")
+    if len(segments) < len(pattern) or (len(segments) > len(pattern) and not takes_rest):
+        return None
+    for part, segment in zip(pattern, segments, strict=False):
+        if part.endswith("...}"):
+            params[part[1:-4]] = "/".join(segments[len(pattern) - 1 :])
+        elif part.startswith("{"):
+            params[part[1:-1]] = segment
+        elif part.lower() != segment.lower():
+            return None
+    return params

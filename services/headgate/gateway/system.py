@@ -1,0 +1,127 @@
+"""Routes about the system itself: health, status, the workspace, the description of the API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from aiohttp import web
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeoutError
+
+from headgate import __version__
+from headgate.azure.arm_fields import Json
+from headgate.azure.arm_resources import workspace_resource
+from headgate.gateway import openapi
+from headgate.gateway.backend import Backend
+from headgate.gateway.http import Call, Handle, answer
+from headgate.gateway.routes import WORKSPACE, Route
+from headgate_contracts.errors import HeadgateError
+from headgate_contracts.registry import DeploymentsReply, ListDeployments
+
+_PING = "$SRV.PING"
+_PING_WAIT_S = 0.3
+_SERVICES_MAX = 1_000
+
+
+class System:
+    """Handlers about the system."""
+
+    def __init__(self, backend: Backend, is_ready: Callable[[], bool]) -> None:
+        self._backend = backend
+        self._is_ready = is_ready
+        self._document: bytes = b""
+
+    def describe(self, routes: Iterable[Route[Any]]) -> None:
+        """Take the whole table, this part of it included, for the OpenAPI document."""
+        self._document = json.dumps(openapi.document(routes, __version__)).encode()
+
+    async def live(self, call: Call) -> web.StreamResponse:
+        return answer({"status": "alive"})
+
+    async def ready(self, call: Call) -> web.StreamResponse:
+        """Ready means: started, and the bus is there."""
+        if self._is_ready():
+            return answer({"status": "ready"})
+        return answer({"status": "not ready"}, 503, Retry_After="1")
+
+    async def index(self, call: Call) -> web.StreamResponse:
+        return answer(
+            {
+                "product": "Headgate",
+                "version": __version__,
+                "scoring": call.scoring_url,
+                "api": call.url("/openapi.json"),
+                "status": call.url("/status"),
+                "events": call.url("/events"),
+            }
+        )
+
+    async def openapi(self, call: Call) -> web.StreamResponse:
+        return web.Response(body=self._document, content_type="application/json")
+
+    async def workspace(self, call: Call) -> web.StreamResponse:
+        return answer(workspace_resource(call.context, call.origin))
+
+    async def status(self, call: Call) -> web.StreamResponse:
+        """Which services answer, and how much there is. Answers also while parts are away."""
+        services = await self._ping()
+        return answer(
+            {
+                "product": "Headgate",
+                "version": __version__,
+                "urls": {"gateway": call.origin, "scoring": call.scoring_url},
+                "bus": {"connected": self._backend.bus.nc.is_connected},
+                "services": sorted(services, key=lambda item: (item["name"], item["id"])),
+                **await self._count(),
+            }
+        )
+
+    async def _count(self) -> Json:
+        try:
+            reply = await self._backend.ask(ListDeployments(), DeploymentsReply)
+        except HeadgateError:
+            return {"deployments": None, "readyInstances": None}
+        return {
+            "deployments": len(reply.deployments),
+            "readyInstances": sum(item.ready_instances for item in reply.deployments),
+        }
+
+    async def _ping(self) -> list[Json]:
+        """Who answers the discovery protocol within a short time."""
+        found: list[Json] = []
+        nc, clock = self._backend.bus.nc, self._backend.clock
+        if not nc.is_connected:
+            return found
+        inbox = nc.new_inbox()
+        subscription = await nc.subscribe(inbox)
+        try:
+            await nc.publish(_PING, b"", reply=inbox)
+            deadline = clock.monotonic() + _PING_WAIT_S
+            while (left := deadline - clock.monotonic()) > 0 and len(found) < _SERVICES_MAX:
+                said = json.loads((await subscription.next_msg(timeout=left)).data or b"{}")
+                if {"name", "id", "version"} <= said.keys():
+                    found.append({key: str(said[key]) for key in ("name", "id", "version")})
+        except (NatsTimeoutError, NatsError, ValueError):
+            return found
+        finally:
+            await subscription.unsubscribe()
+        return found
+
+    def routes(self) -> tuple[Route[Handle], ...]:
+        return (
+            Route("GET", "/livez", self.live, "Tell whether the process lives", public=True),
+            Route(
+                "GET",
+                "/readyz",
+                self.ready,
+                "Tell whether requests can be served",
+                answers={200: "ready", 503: "not ready"},
+                public=True,
+            ),
+            Route("GET", "/", self.index, "Tell what this is"),
+            Route("GET", "/openapi.json", self.openapi, "Read this document"),
+            Route("GET", "/status", self.status, "Tell which services are up"),
+            Route("GET", WORKSPACE, self.workspace, "Read the workspace"),
+        )
