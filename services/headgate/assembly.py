@@ -11,6 +11,7 @@ import contextlib
 import signal
 import ssl
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from headgate.runtime import keyring, log, tls
 from headgate.runtime.bootstrap import bootstrap
@@ -88,10 +89,16 @@ def _names(name: str) -> tuple[str, ...]:
     return CONTROL if name == "control" else (name,)
 
 
+def creds_of(name: str, settings: Settings) -> Path | None:
+    """The credentials of a service, or None on a bus that wants none."""
+    path = settings.keys_dir / f"{name}.creds"
+    return path if path.exists() else None
+
+
 async def _connect(name: str, settings: Settings, clock: Clock) -> Bus:
-    creds = settings.keys_dir / f"{name}.creds"
-    bus = await Bus.connect(name, settings.nats, creds if creds.exists() else None, clock)
-    if creds.exists():
+    creds = creds_of(name, settings)
+    bus = await Bus.connect(name, settings.nats, creds, clock)
+    if creds is not None:
         await keyring.self_check(bus.ask_raw, name)
     return bus
 

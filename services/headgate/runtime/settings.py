@@ -18,6 +18,7 @@ from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
 _PREFIX = "HEADGATE_"
+SUPERVISOR_VARIABLE = _PREFIX + "SUPERVISOR_PID"  # identity of the `headgate up` we belong to
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -146,6 +147,18 @@ def load(
 def client_token(environ: Mapping[str, str] | None = None) -> str:
     """The token of a client: never a command-line argument, which other users could see."""
     return (os.environ if environ is None else environ).get("HEADGATE_TOKEN", "")
+
+
+def inherited(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of this process without settings of ours: the base for child processes."""
+    environ = os.environ if environ is None else environ
+    return {name: value for name, value in environ.items() if not name.startswith(_PREFIX)}
+
+
+def supervisor_identity(environ: Mapping[str, str] | None = None) -> str:
+    """``pid:start`` of the ``headgate up`` that started this process, empty without one."""
+    environ = os.environ if environ is None else environ
+    return environ.get(SUPERVISOR_VARIABLE, "")
 
 
 def _read_file(path: Path, *, required: bool) -> dict[str, Any]:
