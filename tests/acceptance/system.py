@@ -10,12 +10,13 @@ import signal
 import ssl
 import subprocess
 import sysconfig
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from acceptance.load import Load, Shot, Target
@@ -188,7 +189,7 @@ class Headgate:
         bus = await self.bus()
         try:
             question = ListInstances(endpoint=endpoint, deployment=deployment)
-            return (await bus.ask("provisioner", question, InstancesReply)).instances
+            return (await bus.ask(question, InstancesReply)).instances
         finally:
             await bus.close()
 
@@ -206,6 +207,39 @@ class Headgate:
         pid = self.pid_of(part)
         os.kill(pid, signal.SIGKILL)
         return pid
+
+
+class EventTail:
+    """``headgate events tail``, read while it runs."""
+
+    def __init__(self, headgate: Headgate, *flags: str) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._process = subprocess.Popen(
+            [str(PROGRAM), "events", "tail", "--output", "json", *flags],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment(HEADGATE_DATA=str(headgate.data)),
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                self.events.append(json.loads(line))
+
+    def subjects(self) -> list[str]:
+        """The subjects of all events so far, without ``hg.v1.evt.``."""
+        return [event["subject"].removeprefix("hg.v1.evt.") for event in self.events]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait()
+        self._reader.join()
 
 
 async def eventually(condition: Callable[[], Any], what: str, *, timeout_s: float = 20.0) -> Any:

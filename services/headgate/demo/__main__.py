@@ -61,8 +61,10 @@ async def _prove(
     credentials = ("online-endpoint", "get-credentials", "--name", story.ENDPOINT)
     keys = json.loads((await system.cli(*credentials, "--output", "json")).output)
     ca = Path((await system.cli("ca")).output.strip())
-    async with Scorer(url, ca, held_out) as scorer:
-        observer = Observer(system, story.ENDPOINT)
+    async with (
+        Observer(system, story.ENDPOINT) as observer,
+        Scorer(url, ca, held_out) as scorer,
+    ):
         stage = story.Stage(system, report, requests, scorer, observer, keys["primaryKey"])
         for phase in story.PHASES:
             await phase(stage)

@@ -1,20 +1,18 @@
-"""What the bus tells an operator: the routers' own figures, and the trail of events."""
+"""What an operator sees: the routers' own figures, and the trail of events."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from headgate.demo.system import System
-from headgate.runtime.bus import Bus
-from headgate.runtime.clock import SystemClock
-from headgate.runtime.keyring import creds_path
-from headgate_contracts.routing import GetTraffic, TrafficReply
 
-_SETTLED_S = 0.3
 _SETTLE_ROUNDS_MAX = 20
+_QUIET_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,40 +25,57 @@ class Happening:
 
 
 class Observer:
-    """Reads from the bus of one system; changes nothing."""
+    """Watches one system from its start on; changes nothing."""
 
     def __init__(self, system: System, endpoint: str) -> None:
         self._system = system
         self._endpoint = endpoint
+        self._happenings: list[Happening] = []
+        self._reading: asyncio.Task[None] | None = None
 
-    async def copies(self, deployment: str) -> int:
-        """How many requests the routers have copied to a deployment and got an answer for."""
-        port = json.loads((self._system.data / "run" / "nats.json").read_text())["port"]
-        creds = creds_path(self._system.data / "keys", "probe")
-        bus = await Bus.connect("probe", f"nats://127.0.0.1:{port}", creds, SystemClock())
-        try:
-            replies = await bus.ask_all(GetTraffic(endpoint=self._endpoint), TrafficReply)
-        finally:
-            await bus.close()
-        mine = [reply.deployments.get(deployment) for reply in replies]
-        return sum(sum(figures.mirrored.values()) for figures in mine if figures)
+    async def __aenter__(self) -> Self:
+        self._reading = asyncio.create_task(self._follow())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reading
 
     async def events(self) -> list[Happening]:
-        """Everything that happened so far, oldest first."""
-        tail = ("events", "tail", "--since", "1h", "--no-follow", "--output", "json")
-        lines = (await self._system.cli(*tail)).output.splitlines()
-        return [_happening(json.loads(line)) for line in lines]
+        """Everything that has happened, oldest first, once nothing more is under way."""
+        seen = -1
+        while seen != len(self._happenings):
+            seen = len(self._happenings)
+            await asyncio.sleep(_QUIET_S)
+        return list(self._happenings)
+
+    async def copies(self, deployment: str) -> int:
+        """How many requests the routers have copied to a deployment."""
+        command = ("online-endpoint", "traffic", "--name", self._endpoint, "--output", "json")
+        rows: list[dict[str, Any]] = json.loads((await self._system.cli(*command)).output)
+        mine = [row["mirrored"] for row in rows if row["deployment"] == deployment]
+        return sum(sum(each.values()) for each in mine if each)
 
     async def settled_copies(self, deployment: str) -> int:
         """The same, once it does not change any more: a mirror answers when it can."""
         seen = await self.copies(deployment)
         for _ in range(_SETTLE_ROUNDS_MAX):
-            await asyncio.sleep(_SETTLED_S)
             now = await self.copies(deployment)
             if now == seen:
                 break
             seen = now
         return seen
+
+    async def _follow(self) -> None:
+        async for line in self._system.follow("events", "tail", "--since", "1h"):
+            self._happenings.append(_happening(json.loads(line)))
 
 
 def _happening(event: dict[str, Any]) -> Happening:

@@ -10,6 +10,7 @@ import socket
 import sys
 import sysconfig
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ STOP_TIMEOUT_S = 60.0
 _POLL_S = 0.1
 _MARK = "made-by-the-headgate-demo"
 _TAIL_LINES = 15
+_LINE_BYTES_MAX = 1024 * 1024
 
 
 class DemoError(Exception):
@@ -113,6 +115,24 @@ class System:
     async def cli(self, *arguments: str | Path) -> Ran:
         """Run one ``headgate`` command against this system."""
         return await run(PROGRAM, *arguments, "--data", self.data)
+
+    async def follow(self, *arguments: str) -> AsyncIterator[bytes]:
+        """The lines that a command without end prints, as JSON; it ends with the iteration."""
+        process = await asyncio.create_subprocess_exec(
+            *(str(PROGRAM), *arguments, "--output", "json", "--data", str(self.data)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            limit=_LINE_BYTES_MAX,
+        )
+        assert process.stdout is not None
+        try:
+            async for line in process.stdout:
+                yield line
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()
 
     def gateway_url(self) -> str:
         return str(read_running(self.data)["gateway"])
