@@ -6,13 +6,13 @@ A pid alone names nobody (pids are reused); a process is told by its pid and its
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
-import errno
 import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Self
 
@@ -149,33 +149,29 @@ async def wait_ended(pid: int, *, timeout_s: float | None = None) -> bool:
     return True
 
 
-def reap_adopted(own: Iterable[int]) -> list[int]:
+def reap_adopted(own: Iterable[int]) -> None:
     """Collects the zombies that a subreaper inherited; never a child in ``own``.
 
     (``waitpid(-1)`` would take the exit status of our own children away from who waits for it.)
     """
     kept = set(own)
-    adopted = [c.pid for c in children(os.getpid()) if c.ended and c.pid not in kept]
-    for pid in adopted:
-        try:
-            os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError as error:
-            if error.errno != errno.ECHILD:
-                raise
-    return adopted
+    for child in children(os.getpid()):
+        if child.ended and child.pid not in kept:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child.pid, os.WNOHANG)
 
 
-async def end_descendants(*, grace_s: float, own: Iterable[int] = ()) -> int:
+async def end_descendants(*, grace_s: float, spare: Iterable[int] = ()) -> int:
     """SIGTERM for every descendant, SIGKILL for those that are left after ``grace_s``.
 
     Repeats until nobody is left, because a process may fork while it is being killed. Returns how
-    many had to be killed. ``own`` are children that somebody else waits for.
+    many had to be killed. ``spare`` are children that stay for now.
     """
-    kept = set(own)
+    spared = set(spare)
 
     def living() -> list[Stat]:
-        reap_adopted(kept)
-        return [found for found in descendants(os.getpid()) if not found.ended]
+        reap_adopted(spared)
+        return [p for p in descendants(os.getpid()) if not p.ended and p.pid not in spared]
 
     for found in living():
         send(found, signal.SIGTERM)
@@ -183,14 +179,13 @@ async def end_descendants(*, grace_s: float, own: Iterable[int] = ()) -> int:
     deadline = loop.time() + grace_s
     while (left := living()) and (remaining_s := deadline - loop.time()) > 0:
         await wait_ended(left[0].pid, timeout_s=remaining_s)
-    killed: set[str] = set()
+    killed: set[Stat] = set()
     for _ in range(_KILL_ROUNDS_MAX):
-        left = living()
-        if not left:
+        if not (left := living()):
             break
         for found in left:
             send(found, signal.SIGKILL)
-            killed.add(f"{found.pid}:{found.start}")
+        killed |= {replace(found, parent=0, state="") for found in left}
         await asyncio.sleep(_KILL_ROUND_S)
     return len(killed)
 
