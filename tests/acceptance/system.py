@@ -95,14 +95,20 @@ class Headgate:
                 env=environment(),
                 start_new_session=True,
             )
-        self.__dict__.pop("urls", None)
         wait_for(self._is_ready, "headgate up answers", timeout_s=START_TIMEOUT_S)
         return time.monotonic() - started
 
     def _is_ready(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self.said()
-        return self.try_cli("status").returncode == 0
+        try:
+            return bool(self.running()["pid"] == self.process.pid)
+        except FileNotFoundError:
+            return False
+
+    def running(self) -> dict[str, Any]:
+        """What it tells local clients: addresses, CA, process."""
+        return json.loads((self.data / "run" / "headgate.json").read_text())
 
     def said(self) -> str:
         """What ``headgate up`` has written."""
@@ -174,15 +180,10 @@ class Headgate:
 
     # --- the bus and the processes ------------------------------------------------------------
 
-    @property
-    def nats_url(self) -> str:
-        port = json.loads((self.data / "run" / "nats.json").read_text())["port"]
-        return f"nats://127.0.0.1:{port}"
-
     async def bus(self) -> Bus:
         """A connection with the credentials of the ``probe``; close it."""
         creds = self.data / "keys" / "probe.creds"
-        return await Bus.connect("probe", self.nats_url, creds, SystemClock())
+        return await Bus.connect("probe", self.running()["nats"], creds, SystemClock())
 
     async def instances(self, endpoint: str, deployment: str = "") -> tuple[Instance, ...]:
         """What the provisioner knows of the instances."""
