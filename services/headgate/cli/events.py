@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer import Option
 
 from headgate.cli import options
 from headgate.cli.session import Session, client_command
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 app = typer.Typer(no_args_is_help=True, help="The events of every resource and instance.")
 
@@ -25,32 +22,24 @@ def _group() -> None:
 async def tail(
     session: Session,
     filter: Annotated[
-        str, Option("--filter", help="Subjects, such as deployment.digits.> or instance.>.")
+        str, Option("--filter", help="A kind, or a subject: deployment, endpoint.digits.*")
     ] = "",
     since: Annotated[
         str, Option("--since", help="Begin in the past: 10m, 2h, or an RFC 3339 time.")
     ] = "",
+    no_follow: Annotated[bool, Option("--no-follow", help="End with the last event there is.")] = (
+        False
+    ),
 ) -> None:
     """Print events as they happen, one line each; JSON lines with --output json."""
-    from headgate.cli.output import as_json, write
+    from headgate.cli.output import as_json, form_of, write
     from headgate.client.events import tail as tail_events
 
-    query = {name: text for name, text in (("filter", filter), ("since", since)) if text}
-    line = _line_writer(session.form)
+    is_for_people = form_of(session.form) is options.Format.TABLE
     async with session.client() as client:
-        async for event in tail_events(client.http, query):
-            write(f"{line(event) if line else as_json(event, indent=None)}\n")
-
-
-def _line_writer(form: options.Format | None) -> Callable[[dict[str, Any]], str] | None:
-    """How a person reads an event; None where a program reads it."""
-    import sys
-
-    if form is None:
-        form = options.Format.TABLE if sys.stdout.isatty() else options.Format.JSON
-    if form is options.Format.TABLE:
-        return describe
-    return None
+        events = tail_events(client.http, filter=filter, since=since, follow=not no_follow)
+        async for event in events:
+            write(f"{describe(event) if is_for_people else as_json(event, indent=None)}\n")
 
 
 def describe(event: dict[str, Any]) -> str:

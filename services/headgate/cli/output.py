@@ -20,8 +20,7 @@ _STEP = re.compile(r"\.?([\w-]+)|\.?\"([^\"]+)\"|\[(\d+)\]")
 def show(document: Any, form: Format | None, query: str = "", columns: Sequence[str] = ()) -> None:
     """Prints ``document``; ``columns`` are the fields that a table of a list shows."""
     document = _picked(document, query) if query else document
-    if form is None:
-        form = Format.TABLE if sys.stdout.isatty() else Format.JSON
+    form = form_of(form)
     if form is Format.TABLE:
         _table(document, columns if not query else ())
     elif form is Format.YAML:
@@ -34,6 +33,11 @@ def show(document: Any, form: Format | None, query: str = "", columns: Sequence[
             write("\t".join(_cell(value) for value in values) + "\n")
     else:
         write(as_json(document) + "\n")
+
+
+def form_of(given: Format | None) -> Format:
+    """What was asked for; else a table for a person, JSON for a program."""
+    return given or (Format.TABLE if sys.stdout.isatty() else Format.JSON)
 
 
 def as_json(document: Any, *, indent: int | None = 2) -> str:

@@ -11,6 +11,8 @@ from typer import Argument, Option
 from headgate.cli import options
 from headgate.cli.session import DEFAULT_DATA, Session, client_command
 
+PARTS = ("registry", "provisioner", "gateway", "router")
+
 Config = Annotated[
     Path | None, Option("--config", help="Settings file; default: headgate.yaml in --data.")
 ]
@@ -100,8 +102,13 @@ def ca(data: options.Data = DEFAULT_DATA) -> None:
 
 
 async def status(session: Session) -> None:
-    """Show the services of a running Headgate."""
+    """Show the services of a running Headgate. Ends with 1 when a part is missing."""
+    from headgate.cli.errors import CommandFailedError
     from headgate.cli.observed import renamed
 
     async with session.client() as client:
-        session.show(renamed(await client.status()))
+        document = renamed(await client.status())
+    session.show(document)
+    running = {each["name"].removeprefix("headgate-") for each in document["services"]}
+    if missing := [name for name in PARTS if name not in running]:
+        raise CommandFailedError(f"not all is up; no answer from: {', '.join(missing)}")

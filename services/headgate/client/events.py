@@ -20,8 +20,16 @@ class _Block:
     data: list[str] = field(default_factory=list)
 
 
-async def tail(http: Http, query: dict[str, str]) -> AsyncIterator[dict[str, Any]]:
-    """Events as they happen, without end. A broken stream is taken up after its last event."""
+async def tail(
+    http: Http, *, filter: str = "", since: str = "", follow: bool = True
+) -> AsyncIterator[dict[str, Any]]:
+    """Events as CloudEvents, as they happen; without ``follow`` only those there are.
+
+    A broken stream is taken up after its last event.
+    """
+    query = {name: text for name, text in (("filter", filter), ("since", since)) if text}
+    if not follow:
+        query["follow"] = "false"
     last_id, wait_s = "", RETRY_FIRST_S
     while True:
         headers = {"Accept": "text/event-stream"}
@@ -40,6 +48,8 @@ async def tail(http: Http, query: dict[str, str]) -> AsyncIterator[dict[str, Any
                     if block.data:
                         yield json.loads("\n".join(block.data))
                     block = _Block()
+            if not follow:
+                return
         except HeadgateError as error:
             # The server says something every few seconds, so silence is a lost connection.
             if error.error.code not in (ErrorCode.UNAVAILABLE, ErrorCode.TIMED_OUT):
