@@ -35,6 +35,15 @@ REQUEST_HEADERS_MAX = 100
 REQUEST_HEADER_BYTES_MAX = 32 * 1024
 CLIENT_REQUEST_ID_CHARS_MAX = 100  # the reference inference server answers 431 above this
 
+# What the registry keeps. Keys given by a user must be as hard to guess as Azure's (32 characters).
+KEY_CHARS_MIN = 32
+KEY_CHARS_MAX = 256
+ENDPOINTS_MAX = 1_000
+SPEC_BYTES_MAX = 256 * 1024
+ERROR_MESSAGE_CHARS_MAX = 4_096
+OPERATIONS_KEPT_MAX = 10_000
+OPERATIONS_KEPT_S = 30 * 86_400.0
+
 # Instances say that they live twice a second and are left out after three silent beats.
 HEARTBEAT_INTERVAL_S = 0.5
 HEARTBEAT_MISSED_MAX = 3

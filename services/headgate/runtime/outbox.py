@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from nats.errors import Error as NatsError
+from sqlalchemy import BigInteger, Integer
 from sqlmodel import Field, SQLModel, col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -30,18 +32,20 @@ _RETRY_FIRST_S = 0.1
 _RETRY_MAX_S = 5.0
 
 
+# A 64-bit automatic number on both databases: SQLite knows it only as INTEGER.
+SERIAL: Any = BigInteger().with_variant(Integer(), "sqlite")
+# Without it SQLite gives a number twice, and the order of rows would be lost.
+SQLITE_ARGS = {"sqlite_autoincrement": True}
+
+
 class OutboxRow(SQLModel):
     """Columns of an outbox; each service derives its own table, with ``SQLITE_ARGS``."""
 
-    seq: int | None = Field(default=None, primary_key=True)
+    seq: int | None = Field(default=None, primary_key=True, sa_type=SERIAL)
     event_id: str
     subject: str
     headers: str
     payload: str
-
-
-# Without it SQLite gives a sequence number twice, and the order of events would be lost.
-SQLITE_ARGS = {"sqlite_autoincrement": True}
 
 
 class Outbox:

@@ -72,6 +72,8 @@ class Database:
                 await self._begin_as_writer(session, deadline)
                 yield session
                 await session.commit()
+        except (IntegrityError, ProgrammingError):
+            raise  # mistakes of ours stay what they are
         except DBAPIError as error:
             raise _explain(error) from error
         finally:
@@ -83,22 +85,24 @@ class Database:
         try:
             async with self._sessions() as session:
                 if self.is_sqlite:
-                    await session.execute(text("BEGIN"))
+                    await _say(session, "BEGIN")
                 else:
                     level = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
-                    await session.execute(text(level))
+                    await _say(session, level)
                 yield session
+        except (IntegrityError, ProgrammingError):
+            raise  # mistakes of ours stay what they are
         except DBAPIError as error:
             raise _explain(error) from error
 
     async def _begin_as_writer(self, session: AsyncSession, deadline: float) -> None:
         wait_ms = max(1, int(1000 * (deadline - time.monotonic())))
         if self.is_sqlite:
-            await session.execute(text(f"PRAGMA busy_timeout={wait_ms}"))
-            await session.execute(text("BEGIN IMMEDIATE"))
+            await _say(session, f"PRAGMA busy_timeout={wait_ms}")
+            await _say(session, "BEGIN IMMEDIATE")
         else:
-            await session.execute(text(f"SET LOCAL lock_timeout={wait_ms}"))
-            await session.execute(text(f"SELECT pg_advisory_xact_lock({self._lock_number})"))
+            await _say(session, f"SET LOCAL lock_timeout={wait_ms}")
+            await _say(session, f"SELECT pg_advisory_xact_lock({self._lock_number})")
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -148,6 +152,10 @@ def _migrate(connection: Connection, migrations: Path, version_table: str) -> No
     command.upgrade(config, "head")
 
 
+async def _say(session: AsyncSession, statement: str) -> None:
+    await (await session.connection()).exec_driver_sql(statement)
+
+
 def _busy() -> HeadgateError:
     return HeadgateError(
         ErrorCode.REGISTRY_BUSY,
@@ -156,10 +164,8 @@ def _busy() -> HeadgateError:
     )
 
 
-def _explain(error: DBAPIError) -> Exception:
-    """What the failure means to a caller; a mistake of ours stays what it is."""
-    if isinstance(error, IntegrityError | ProgrammingError):
-        return error
+def _explain(error: DBAPIError) -> HeadgateError:
+    """What the failure means to a caller."""
     said, state = str(error.orig), getattr(error.orig, "sqlstate", None)
     if state == _PG_LOCKED or "database is locked" in said or "database is busy" in said:
         return _busy()

@@ -1,0 +1,190 @@
+"""Decisions about assets (models, environments, code): versions never change. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from headgate.registry import core
+from headgate.registry.records import Moment
+from headgate_contracts import limits, registry
+from headgate_contracts.errors import ErrorCode
+from headgate_contracts.resources import (
+    Code,
+    CodeSpec,
+    DeploymentSpec,
+    Environment,
+    EnvironmentSpec,
+    Model,
+    ModelSpec,
+)
+
+AssetKind = Literal["models", "environments", "codes"]
+Asset = Model | Environment | Code
+AssetSpec = ModelSpec | EnvironmentSpec | CodeSpec
+KINDS: tuple[AssetKind, ...] = get_args(AssetKind)
+
+LATEST = "latest"
+# What may change on a version: it describes, and nobody runs it.
+LABELS = frozenset({"description", "tags", "properties"})
+
+_NAME = limits.ASSET_NAME_PATTERN.strip("^$")
+_VERSION = limits.ASSET_VERSION_PATTERN.strip("^$")
+_REFERENCE = re.compile(
+    rf"azureml:(?P<name>{_NAME})(?::(?P<version>{_VERSION})|@(?P<label>{_VERSION}))\Z"
+)
+_NUMBER = re.compile(r"[0-9]{1,9}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A reference as written: a version, or the label ``latest``."""
+
+    kind: AssetKind
+    name: str
+    version: str
+    field: str
+
+    def __str__(self) -> str:
+        return f"azureml:{self.name}:{self.version}"
+
+
+def kind_of(spec: AssetSpec) -> AssetKind:
+    if isinstance(spec, ModelSpec):
+        return "models"
+    return "environments" if isinstance(spec, EnvironmentSpec) else "codes"
+
+
+def number_of(version: str) -> int | None:
+    """The version as a number, when it is one: an unnamed next version counts from it."""
+    return int(version) if _NUMBER.match(version) else None
+
+
+def put(
+    workspace: str, spec: AssetSpec, stored: Asset | None, next_number: int, moment: Moment
+) -> Asset:
+    """The asset as it is kept from now on; ``stored`` itself when nothing is new.
+
+    ``stored`` is what has the wanted version, ``next_number`` the version of one without.
+    """
+    core.check_size(spec)
+    _check_paths(spec)
+    if stored is None:
+        version = spec.version or str(next_number)
+        return _asset(workspace, spec.model_copy(update={"version": version}), moment)
+    fields = _differing(stored.spec, spec)
+    if not LABELS.issuperset(fields):
+        raise core.error(
+            ErrorCode.RESOURCE_EXISTS,
+            f"version {spec.version} of {spec.name!r} exists with other content "
+            f"({', '.join(fields)}), and versions never change; register it as a new version",
+            "version",
+        )
+    if not fields:
+        return stored
+    return stored.model_copy(
+        update={"spec": spec, "revision": moment.revision, "updated_at": moment.now}
+    )
+
+
+def registered(asset: Asset) -> registry.AssetRegistered:
+    return registry.AssetRegistered(
+        workspace=asset.workspace,
+        kind=kind_of(asset.spec),
+        name=asset.spec.name,
+        version=asset.spec.version,
+    )
+
+
+def _asset(workspace: str, spec: AssetSpec, moment: Moment) -> Asset:
+    times = {"created_at": moment.now, "updated_at": moment.now}
+    about = {"workspace": workspace, "revision": moment.revision, **times}
+    if isinstance(spec, ModelSpec):
+        return Model(spec=spec, **about)
+    if isinstance(spec, EnvironmentSpec):
+        return Environment(spec=spec, **about)
+    return Code(spec=spec, **about)
+
+
+def _differing(old: AssetSpec, new: AssetSpec) -> tuple[str, ...]:
+    fields = core.changed(old, new)
+    if isinstance(old, CodeSpec) and isinstance(new, CodeSpec) and old.sha256 == new.sha256 != "":
+        return tuple(field for field in fields if field != "path")  # the same files elsewhere
+    return fields
+
+
+def _check_paths(spec: AssetSpec) -> None:
+    """Paths are keys of the object store: no way out of it, and nothing a file name cannot hold."""
+    paths = {"path": getattr(spec, "path", "x")}
+    if isinstance(spec, EnvironmentSpec) and spec.build is not None:
+        paths = {"build.path": spec.build.path, "build.dockerfile_path": spec.build.dockerfile_path}
+    for field, path in paths.items():
+        if not path or "\0" in path or ".." in path.split("/"):
+            raise core.error(
+                ErrorCode.BAD_ARGUMENT, f"{field} is no path in the store: {path[:200]!r}", field
+            )
+
+
+# --- references --------------------------------------------------------------------------------
+
+
+def references(spec: DeploymentSpec) -> tuple[Reference, ...]:
+    """What a deployment refers to; refused where it is not written as a reference."""
+    code = spec.code_configuration
+    written: list[tuple[AssetKind, str, str | None]] = [
+        ("models", "model", spec.model),
+        ("environments", "environment", spec.environment),
+        ("codes", "code_configuration.code", code.code if code else None),
+    ]
+    return tuple(_parsed(kind, field, text) for kind, field, text in written if text is not None)
+
+
+def _parsed(kind: AssetKind, field: str, text: str) -> Reference:
+    match = _REFERENCE.match(text)
+    if match is None:
+        raise core.error(
+            ErrorCode.BAD_ARGUMENT,
+            f"{field} is {text[:200]!r}; it must refer to something registered: "
+            "azureml:<name>:<version> or azureml:<name>@latest",
+            field,
+        )
+    if match["label"] not in (None, LATEST):
+        raise core.error(
+            ErrorCode.BAD_ARGUMENT,
+            f"{field} uses the label @{match['label']}; the only label is @{LATEST}",
+            field,
+        )
+    return Reference(kind, match["name"], match["version"] or LATEST, field)
+
+
+def unknown(reference: Reference) -> Exception:
+    """The refusal of a reference to something that is not registered."""
+    return core.error(
+        ErrorCode.BAD_ARGUMENT,
+        f"{reference.field} refers to {reference.name!r}, version {reference.version}, which is "
+        f"not among the {reference.kind} of this workspace; register it first",
+        reference.field,
+    )
+
+
+def resolved(spec: DeploymentSpec, found: dict[str, Asset]) -> tuple[DeploymentSpec, str]:
+    """The deployment with concrete versions, and its scoring path. ``found`` is by field."""
+    exact = {
+        field: f"azureml:{asset.spec.name}:{asset.spec.version}" for field, asset in found.items()
+    }
+    changes: dict[str, object] = {
+        field: exact[field] for field in ("model", "environment") if field in exact
+    }
+    if spec.code_configuration is not None:
+        code = exact["code_configuration.code"]
+        changes["code_configuration"] = spec.code_configuration.model_copy(update={"code": code})
+    return spec.model_copy(update=changes), _scoring_path(found.get("environment"))
+
+
+def _scoring_path(environment: Asset | None) -> str:
+    if isinstance(environment, Environment) and environment.spec.inference_config is not None:
+        scoring = environment.spec.inference_config.scoring_route
+        if scoring is not None:
+            return scoring.path
+    return "/score"
