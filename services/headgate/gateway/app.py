@@ -6,8 +6,6 @@ import ssl
 from pathlib import Path
 from typing import Protocol
 
-from aiohttp import web
-
 from headgate.gateway.assets import KINDS, Assets
 from headgate.gateway.backend import Backend
 from headgate.gateway.blobs import Blobs
@@ -17,6 +15,7 @@ from headgate.gateway.events import Events
 from headgate.gateway.http import Edge, Handle
 from headgate.gateway.operations import Operations
 from headgate.gateway.routes import Route, RouteTable
+from headgate.gateway.server import Listener
 from headgate.gateway.system import System
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock
@@ -27,8 +26,6 @@ from headgate_contracts.errors import ErrorCode, HeadgateError
 
 DESCRIPTION = "Azure's REST API for online endpoints"
 TOKEN_FILE = "admin.token"
-KEEP_ALIVE_S = 75.0
-SHUTDOWN_S = 5.0
 
 
 class Part(Protocol):
@@ -37,58 +34,11 @@ class Part(Protocol):
     def routes(self) -> tuple[Route[Handle], ...]: ...
 
 
-class Listener:
-    """The listening socket. ``port`` is the real one, also when the setting says 0."""
-
-    def __init__(
-        self, edge: Edge, backend: Backend, host: str, port: int, tls: ssl.SSLContext | None
-    ) -> None:
-        self._edge = edge
-        self._backend = backend
-        self._host = host
-        self.port = port
-        self._tls = tls
-        self._runner: web.AppRunner | None = None
-
-    @property
-    def url(self) -> str:
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{'https' if self._tls else 'http'}://{host}:{self.port}"
-
-    async def start(self) -> None:
-        self._runner = web.AppRunner(
-            self._edge.app,
-            access_log=None,
-            # A compressed body is refused, so it must arrive as it was sent.
-            auto_decompress=False,
-            keepalive_timeout=KEEP_ALIVE_S,
-            shutdown_timeout=SHUTDOWN_S,
-        )
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self.port, ssl_context=self._tls)
-        try:
-            await site.start()
-        except OSError as error:
-            await self._runner.cleanup()
-            raise HeadgateError(
-                ErrorCode.UNAVAILABLE,
-                f"the gateway cannot listen on {self._host} port {self.port}: {error.strerror}; "
-                "choose another with --port (0 takes a free one)",
-                target="port",
-            ) from None
-        self.port = self._runner.addresses[0][1]
-
-    async def stop(self) -> None:
-        """No new connections; streams end, requests in hand are finished."""
-        self._backend.closing.set()
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-
 class GatewayService(Service):
-    """The service with its listener, whose address is known once it has started."""
+    """The service with its listener, whose address is known once it has started, and routes."""
 
     listener: Listener
+    table: RouteTable[Handle]
 
 
 async def build(
@@ -118,6 +68,7 @@ async def build(
         stops=(listener.stop,),
     )
     service.listener = listener
+    service.table = table
     return service
 
 

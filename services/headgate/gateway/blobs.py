@@ -7,6 +7,7 @@ import base64
 import binascii
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 
 from aiohttp import ClientPayloadError, web
@@ -22,6 +23,7 @@ from headgate.azure.uploads import (
 from headgate.gateway.backend import Backend
 from headgate.gateway.http import Call, Handle, answer, check_length, too_large
 from headgate.gateway.routes import Route
+from headgate.runtime.store import Blob
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, ErrorDetail, HeadgateError
 
@@ -31,12 +33,13 @@ _MANIFEST = Shape(Field("files", "files"))
 _MANIFEST_SCHEMA = {**Manifest.model_json_schema(), "additionalProperties": False}
 CHUNK_BYTES = 1024 * 1024
 CHUNK_ARRIVAL_S = 60.0
+_HASHED_MAX = 2 * limits.UPLOAD_FILES_MAX
 
 
 class Incoming:
     """A body on its way: counted, hashed, and checked at its end against what was announced."""
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, request: web.BaseRequest) -> None:
         check_length(request, limits.UPLOAD_FILE_BYTES_MAX)
         self._request = request
         self._sha256 = hashlib.sha256()
@@ -122,6 +125,8 @@ class Blobs:
 
     def __init__(self, backend: Backend) -> None:
         self._store = backend.store
+        # key -> (the store's tag of the object, SHA-256): what came through here is not read again
+        self._hashed: OrderedDict[str, tuple[str, str]] = OrderedDict()
 
     async def put(self, call: Call) -> web.StreamResponse:
         """Store one file. The same content again is fine, other content is a conflict."""
@@ -137,13 +142,14 @@ class Blobs:
             if incoming.failure is not None:
                 raise incoming.failure from None
             raise
+        await self._remember(key, incoming.sha256)
         return answer({"path": path, "sha256": incoming.sha256}, 201)
 
     async def _compare(self, key: str, incoming: Incoming) -> web.StreamResponse:
         async for _ in incoming.chunks():
             pass
-        found = await self._sha256_of(key) if await self._store.exists(key) else None
-        if found != incoming.sha256:
+        stored = await self._store.head(key)
+        if stored is None or await self._sha256_of(stored) != incoming.sha256:
             raise HeadgateError(
                 ErrorCode.RESOURCE_CONFLICT,
                 "other content is stored under this path, or the folder is complete without it; "
@@ -201,9 +207,10 @@ class Blobs:
         for key in stored.keys() - wanted.keys():
             await self._store.delete(key)
         for key, file in wanted.items():
-            if key not in stored:
+            blob = stored.get(key)
+            if blob is None:
                 problems.append(_problem(file, "is missing"))
-            elif stored[key].size_bytes != file.size or await self._sha256_of(key) != file.sha256:
+            elif blob.size_bytes != file.size or await self._sha256_of(blob) != file.sha256:
                 await self._store.delete(key)
                 problems.append(_problem(file, "had other content and was removed"))
         if problems:
@@ -215,12 +222,22 @@ class Blobs:
                 details=tuple(problems[:20]),
             )
 
-    async def _manifest(self, digest: str) -> object | None:
+    async def _manifest(self, digest: str) -> Blob | None:
         return await self._store.head(_manifest_key(digest))
 
-    async def _sha256_of(self, key: str) -> str:
+    async def _remember(self, key: str, sha256: str) -> None:
+        blob = await self._store.head(key)
+        if blob is not None and blob.etag:
+            self._hashed[key] = (blob.etag, sha256)
+            if len(self._hashed) > _HASHED_MAX:
+                self._hashed.popitem(last=False)
+
+    async def _sha256_of(self, blob: Blob) -> str:
+        tag, sha256 = self._hashed.get(blob.key, ("", ""))
+        if tag and tag == blob.etag:
+            return sha256
         total = hashlib.sha256()
-        async for chunk in self._store.get(key):
+        async for chunk in self._store.get(blob.key):
             await asyncio.to_thread(total.update, chunk)
         return total.hexdigest()
 

@@ -89,7 +89,7 @@ class Deployments:
             await call.json(),
             workspace=call.workspace,
         )
-        if condition.must_exist:
+        if condition.must_exist and condition.if_revision is None:
             await require_existing(self._backend.deployment, call)
         return await self._store(
             call,

@@ -104,7 +104,7 @@ class Endpoints:
             create_only=condition.create_only,
             if_revision=condition.if_revision,
         )
-        if condition.must_exist:
+        if condition.must_exist and condition.if_revision is None:
             await require_existing(self._backend.endpoint, call)
         return await self._store(call, command)
 

@@ -110,7 +110,8 @@ class Events:
             headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
         )
         await response.prepare(call.request)
-        await self._write(response, ": headgate events\nretry: 1000\n\n")
+        # The id alone is no event; it lets a reader that hears nothing resume from here.
+        await self._write(response, f"retry: 1000\nid: {sequence - 1}\n\n")
         quiet_since = self._backend.clock.monotonic()
         while not self._backend.closing.is_set():
             news = self._news

@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
@@ -28,7 +27,6 @@ from headgate.runtime.log import Log
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError, WireError, http_status_of
 
-REQUEST_ID = "x-request-id"
 CLIENT_REQUEST_ID = "x-ms-client-request-id"
 BODY_ARRIVAL_S = 30.0
 
@@ -37,6 +35,7 @@ _ID = re.compile(rf"[!-~]{{1,{limits.CLIENT_REQUEST_ID_CHARS_MAX}}}\Z")
 _SCOPE = re.compile(r"[A-Za-z0-9._()-]{1,90}\Z")
 _JSON_TYPES = ("application/json", "application/merge-patch+json")
 
+
 Handle = Callable[["Call"], Awaitable[web.StreamResponse]]
 
 
@@ -44,7 +43,7 @@ Handle = Callable[["Call"], Awaitable[web.StreamResponse]]
 class Call:
     """One authenticated request on its route."""
 
-    request: web.Request
+    request: web.BaseRequest
     match: Match[Handle]
     id: str
     scoring_url: str
@@ -132,7 +131,29 @@ class Call:
         return bytes(body)
 
 
-def check_length(request: web.Request, bytes_max: int) -> None:
+_REQUEST_ID = web.RequestKey("request_id", str)
+
+
+def request_id(request: web.BaseRequest) -> str:
+    """The id that we gave to a request."""
+    if _REQUEST_ID not in request:
+        request[_REQUEST_ID] = new_id()
+    return request[_REQUEST_ID]
+
+
+def add_common_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """What every answer says; and what none says: which server software this is."""
+    headers = response.headers
+    headers.popall("Server", None)
+    headers["x-request-id"] = request_id(request)
+    given = request.headers.get(CLIENT_REQUEST_ID, "")
+    if _ID.match(given):
+        headers[CLIENT_REQUEST_ID] = given
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers.setdefault("Cache-Control", "no-store")
+
+
+def check_length(request: web.BaseRequest, bytes_max: int) -> None:
     """Refuse a body by its announced size or its encoding, before any of it is read."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise HeadgateError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body uncompressed")
@@ -177,17 +198,8 @@ class Edge:
     scoring_url: str
     log: Log = field(default_factory=lambda: Log("gateway"))
 
-    @cached_property
-    def app(self) -> web.Application:
-        # Our own table routes: ARM paths match whatever their case, and 405 needs all verbs.
-        app = web.Application(client_max_size=0)
-        app.router.add_route("*", "/{path:.*}", self.serve)
-        app.on_response_prepare.append(_finish_headers)
-        return app
-
-    async def serve(self, request: web.Request) -> web.StreamResponse:
+    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         begun = self.clock.monotonic()
-        request[REQUEST_ID] = new_id()
         try:
             response = await self._answer(request)
         except HeadgateError as error:
@@ -197,27 +209,27 @@ class Edge:
         except ConnectionError:
             raise  # the client has gone; there is nobody to answer
         except Exception:
-            self.log.exception("request_failed", request_id=request[REQUEST_ID])
+            self.log.exception("request_failed", request_id=request_id(request))
             response = refusal(
                 WireError(
                     code=ErrorCode.INTERNAL,
                     message="the gateway failed; its log has the cause under the request id "
-                    f"{request[REQUEST_ID]}",
+                    f"{request_id(request)}",
                 )
             )
         self._note(request, response.status, begun)
         return response
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         segments = core.split_path(request.raw_path)
         match = self.table.find_public(request.method, segments)
         if match is None:
             self._authenticate(request)
             match = self.table.find(request.method, segments)
-        call = Call(request, match, request[REQUEST_ID], self.scoring_url)
+        call = Call(request, match, request_id(request), self.scoring_url)
         return await match.route.handler(call)
 
-    def _authenticate(self, request: web.Request) -> None:
+    def _authenticate(self, request: web.BaseRequest) -> None:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         # Digests have one length, so the comparison tells nothing about the token's.
         same = hmac.compare_digest(_digest(given.strip()), _digest(self.token))
@@ -228,7 +240,7 @@ class Edge:
                 "which is in keys/admin.token of the data folder",
             )
 
-    def _note(self, request: web.Request, status: int, begun: float) -> None:
+    def _note(self, request: web.BaseRequest, status: int, begun: float) -> None:
         note = (
             self.log.debug
             if status < 400 and request.method in ("GET", "HEAD")
@@ -240,20 +252,9 @@ class Edge:
             path=request.path[:200],
             status=status,
             ms=round((self.clock.monotonic() - begun) * 1000, 1),
-            request_id=request[REQUEST_ID],
+            request_id=request_id(request),
         )
 
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-
-
-async def _finish_headers(request: web.Request, response: web.StreamResponse) -> None:
-    headers = response.headers
-    headers.popall("Server", None)
-    headers[REQUEST_ID] = request.get(REQUEST_ID) or new_id()
-    given = request.headers.get(CLIENT_REQUEST_ID, "")
-    if _ID.match(given):
-        headers[CLIENT_REQUEST_ID] = given
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers.setdefault("Cache-Control", "no-store")

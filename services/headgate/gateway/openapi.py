@@ -85,7 +85,8 @@ def _operation(route: Route[Any]) -> Json:
 def operation_id(route: Route[Any]) -> str:
     """A name made of the verb and the path: ``putOnlineEndpointsByEndpoint``."""
     words = [route.verb.lower()]
-    for part in route.path.removeprefix(WORKSPACE).strip("/").split("/"):
+    path = route.path.replace(WORKSPACE, "" if route.path != WORKSPACE else "workspace")
+    for part in path.strip("/").split("/"):
         name = _NAMES.match(part)
         word = f"by {name[1]}" if name else part.replace(".", " ")
         words += [piece[:1].upper() + piece[1:] for piece in word.split()]

@@ -48,7 +48,9 @@ class RouteTable(Generic[H]):
 
     def __init__(self, routes: Iterable[Route[H]]) -> None:
         self.routes = tuple(routes)
-        self._patterns = [(route.path.strip("/").split("/"), route) for route in self.routes]
+        self._patterns = [
+            ([part for part in route.path.split("/") if part], route) for route in self.routes
+        ]
 
     def find_public(self, verb: str, segments: Sequence[str]) -> Match[H] | None:
         """The route, when it is one that needs no token."""
@@ -85,7 +87,7 @@ class RouteTable(Generic[H]):
 
 def _match(pattern: Sequence[str], segments: Sequence[str]) -> dict[str, str] | None:
     params: dict[str, str] = {}
-    takes_rest = pattern[-1].endswith("...}")
+    takes_rest = bool(pattern) and pattern[-1].endswith("...}")
     if len(segments) < len(pattern) or (len(segments) > len(pattern) and not takes_rest):
         return None
     for part, segment in zip(pattern, segments, strict=False):

@@ -1,0 +1,88 @@
+"""A gateway on a real bus, with small services behind it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from gateway.harness import SCORING_URL, TOKEN, Api, Connect, World
+from headgate.gateway import app
+from headgate.gateway.app import GatewayService
+from headgate.runtime.bootstrap import bootstrap
+from headgate.runtime.bus import Bus
+from headgate.runtime.clock import SystemClock
+from headgate.runtime.natsd import RunningServer
+from headgate.runtime.service import Service
+from headgate.runtime.settings import Settings
+from headgate_contracts import provisioning, routing
+
+
+@pytest.fixture
+async def connect(nats: RunningServer) -> AsyncIterator[Connect]:
+    """``await connect("gateway")`` is a connection of that service to the shared server."""
+    buses: list[Bus] = []
+
+    async def connect_one(service: str) -> Bus:
+        bus = await Bus.connect(service, nats.url, nats.creds(service), SystemClock())
+        buses.append(bus)
+        return bus
+
+    yield connect_one
+    for bus in buses:
+        await bus.close()
+
+
+@pytest.fixture
+def settings(data_dir: Path, nats: RunningServer) -> Settings:
+    keys = data_dir / "keys"
+    keys.mkdir()
+    (keys / app.TOKEN_FILE).write_text(f"{TOKEN}\n")
+    return Settings(data=data_dir, nats=nats.url, port=0)
+
+
+@pytest.fixture
+async def gateway(connect: Connect, settings: Settings) -> AsyncIterator[GatewayService]:
+    """The gateway alone; nobody answers behind it unless another fixture does."""
+    await bootstrap(await connect("bootstrap"))
+    service = await app.build(
+        settings, await connect("gateway"), SystemClock(), tls=None, scoring_url=SCORING_URL
+    )
+    await service.start()
+    yield service
+    await service.stop()
+
+
+@pytest.fixture
+async def api(gateway: GatewayService) -> AsyncIterator[Api]:
+    async with aiohttp.ClientSession() as session:
+        yield Api(session, gateway.listener.url)
+
+
+@pytest.fixture
+async def world(connect: Connect) -> AsyncIterator[World]:
+    """A provisioner and a router that answer what the test says."""
+    world = World()
+    services = [
+        Service(
+            await connect("provisioner"),
+            description="stands for the provisioner",
+            handlers={
+                provisioning.ListInstances: world.list_instances,
+                provisioning.GetLogs: world.get_logs,
+            },
+        ),
+        Service(
+            await connect("router"),
+            description="stands for a router",
+            handlers={routing.GetTraffic: world.get_traffic},
+            shared=False,
+        ),
+    ]
+    for service in services:
+        await service.start()
+    yield world
+    for service in services:
+        await service.stop()
