@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format schemas up clean
+.PHONY: help demo test check format schemas bench up clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ format: $(VENV)/.ready ## Put all files into the house format
 
 schemas: $(VENV)/.ready ## Write the JSON Schemas, the subject table and the AsyncAPI document
 	@$(BIN)/python -m headgate.schemas $(ARGS)
+
+bench: $(VENV)/.ready ## Compare speed with bare servers in one run (ARGS="--seconds 5 --save")
+	@$(BIN)/python -m loadtests $(ARGS)
 
 up: $(VENV)/.ready ## Start Headgate (ARGS="--port 8900 --http ...")
 	@$(BIN)/headgate up $(ARGS)

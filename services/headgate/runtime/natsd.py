@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import secrets
 import signal
-import socket
 import subprocess
 import sysconfig
 from collections.abc import AsyncIterator
@@ -19,11 +17,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from typing import Any
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
 
+from headgate.runtime import ports
 from headgate.runtime.files import private_dir, write_atomic
 from headgate.runtime.keyring import Keyring, creds_path
 from headgate.runtime.permissions import USER_INFO
@@ -43,11 +43,6 @@ _POLL_S = 0.02
 _PROBE_TIMEOUT_S = 2.0
 _TOOL_TIMEOUT_S = 10.0
 
-# Outside the range that Linux takes outgoing ports from: a client that reconnects to a port of
-# that range on its own machine while nobody listens there may end up connected to itself.
-_PORTS = range(20_000, 32_000)
-_PORT_TRIES = 200
-
 _CONFIG = """\
 # Written at every start; changes made here are lost.
 server_name: headgate
@@ -62,10 +57,6 @@ ping_interval: "2s"
 ping_max: 2
 lame_duck_duration: "30s"
 lame_duck_grace_period: "5s"
-
-log_file: {log_file}
-logfile_size_limit: 10485760
-logfile_max_num: 3
 
 jetstream {{
   store_dir: {store_dir}
@@ -101,8 +92,8 @@ class BusServer:
 
     @property
     def output(self) -> Path:
-        """Where its stderr belongs: what it says before it has its log, and its last words."""
-        return self.logs / "nats-stderr.log"
+        """Where its stdout and stderr belong: its log, bounded by who starts it."""
+        return self.logs / "nats.log"
 
     def creds(self, service: str) -> Path:
         return creds_path(self.keys, service)
@@ -166,7 +157,6 @@ def prepare(
         monitor=json.dumps(f"127.0.0.1:{monitor_port}"),  # it asks nobody who they are
         max_payload=limits.BUS_PAYLOAD_BYTES_MAX,
         max_pending=8 * limits.BUS_PAYLOAD_BYTES_MAX,
-        log_file=json.dumps(str(logs / "nats.log"), ensure_ascii=False),
         store_dir=json.dumps(str(private_dir(data / "nats")), ensure_ascii=False),
         feature_flags=json.dumps(FEATURE_FLAGS),
         operator=keyring.operator_jwt(),
@@ -202,42 +192,19 @@ def _choose_ports(memory: Path, host: str, port: int) -> tuple[int, int]:
         remembered = json.loads(memory.read_text())
     except (FileNotFoundError, ValueError):
         remembered = {}
-    if port > 0:
-        if not _is_free(host, port):
-            raise HeadgateError(
-                ErrorCode.RESOURCE_CONFLICT,
-                f"port {port} on {host}, wanted for the bus, is taken by another program",
-                target="nats",
-            )
-    else:
-        port = _remembered_or_free(host, remembered.get("port"), avoid=0)
-    monitor = _remembered_or_free("127.0.0.1", remembered.get("monitor_port"), avoid=port)
+    port = _remembered_or_chosen(host, port, remembered.get("port"))
+    monitor = _remembered_or_chosen("127.0.0.1", 0, remembered.get("monitor_port"), avoid=(port,))
     write_atomic(memory, json.dumps({"port": port, "monitor_port": monitor}))
     return port, monitor
 
 
-def _remembered_or_free(host: str, remembered: object, *, avoid: int) -> int:
-    if isinstance(remembered, int) and remembered != avoid and _is_free(host, remembered):
-        return remembered
-    for _ in range(_PORT_TRIES):
-        port = secrets.choice(_PORTS)
-        if port != avoid and _is_free(host, port):
-            return port
-    raise HeadgateError(
-        ErrorCode.UNAVAILABLE,
-        f"no free port for the bus on {host} between {_PORTS.start} and {_PORTS.stop - 1}",
-    )
-
-
-def _is_free(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+def _remembered_or_chosen(
+    host: str, asked: int, remembered: Any, *, avoid: tuple[int, ...] = ()
+) -> int:
+    usable = not asked and isinstance(remembered, int) and remembered not in avoid
+    if usable and ports.is_free(host, remembered):
+        return int(remembered)
+    return ports.choose(host, asked, setting="nats", avoid=avoid)
 
 
 async def wait_ready(server: BusServer, *, timeout_s: float = READY_TIMEOUT_S) -> None:
@@ -256,7 +223,7 @@ async def wait_ready(server: BusServer, *, timeout_s: float = READY_TIMEOUT_S) -
         raise HeadgateError(
             ErrorCode.UNAVAILABLE,
             f"the bus server at {server.url} is not ready after {timeout_s:g} s ({problem}); "
-            f"see {server.logs / 'nats.log'} and {server.output}",
+            f"see {server.output}",
         ) from None
     flags_hold = all(flags.get(name, value) == value for name, value in FEATURE_FLAGS.items())
     if not flags_hold or level < API_LEVEL_MIN:
@@ -321,7 +288,7 @@ class RunningServer:
                 raise HeadgateError(
                     ErrorCode.UNAVAILABLE,
                     f"the bus server ended at start with {describe_exit(ended.result())}; "
-                    f"see {self.server.logs / 'nats.log'} and {self.server.output}",
+                    f"see {self.server.output}",
                 )
             await ready
         except BaseException:
