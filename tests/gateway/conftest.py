@@ -11,6 +11,7 @@ import pytest
 from gateway.harness import SCORING_URL, TOKEN, Api, Connect, World
 from headgate.gateway import app
 from headgate.gateway.app import GatewayService
+from headgate.registry import app as registry_app
 from headgate.runtime.bootstrap import bootstrap
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import SystemClock
@@ -62,12 +63,21 @@ async def api(gateway: GatewayService) -> AsyncIterator[Api]:
 
 
 @pytest.fixture
+async def registry(connect: Connect, settings: Settings) -> AsyncIterator[Service]:
+    """The real registry, with a database of its own."""
+    service = await registry_app.build(settings, await connect("registry"), SystemClock())
+    await service.start()
+    yield service
+    await service.stop()
+
+
+@pytest.fixture
 async def world(connect: Connect) -> AsyncIterator[World]:
     """A provisioner and a router that answer what the test says."""
-    world = World()
+    world = World(await connect("provisioner"))
     services = [
         Service(
-            await connect("provisioner"),
+            world.provisioner,
             description="stands for the provisioner",
             handlers={
                 provisioning.ListInstances: world.list_instances,

@@ -11,8 +11,8 @@ import aiohttp
 
 from headgate.runtime.bus import Bus, event_headers
 from headgate.runtime.clock import new_id
-from headgate_contracts import provisioning, routing
-from headgate_contracts.envelope import Event
+from headgate_contracts import provisioning, registry, routing
+from headgate_contracts.envelope import Done, Event
 
 TOKEN = "t0ken-of-the-admin"
 WORKSPACE = (
@@ -26,6 +26,7 @@ SCORING_URL = "https://127.0.0.1:8901"
 class World:
     """What the services behind the gateway answer with; tests change it."""
 
+    provisioner: Bus
     instances: list[provisioning.Instance] = field(default_factory=list)
     logs: dict[str, list[str]] = field(default_factory=dict)
     traffic: dict[str, routing.DeploymentTraffic] = field(default_factory=dict)
@@ -47,6 +48,24 @@ class World:
         return provisioning.LogsReply(
             content="".join(f"{line}\n" for line in new), cursor=str(len(lines))
         )
+
+    async def report(self, endpoint: str, deployment: str, outcome: str, **more: Any) -> None:
+        """Says of a deployment what a provisioner would."""
+        found = await self.provisioner.ask(registry.ListDeployments(), registry.DeploymentsReply)
+        generation = next(
+            item.generation
+            for item in found.deployments
+            if (item.spec.endpoint_name, item.spec.name) == (endpoint, deployment)
+        )
+        command = registry.ReportDeployment(
+            workspace="local",
+            endpoint=endpoint,
+            name=deployment,
+            generation=generation,
+            outcome=outcome,
+            **more,
+        )
+        await self.provisioner.ask(command, Done)
 
     async def get_traffic(self, query: routing.GetTraffic) -> routing.TrafficReply:
         return routing.TrafficReply(router="r1", since=1.0, deployments=self.traffic)
