@@ -23,7 +23,7 @@ from headgate.runtime.log import Log
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
 LOG_BYTES_MAX = 10 * 1024 * 1024
-LOG_CHECK_S = 10.0
+_TEND_S = 1.0
 _LAST_WORDS_BYTES = 2_000
 _LAST_WORDS_LINES = 5
 
@@ -131,7 +131,7 @@ class Supervisor:
         tasks: list[asyncio.Task[None]] = []
         async with self._signals():
             try:
-                tasks.append(asyncio.create_task(self._guard(self._bound_logs()), name="logs"))
+                tasks.append(asyncio.create_task(self._guard(self._tend()), name="tend"))
                 starting = self._guard(self._start_all(tasks, on_ready))
                 tasks.append(asyncio.create_task(starting, name="start"))
                 await self._stopping.wait()
@@ -145,7 +145,7 @@ class Supervisor:
 
     @asynccontextmanager
     async def _signals(self) -> AsyncIterator[None]:
-        """SIGTERM, SIGHUP and Ctrl-C stop; Ctrl-C once more hurries; SIGCHLD collects orphans."""
+        """SIGTERM, SIGHUP and Ctrl-C stop; Ctrl-C once more hurries."""
         loop = asyncio.get_running_loop()
 
         def interrupt() -> None:
@@ -157,7 +157,6 @@ class Supervisor:
             signal.SIGTERM: self.stop,
             signal.SIGHUP: self.stop,
             signal.SIGINT: interrupt,
-            signal.SIGCHLD: self._reap_orphans,
         }
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
@@ -166,9 +165,6 @@ class Supervisor:
         finally:
             for number in handlers:
                 loop.remove_signal_handler(number)
-
-    def _reap_orphans(self) -> None:
-        procs.reap_adopted(kept.process.pid for kept in self._kept if kept.process is not None)
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         """Whatever goes wrong in ``work`` ends everything; nothing is left unwatched."""
@@ -297,9 +293,11 @@ class Supervisor:
             hurried.cancel()
             await asyncio.gather(orderly, hurried, return_exceptions=True)
 
-    async def _bound_logs(self) -> None:
+    async def _tend(self) -> None:
+        """Collects adopted processes that ended (SIGCHLD belongs to the loop) and bounds logs."""
         while True:
-            await asyncio.sleep(LOG_CHECK_S)
+            await asyncio.sleep(_TEND_S)
+            procs.reap_adopted(kept.process.pid for kept in self._kept if kept.process is not None)
             for kept in self._kept:
                 bound_log(kept.output)
 
