@@ -210,6 +210,7 @@ def _remembered_or_chosen(
 async def wait_ready(server: BusServer, *, timeout_s: float = READY_TIMEOUT_S) -> None:
     """Returns after a real round trip through JetStream; raises HeadgateError otherwise."""
     problem = "it does not listen"
+    trying = asyncio.current_task()
     try:
         async with asyncio.timeout(timeout_s):
             while True:
@@ -218,6 +219,8 @@ async def wait_ready(server: BusServer, *, timeout_s: float = READY_TIMEOUT_S) -
                     break
                 except (OSError, NatsError, JetStreamError) as error:
                     problem = str(error) or type(error).__name__
+                if trying is not None and trying.cancelling():
+                    raise asyncio.CancelledError  # nats-py swallows it while it closes
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
         raise HeadgateError(
