@@ -17,7 +17,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from typing import Any
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
