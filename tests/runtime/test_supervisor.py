@@ -28,6 +28,8 @@ folder, plan = Path(sys.argv[1]), json.loads(sys.argv[2])
 
 def child(name, argv, waits_for="", **options):
     async def ready():
+        if waits_for == "broken":
+            raise ConnectionError("readiness check failed")
         while not (folder / waits_for).exists():
             await asyncio.sleep(0.01)
     return Child(name, argv, ready=ready if waits_for else None, **options)
@@ -193,6 +195,13 @@ class TestStart:
         supervised.start({**supervised.child("a", ready_timeout_s=0.2), "waits_for": "never"})
         assert await supervised.ended() == 1
         assert "a is not ready after 0.2 s" in supervised.output
+
+    async def test_a_readiness_check_that_fails_is_a_failed_start(
+        self, supervised: Supervised
+    ) -> None:
+        supervised.start({**supervised.child("a"), "waits_for": "broken"})
+        assert await supervised.ended() == 1
+        assert "a cannot be asked whether it is ready: ConnectionError" in supervised.output
 
     async def test_it_can_be_stopped_while_it_starts(self, supervised: Supervised) -> None:
         supervised.start({**supervised.child("a"), "waits_for": "never"})

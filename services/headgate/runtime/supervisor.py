@@ -303,17 +303,21 @@ class Supervisor:
 
 
 async def _ready(child: Child) -> None:
+    """Waits until a child works. Whatever its check raises means only that it does not yet."""
     if child.ready is None:
         return
     try:
         async with asyncio.timeout(child.ready_timeout_s):
             await child.ready()
+    except HeadgateError:
+        raise
     except TimeoutError:
-        raise HeadgateError(
-            ErrorCode.UNAVAILABLE,
-            f"{child.name} is not ready after {child.ready_timeout_s:g} s",
-            target=child.name,
-        ) from None
+        problem = f"is not ready after {child.ready_timeout_s:g} s"
+    except Exception as error:
+        problem = f"cannot be asked whether it is ready: {error!r}"
+    else:
+        return
+    raise HeadgateError(ErrorCode.UNAVAILABLE, f"{child.name} {problem}", target=child.name)
 
 
 def bound_log(path: Path, *, bytes_max: int = LOG_BYTES_MAX) -> None:
