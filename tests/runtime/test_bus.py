@@ -218,3 +218,26 @@ async def test_a_loop_that_fails_is_started_again(nats: natsd.RunningServer) -> 
     await service.start()
     await asyncio.wait_for(twice.wait(), 10)
     await service.stop()
+
+
+async def test_a_loop_that_swallows_its_cancellation_still_ends(
+    nats: natsd.RunningServer,
+) -> None:
+    """As ``asyncio.wait_for`` of Python 3.11 does when both things happen at once."""
+    swallowed = asyncio.Event()
+
+    async def stubborn() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            swallowed.set()
+        await asyncio.Event().wait()
+
+    service = Service(
+        await connect(nats, "router"), description="has a loop", loops={"stubborn": stubborn}
+    )
+    await service.start()
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await service.stop()
+    assert swallowed.is_set()

@@ -88,9 +88,10 @@ def check_manifest(files: Sequence[UploadedFile]) -> None:
     seen: dict[str, str] = {}
     for file in files:
         check_path(file.path)
-        twin = seen.setdefault(_folded(file.path), file.path)
-        if twin is not file.path:
-            raise _bad_path(file.path, f"is the same file as {twin[:80]!r} on some systems")
+        folded = _folded(file.path)
+        if folded in seen:
+            raise _bad_path(file.path, f"is the same file as {seen[folded][:80]!r} on some systems")
+        seen[folded] = file.path
     for file in files:
         parts = _folded(file.path).split("/")
         for depth in range(1, len(parts)):

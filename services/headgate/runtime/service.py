@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ Step = Callable[[], Awaitable[Any]]
 
 _LOOP_RETRY_FIRST_S = 0.2
 _LOOP_RETRY_MAX_S = 5.0
+_CANCEL_AGAIN_S = 0.5
 
 
 class Service:
@@ -62,11 +62,11 @@ class Service:
     async def stop(self) -> None:
         """Stop loops, finish the requests in hand, run the stops, close the connection."""
         self.ready.clear()
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        while running := [task for task in self._tasks if not task.done()]:
+            # Again and again: before Python 3.12, asyncio.wait_for can swallow a cancellation.
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=_CANCEL_AGAIN_S)
         self._tasks.clear()
         await self._answers.broker.stop()
         for step in reversed(self._stops):
