@@ -36,10 +36,15 @@ class FrameError(ValueError):
     """A scoring message that is not a sequence of whole frames."""
 
 
+def encode_frame_head(meta: dict[str, Any], body_bytes: int) -> bytes:
+    """A frame up to its body, for senders that do not copy the body into it."""
+    head = json.dumps(meta, separators=(",", ":"), ensure_ascii=False).encode()
+    return FRAME_HEAD.pack(len(head), body_bytes) + head
+
+
 def encode_frame(meta: dict[str, Any], body: bytes) -> bytes:
     """One frame as bytes."""
-    head = json.dumps(meta, separators=(",", ":"), ensure_ascii=False).encode()
-    return FRAME_HEAD.pack(len(head), len(body)) + head + body
+    return encode_frame_head(meta, len(body)) + body
 
 
 def decode_frames(payload: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:

@@ -1,0 +1,76 @@
+"""What a client is told: statuses and headers of answers and refusals, as Azure gives them. Pure.
+
+The body of a refusal is ``{"error": {"code", "message", "request_id", "retryable"}}``.
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from headgate.router import headers
+from headgate.router.core import Refusal
+from headgate.router.headers import Ids, Pairs
+
+Body = bytes | bytearray
+
+DEPLOYMENT_HEADER = "azureml-model-deployment"
+MODEL_STATUS_HEADER = "ms-azureml-model-error-statuscode"
+MODEL_REASON_HEADER = "ms-azureml-model-error-reason"
+MODEL_ERROR = 424
+_JSON = ("content-type", "application/json")
+
+
+class Answer(NamedTuple):
+    """An answer on its way to a client."""
+
+    status: int
+    headers: Pairs
+    body: Body = b""
+
+
+class ModelAnswer(NamedTuple):
+    """What an instance answered, as it came: nothing of it is trusted yet."""
+
+    meta: dict[str, Any]
+    body: bytes
+
+
+def of_model(given: ModelAnswer, deployment: str, ids: Ids) -> Answer:
+    """A model's 2xx passes; everything else is 424, with the model's own status in a header."""
+    pairs = ids.pairs()
+    pairs.append((DEPLOYMENT_HEADER, deployment))
+    said = given.meta.get("h")
+    pairs += headers.answered(said if isinstance(said, list) else ())
+    status = given.meta.get("s")
+    if type(status) is int and 200 <= status <= 299:
+        return Answer(status, pairs, given.body)
+    pairs.append((MODEL_STATUS_HEADER, str(status) if type(status) is int else "0"))
+    pairs.append((MODEL_REASON_HEADER, _reason(status)))
+    return Answer(MODEL_ERROR, pairs, given.body)
+
+
+def of_refusal(refusal: Refusal, ids: Ids, deployment: str = "") -> Answer:
+    """A refusal as JSON; ``deployment`` names the one that was to serve, if any."""
+    pairs = [*ids.pairs(), _JSON]
+    if deployment:
+        pairs.append((DEPLOYMENT_HEADER, deployment))
+    if refusal.retry_after_s:
+        pairs.append(("retry-after", str(refusal.retry_after_s)))
+    if refusal.status == 401:
+        pairs.append(("www-authenticate", "Bearer"))
+    error = {
+        "code": refusal.code,
+        "message": refusal.message,
+        "request_id": ids.request,
+        "retryable": refusal.retryable,
+    }
+    return Answer(refusal.status, pairs, json.dumps({"error": error}).encode())
+
+
+def _reason(status: object) -> str:
+    try:
+        return HTTPStatus(int(str(status))).phrase
+    except ValueError:
+        return "the model gave no valid status"

@@ -1,0 +1,106 @@
+"""Assembly of the router: connections, table, edges, in the order in which they start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+from headgate.router.dispatch import Dispatcher
+from headgate.router.entry import BusEntry
+from headgate.router.ingress import Ingress
+from headgate.router.lane import Lane
+from headgate.router.routes import RouteFollower
+from headgate.router.scoring import Scoring
+from headgate.router.table import Table
+from headgate.runtime.bus import Bus
+from headgate.runtime.clock import Clock, short_id
+from headgate.runtime.log import Log
+from headgate.runtime.service import Service
+from headgate.runtime.settings import Settings
+from headgate_contracts import limits
+from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.routing import GetTraffic, TrafficReply
+
+# Before the port opens, every instance that lives has said so at least once.
+LISTEN_BEFORE_SERVING_S = 2 * limits.HEARTBEAT_INTERVAL_S
+
+_log = Log("router")
+
+
+class Router:
+    """All parts of one router."""
+
+    def __init__(
+        self, settings: Settings, bus: Bus, clock: Clock, tls: ssl.SSLContext | None
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._tls = tls
+        self._since = clock.now()
+        self.id = short_id()
+        self.table = Table(self.id)
+        self.lane = Lane(bus.url, bus.creds, "headgate-router-scoring")
+        self.dispatcher = Dispatcher(self.lane, self.table, clock)
+        self.routes = RouteFollower(bus, self.table)
+        scoring = Scoring(self.table, self.dispatcher, self.lane, clock, settings.body_bytes_max)
+        self.entry = BusEntry(scoring, self.lane)
+        self.ingress = Ingress(scoring, self.is_ready, clock)
+
+    def is_ready(self) -> bool:
+        return self.routes.loaded.is_set() and self.lane.up
+
+    async def start(self) -> None:
+        """Know the routes and the instances, then open the doors."""
+        self.dispatcher.start()
+        try:
+            await self.lane.open()
+        except ConnectionError as error:
+            raise HeadgateError(ErrorCode.UNAVAILABLE, str(error)) from None
+        await self.routes.load()
+        await asyncio.sleep(LISTEN_BEFORE_SERVING_S)
+        self.entry.start()
+        await self.lane.sync()
+        await self.ingress.start(self._settings.host, self._settings.scoring_port, self._tls)
+
+    async def stop(self) -> None:
+        await asyncio.gather(self.ingress.stop(), self.entry.stop())
+        self.dispatcher.stop()
+        await self.lane.close()
+
+    async def traffic(self, query: GetTraffic) -> TrafficReply:
+        endpoint = self.table.endpoint(query.endpoint)
+        return TrafficReply(
+            router=self.id,
+            since=self._since,
+            deployments={
+                name: deployment.traffic.snapshot(
+                    in_flight=deployment.in_flight, ready_instances=len(deployment.ready)
+                )
+                for name, deployment in (endpoint.deployments if endpoint else {}).items()
+            },
+            refused=dict(endpoint.refused) if endpoint else {},
+        )
+
+
+def assemble(
+    settings: Settings, bus: Bus, clock: Clock, *, tls: ssl.SSLContext | None = None
+) -> tuple[Service, Router]:
+    """The service and its parts."""
+    router = Router(settings, bus, clock, tls)
+    service = Service(
+        bus,
+        description="Carries scoring requests from clients to instances",
+        handlers={GetTraffic: router.traffic},
+        shared=False,
+        starts=(router.start,),
+        loops={"routes": router.routes.run},
+        stops=(router.stop,),
+    )
+    return service, router
+
+
+async def build(
+    settings: Settings, bus: Bus, clock: Clock, *, tls: ssl.SSLContext | None = None
+) -> Service:
+    """The router as a service. ``tls`` None serves plain HTTP."""
+    return assemble(settings, bus, clock, tls=tls)[0]

@@ -1,0 +1,346 @@
+"""Carries requests to instances and their answers back: queues, slots, deadlines, retries.
+
+Everything runs on the event loop without a task per request: an edge calls ``submit``, the lane
+calls ``_on_answer``, a timer calls ``_on_deadline``; each ends in ``request.settle``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+from pydantic import ValidationError
+
+from headgate.router import core
+from headgate.router.answers import ModelAnswer
+from headgate.router.core import Refusal, RetryBudget
+from headgate.router.lane import NO_RESPONDERS, Lane
+from headgate.router.requests import Copy, Flight, Outcome, Request
+from headgate.router.table import GONE, Deployment, Instance, Table
+from headgate.runtime.clock import Clock
+from headgate.runtime.log import Log
+from headgate_contracts import limits, subjects
+from headgate_contracts.scoring import (
+    FrameError,
+    Heartbeat,
+    InstanceState,
+    decode_frames,
+    encode_frame_head,
+)
+
+WATCH_S = 0.25
+HOLD_S = 0.005  # how long a full instance is left alone; its next slot is not known to us
+PING_TOKEN = "ping"
+
+_log = Log("router")
+
+
+class Dispatcher:
+    """All requests in the hands of this router."""
+
+    def __init__(self, lane: Lane, table: Table, clock: Clock) -> None:
+        self._lane = lane
+        self._table = table
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._numbers = itertools.count(1)
+        self._flights: dict[int, Flight] = {}
+        self._budget = RetryBudget()
+        self._ping_token = f"{table.router_id}-{PING_TOKEN}"
+        self._watch: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Listen on the lane; to be called before it is opened."""
+        lane, router_id = self._lane, self._table.router_id
+        lane.subscribe(subjects.HEARTBEAT_ALL, self._on_heartbeat)
+        lane.subscribe(f"{subjects.inbox_prefix('router')}.{router_id}.*", self._on_answer)
+        lane.subscribe(f"{subjects.inbox_prefix('router')}.{self._ping_token}.*", self._on_pong)
+        lane.on_up(self._on_lane_up)
+        lane.on_down(self._on_lane_down)
+        self._watch = self._loop.call_later(WATCH_S, self._look_around)
+
+    def stop(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests with an instance that somebody waits for."""
+        return sum(flight.request is not None for flight in self._flights.values())
+
+    # From the edges
+
+    def door(self, deployment: Deployment) -> Refusal | None:
+        """Whether a request for the deployment has a chance now; asked before its body is read."""
+        if not self._lane.up:
+            return core.bus_down()
+        return core.admit(
+            deployment.name,
+            ready=len(deployment.ready),
+            slots=deployment.slots,
+            waiting=len(deployment.waiting),
+            mean_ms=deployment.mean_ms,
+        )
+
+    def submit(self, request: Request) -> None:
+        """Take a request: it goes to an instance, waits for one, or is refused, at once."""
+        deployment = request.deployment
+        now = self._clock.monotonic()
+        self._budget.note_request(now)
+        refusal = self.door(deployment)
+        if refusal is not None:
+            self._settle(request, refusal)
+            return
+        request.timer = self._loop.call_later(request.deadline - now, self._on_deadline, request)
+        if deployment.waiting or not self._launch(request):
+            deployment.waiting[request] = None
+
+    def submit_copy(self, copy: Copy) -> None:
+        """Take a mirrored copy, or drop it when its deployment has enough to do."""
+        deployment = copy.deployment
+        waiting = len(deployment.waiting) + len(deployment.copies)
+        if not self._lane.up or waiting >= limits.PENDING_PER_SLOT * deployment.slots:
+            return
+        left_s = copy.deadline - self._clock.monotonic()
+        copy.timer = self._loop.call_later(left_s, self._on_deadline, copy)
+        if waiting or not self._launch(copy):
+            deployment.copies[copy] = None
+
+    def abandon(self, request: Request) -> bool:
+        """The client has gone. True when the request had not been started, and never will be."""
+        if request.settled or request.flight is not None:
+            return False
+        self._drop(request)
+        return True
+
+    # To the instances
+
+    def _launch(self, request: Request) -> bool:
+        """Send a request to the instance with most room; False when none has any."""
+        deployment = request.deployment
+        deployment.turn += 1
+        instance = core.pick_instance(deployment.ready, deployment.turn)
+        if instance is None:
+            return False
+        number = next(self._numbers)
+        deadline_ms = int(1000 * request.deadline - instance.offset.ms)
+        head = encode_frame_head(
+            {"id": number, "dl": deadline_ms, **request.meta}, len(request.body)
+        )
+        if not self._lane.send(instance.subject, instance.reply, (head, request.body)):
+            return False
+        flight = Flight(number, request, instance, self._clock.monotonic())
+        self._flights[number] = instance.flights[number] = request.flight = flight
+        return True
+
+    def _pump(self, deployment: Deployment) -> None:
+        """Give free slots to those who wait: clients first, then copies."""
+        if not self._lane.up:
+            return
+        for queue in (deployment.waiting, deployment.copies):
+            while queue:
+                request = next(iter(queue))
+                if not self._launch(request):
+                    break
+                del queue[request]
+        if not deployment.ready:
+            for request in (*deployment.waiting, *deployment.copies):
+                self._settle(request, core.not_ready(deployment.name))
+
+    def _retry(self, request: Request, reason: Refusal) -> None:
+        """Try once more elsewhere, if the request, the budget and the bus allow it."""
+        deployment = request.deployment
+        allowed = (
+            not request.is_copy
+            and request.retries < core.RETRIES_PER_REQUEST_MAX
+            and deployment.ready
+            and self._budget.take(self._clock.monotonic())
+        )
+        if not allowed:
+            self._settle(request, reason)
+            return
+        request.retries += 1
+        self._wait_first(request)
+
+    def _wait_first(self, request: Request) -> None:
+        """Put a request that was in hand already before those that only wait."""
+        deployment = request.deployment
+        queue = deployment.copies if request.is_copy else deployment.waiting
+        queue[request] = None
+        queue.move_to_end(request, last=False)
+        self._pump(deployment)
+
+    # From the instances
+
+    def _on_answer(self, subject: str, _reply: str, head: bytes, payload: bytes) -> None:
+        instance_id = subject.rpartition(".")[2]
+        if head.startswith(NO_RESPONDERS):
+            self._on_nobody_there(instance_id)
+            return
+        try:
+            for meta, body in decode_frames(payload):
+                number = meta.get("id")
+                flight = self._flights.get(number) if type(number) is int else None
+                if flight is not None and flight.instance.id == instance_id:
+                    self._on_frame(flight, meta, body)
+        except FrameError as error:
+            _log.warning("bad_answer", instance=instance_id, error=str(error))
+
+    def _on_frame(self, flight: Flight, meta: dict[str, object], body: bytes) -> None:
+        request, instance = flight.request, flight.instance
+        deployment = instance.deployment
+        self._land(flight)
+        refused = meta.get("k")
+        if refused is None:
+            deployment.note_service_time(1000 * (self._clock.monotonic() - flight.sent))
+            if request is not None:
+                self._settle(request, ModelAnswer(meta, body))
+        elif refused == "busy":
+            self._hold(instance)
+            if request is not None:
+                self._wait_first(request)
+        else:
+            if refused == "draining":
+                self._leave_out(instance)
+            if request is not None:
+                self._retry(request, core.refused_by_instances())
+        if deployment.waiting or deployment.copies:
+            self._pump(deployment)
+
+    def _on_nobody_there(self, instance_id: str) -> None:
+        """A request met no subscriber: its instance is going, or away from the bus.
+
+        The server does not say which request. It handles ours in order and none has been sent
+        since the first such notice, so each notice is for the newest one still in flight.
+        """
+        for instance in self._table.instances():
+            if instance.id == instance_id and instance.flights:
+                self._leave_out(instance)
+                flight = instance.flights[next(reversed(instance.flights))]
+                self._land(flight)
+                if flight.request is not None:
+                    self._retry(flight.request, core.refused_by_instances())
+                return
+
+    def _on_pong(self, subject: str, _reply: str, head: bytes, _payload: bytes) -> None:
+        """The answer to a ping of a silent instance: nobody listening means that it has ended."""
+        if not head.startswith(NO_RESPONDERS):
+            return
+        instance_id = subject.rpartition(".")[2]
+        for instance in self._table.instances():
+            if instance.id == instance_id and instance.silent:
+                instance.state = InstanceState.LOST
+                self._lose(instance)
+
+    def _on_heartbeat(self, subject: str, _reply: str, _head: bytes, payload: bytes) -> None:
+        try:
+            beat = Heartbeat.model_validate_json(payload)
+            if beat.subject() != subject:
+                raise ValueError(f"it speaks for {beat.subject()}")
+        except (ValidationError, ValueError) as error:
+            _log.warning("bad_heartbeat", subject=subject, error=str(error)[:200])
+            return
+        instance = self._table.hear(beat, self._clock.monotonic())
+        for flight in instance.excess(beat.in_flight):
+            self._free_slot(flight)
+        if instance.state in GONE:
+            self._lose(instance)
+        self._pump(instance.deployment)
+
+    # What changes over time
+
+    def _on_deadline(self, request: Request) -> None:
+        if request.settled:
+            return
+        flight = request.flight
+        if flight is None:
+            self._settle(request, core.expired_waiting())
+            return
+        flight.request = None
+        if flight.number in flight.instance.flights:
+            flight.instance.doubtful[flight.number] = flight
+        else:
+            del self._flights[flight.number]
+        self._settle(request, core.too_slow(round(1000 * (request.deadline - request.began))))
+
+    def _look_around(self) -> None:
+        self._watch = self._loop.call_later(WATCH_S, self._look_around)
+        if not self._lane.up:
+            return  # nobody can be heard
+        now = self._clock.monotonic()
+        for instance in self._table.silent_since(now):
+            if now - instance.heard < limits.DRAIN_TIMEOUT_S:
+                reply = subjects.answers(self._ping_token, instance.id)
+                self._lane.send(instance.subject, reply)
+            self._pump(instance.deployment)
+        self._table.forget(now)
+
+    def _on_lane_down(self) -> None:
+        """What is under way now may be lost; heartbeats will tell which slots are free."""
+        for flight in self._flights.values():
+            if flight.number in flight.instance.flights:
+                flight.instance.doubtful[flight.number] = flight
+
+    def _on_lane_up(self) -> None:
+        self._table.forgive(self._clock.monotonic())
+        for deployment in {instance.deployment for instance in self._table.instances()}:
+            self._pump(deployment)
+
+    def _hold(self, instance: Instance) -> None:
+        if not instance.held:
+            instance.held = True
+            self._loop.call_later(HOLD_S, self._release, instance)
+
+    def _release(self, instance: Instance) -> None:
+        instance.held = False
+        self._pump(instance.deployment)
+
+    def _leave_out(self, instance: Instance) -> None:
+        instance.out = True
+        instance.deployment.refresh()
+
+    def _lose(self, instance: Instance) -> None:
+        """The instance has ended: what it had in hand is tried elsewhere."""
+        instance.deployment.refresh()
+        flights = list(instance.flights.values())
+        if flights:
+            _log.warning(
+                "instance_lost",
+                endpoint=instance.deployment.endpoint.name,
+                deployment=instance.deployment.name,
+                instance=instance.id,
+                in_flight=len(flights),
+            )
+        for flight in flights:
+            self._land(flight)
+        for flight in reversed(flights):  # each goes to the front, so the oldest comes first
+            if flight.request is not None:
+                self._retry(flight.request, core.worker_lost())
+
+    # Bookkeeping
+
+    def _land(self, flight: Flight) -> None:
+        """The flight is over; its slot is free."""
+        self._flights.pop(flight.number, None)
+        flight.instance.flights.pop(flight.number, None)
+        flight.instance.doubtful.pop(flight.number, None)
+        if flight.request is not None:
+            flight.request.flight = None
+
+    def _free_slot(self, flight: Flight) -> None:
+        """The instance does not have it in hand; its answer may still come if somebody waits."""
+        del flight.instance.flights[flight.number], flight.instance.doubtful[flight.number]
+        if flight.request is None:
+            del self._flights[flight.number]
+
+    def _drop(self, request: Request) -> None:
+        """Take a request out of everything."""
+        request.settled = True
+        if request.timer is not None:
+            request.timer.cancel()
+        queue = request.deployment.copies if request.is_copy else request.deployment.waiting
+        queue.pop(request, None)
+
+    def _settle(self, request: Request, outcome: Outcome) -> None:
+        self._drop(request)
+        request.settle(outcome, self._clock.monotonic() - request.began)

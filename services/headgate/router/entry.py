@@ -1,0 +1,112 @@
+"""The bus entry: clients that are on NATS already ask ``hg.v1.score.<endpoint>``.
+
+Request headers are those of HTTP. The answer's body is the model's; its status is in ``Hg-Status``
+(never ``Status``, which clients take for the server's own), its headers are those of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from headgate.router import answers, core
+from headgate.router.answers import Answer
+from headgate.router.headers import Head
+from headgate.router.lane import Lane
+from headgate.router.scoring import Scoring
+from headgate.runtime.log import Log
+from headgate_contracts import limits, subjects
+
+STATUS_HEADER = "Hg-Status"
+# The answer goes where the caller says, with our rights; so only to inboxes.
+_INBOX = "_INBOX"
+_QUEUE = "router"
+_HEARD = frozenset(
+    [
+        "authorization",
+        "azureml-model-deployment",
+        "content-type",
+        "x-request-id",
+        "x-ms-client-request-id",
+        "x-request-timeout-ms",
+        "traceparent",
+        "tracestate",
+    ]
+)
+
+_log = Log("router")
+
+
+class BusEntry:
+    """Scoring requests that come over the bus; one router of all answers each."""
+
+    def __init__(self, scoring: Scoring, lane: Lane) -> None:
+        self._scoring = scoring
+        self._lane = lane
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._end: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        self._end = self._lane.subscribe(subjects.SCORE_ALL, self._on_request, queue=_QUEUE)
+
+    async def stop(self) -> None:
+        """Take no new request and finish those under way."""
+        self._end()
+        try:
+            await self._lane.sync()
+        except ConnectionError:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limits.DRAIN_TIMEOUT_S):
+                await self._idle.wait()
+
+    def _on_request(self, subject: str, reply: str, block: bytes, payload: bytes) -> None:
+        if not reply.startswith(_INBOX):
+            return
+        head = read_headers(block)
+        admission = self._scoring.admit(subject.rpartition(".")[2], head)
+        if isinstance(admission, Answer):
+            self._send(reply, admission)
+            return
+        if len(payload) > self._scoring.body_bytes_max:
+            refusal = core.too_large(self._scoring.body_bytes_max)
+            self._send(reply, admission.refuse(refusal))
+            return
+        self._in_flight += 1
+        self._idle.clear()
+
+        def done(answer: Answer) -> None:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+            self._send(reply, answer)
+
+        self._scoring.submit(admission, "POST", "/score", "", payload, done)
+
+    def _send(self, reply: str, answer: Answer) -> None:
+        block = write_headers(answer)
+        if len(block) + len(answer.body) > self._lane.payload_bytes_max:
+            pairs = [pair for pair in answer.headers if pair[0] != "content-type"]
+            answer = Answer(answers.MODEL_ERROR, pairs, b"")
+            block = write_headers(answer)
+            _log.warning("answer_too_large", reply=reply)
+        self._lane.send_with_headers(reply, block, answer.body)
+
+
+def read_headers(block: bytes) -> Head:
+    """The headers of a NATS message that the router hears."""
+    head = Head()
+    for line in block.decode("latin-1").split("\r\n")[1:]:
+        name, colon, value = line.partition(":")
+        if colon and name.lower() in _HEARD:
+            head.add(name, value.strip())
+    return head
+
+
+def write_headers(answer: Answer) -> bytes:
+    lines = [f"NATS/1.0\r\n{STATUS_HEADER}: {answer.status}"]
+    lines += [f"{name}: {value}" for name, value in answer.headers]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

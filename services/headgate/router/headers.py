@@ -1,0 +1,183 @@
+"""Which headers pass the edge, in which direction. Pure.
+
+Towards the model: content, negotiation, tracing and ``x-*``; never credentials, cookies, or
+anything that steers a connection or the bus. Towards the client: what a model may decide about
+its own answer; never cookies, redirects, framing, or the headers that the router itself speaks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from headgate.router.core import Refusal
+from headgate_contracts import limits
+
+Pairs = list[tuple[str, str]]
+
+_FORWARDED = frozenset(
+    [
+        "accept",
+        "accept-charset",
+        "accept-encoding",
+        "accept-language",
+        "access-control-request-headers",
+        "access-control-request-method",
+        "baggage",
+        "content-disposition",
+        "content-encoding",
+        "content-language",
+        "content-type",
+        "origin",
+        "range",
+        "traceid",
+        "traceparent",
+        "tracestate",
+        "user-agent",
+    ]
+)
+_FORWARDED_PREFIXES = ("x-", "azureml-", "ms-azureml-", "inference-")
+
+# Read by the router itself: header name -> attribute of Head.
+_READ = {
+    "authorization": "authorization",
+    "azureml-model-deployment": "deployment",
+    "content-length": "content_length",
+    "expect": "expect",
+    "host": "host",
+    "x-ms-client-request-id": "client_request_id",
+    "x-ms-request-id": "legacy_request_id",
+    "x-request-id": "request_id",
+    "x-request-timeout-ms": "timeout_ms",
+}
+
+_ANSWERED = frozenset(
+    [
+        "accept-ranges",
+        "age",
+        "cache-control",
+        "content-disposition",
+        "content-encoding",
+        "content-language",
+        "content-type",
+        "etag",
+        "expires",
+        "last-modified",
+        "traceid",
+        "vary",
+    ]
+)
+_ANSWERED_PREFIXES = ("x-", "access-control-", "inference-")
+_OURS = frozenset(("x-request-id", "x-ms-request-id", "x-ms-client-request-id"))
+_ANSWER_HEADER_BYTES_MAX = 16 * 1024
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
+_CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]+")
+_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class Head:
+    """The header block of one request: what the router reads, and what the model may see."""
+
+    __slots__ = ("bytes", "count", "forwarded", "forwarded_bytes", *_READ.values())
+
+    authorization: str
+    client_request_id: str
+    content_length: str
+    deployment: str
+    expect: str
+    host: str
+    legacy_request_id: str
+    request_id: str
+    timeout_ms: str
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.count = 0
+        self.forwarded: Pairs = []
+        self.forwarded_bytes = 0
+        for attribute in _READ.values():
+            setattr(self, attribute, "")
+
+    def add(self, name: str, value: str) -> None:
+        """Take one header in. A name that comes twice counts as a list, which no rule accepts."""
+        self.count += 1
+        self.bytes += len(name) + len(value) + 4
+        name = name.lower()
+        attribute = _READ.get(name)
+        if attribute:
+            before = getattr(self, attribute)
+            setattr(self, attribute, f"{before},{value}" if before else value)
+        elif self.count <= limits.REQUEST_HEADERS_MAX and (
+            name in _FORWARDED or name.startswith(_FORWARDED_PREFIXES)
+        ):
+            self.forwarded.append((name, value))
+            self.forwarded_bytes += len(name) + len(value)
+
+    def refusal(self) -> Refusal | None:
+        """Whether the block as a whole is acceptable."""
+        if self.count > limits.REQUEST_HEADERS_MAX:
+            return _too_large(f"more than {limits.REQUEST_HEADERS_MAX} headers")
+        if self.bytes > limits.REQUEST_HEADER_BYTES_MAX:
+            return _too_large(f"more than {limits.REQUEST_HEADER_BYTES_MAX} bytes of headers")
+        if self.forwarded_bytes > limits.FORWARDED_HEADER_BYTES_MAX:
+            return _too_large(
+                f"more than {limits.FORWARDED_HEADER_BYTES_MAX} bytes of headers for the model"
+            )
+        if len(self.client_request_id) > limits.CLIENT_REQUEST_ID_CHARS_MAX:
+            return _too_large(
+                "x-ms-client-request-id is longer than "
+                f"{limits.CLIENT_REQUEST_ID_CHARS_MAX} characters"
+            )
+        return None
+
+
+class Ids:
+    """The ids of one request: ours, the client's own (or ""), and Azure's legacy alias."""
+
+    __slots__ = ("client", "request")
+
+    def __init__(self, head: Head, fresh: str) -> None:
+        """``fresh`` becomes the request id unless the client sent a harmless one."""
+        given = head.request_id
+        self.request = given if given and _REQUEST_ID.fullmatch(given) else fresh
+        client = head.client_request_id or head.legacy_request_id
+        known = client and len(client) <= limits.CLIENT_REQUEST_ID_CHARS_MAX
+        self.client = client if known and _CLIENT_REQUEST_ID.fullmatch(client) else ""
+
+    def pairs(self) -> Pairs:
+        """As response headers, and as the model sees them."""
+        if self.client:
+            return [
+                ("x-request-id", self.request),
+                ("x-ms-client-request-id", self.client),
+                ("x-ms-request-id", self.client),
+            ]
+        return [("x-request-id", self.request), ("x-ms-request-id", self.request)]
+
+
+def answered(pairs: Iterable[object]) -> Pairs:
+    """The headers of a model's answer that reach the client."""
+    passed: Pairs = []
+    size = 0
+    for pair in pairs:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            continue
+        name, value = str(pair[0]).lower(), str(pair[1])
+        if name in _OURS or not (name in _ANSWERED or name.startswith(_ANSWERED_PREFIXES)):
+            continue
+        size += len(name) + len(value)
+        if size > _ANSWER_HEADER_BYTES_MAX:
+            break
+        if _NAME.fullmatch(name) and not _CONTROL.search(value) and _is_latin(value):
+            passed.append((name, value))
+    return passed
+
+
+def _is_latin(value: str) -> bool:
+    return value.isascii() or all(ord(char) < 256 for char in value)
+
+
+def _too_large(what: str) -> Refusal:
+    return Refusal(431, "RequestHeaderFieldsTooLarge", f"{what}: send fewer or shorter headers")

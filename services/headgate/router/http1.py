@@ -1,0 +1,359 @@
+"""HTTP/1.1 on one connection: bytes to exchanges and back. Knows nothing of scoring.
+
+The application is asked twice: with the headers (``receive``), when it may refuse before the body
+is read, and with the whole request (``handle``), which it answers by ``exchange.reply``, at once or
+later. Pipelined requests are handled one after the other. The parser is llhttp in its strict mode;
+what it refuses is answered 400 and the connection closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from http import HTTPStatus
+from typing import Any, Protocol
+
+import httptools
+
+from headgate.router.answers import Answer, Body
+from headgate.router.core import Refusal
+from headgate.router.headers import Head
+from headgate.runtime.log import Log
+from headgate_contracts import limits
+
+HEAD_TIMEOUT_S = 10.0
+BODY_IDLE_TIMEOUT_S = 30.0
+STALLED_TIMEOUT_S = 10.0
+KEEP_ALIVE_S = 75.0
+LINGER_S = 2.0
+
+URL_BYTES_MAX = 8 * 1024
+_HEAD_BYTES_MAX = limits.REQUEST_HEADER_BYTES_MAX + URL_BYTES_MAX + 8 * 1024
+# A refused request may still send this much, so that its connection can be kept.
+_IGNORED_BYTES_MAX = 64 * 1024
+# What a message may carry besides its body: chunk sizes, extensions, trailers.
+_FRAMING_BYTES_MAX = 256 * 1024
+_FRAMING_PER_BODY_BYTE = 8
+_PIPELINED_MAX = 8
+
+_NO_BODY = (204, 304)
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
+
+_IDLE, _HEAD, _BODY = range(3)
+
+_log = Log("router")
+
+
+class Application(Protocol):
+    """What stands behind the edge."""
+
+    closing: bool
+    date: str
+
+    @property
+    def body_bytes_max(self) -> int: ...
+
+    def receive(self, exchange: Exchange) -> Answer | None:
+        """The headers are here: an answer refuses, None asks for the body."""
+
+    def handle(self, exchange: Exchange) -> None:
+        """The whole request is here."""
+
+    def leave(self, exchange: Exchange) -> None:
+        """The client of an exchange that is being handled has gone."""
+
+    def refuse(self, refusal: Refusal, head: Head) -> Answer:
+        """The answer to a request that HTTP itself refuses."""
+
+
+class Exchange:
+    """One request and its answer."""
+
+    __slots__ = (
+        "admission", "body", "complete", "connection", "endpoint", "head", "keep_alive", "method",
+        "path", "query", "refused", "started", "ticket", "url", "version_1_0",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.head = Head()
+        self.method = ""
+        self.url = b""
+        self.path = ""
+        self.query = ""
+        self.body: Body = b""
+        self.keep_alive = False
+        self.version_1_0 = False
+        self.complete = False  # nothing more of it will be read
+        self.started = False
+        self.refused: Answer | None = None
+        self.admission: Any = None  # the application's own notes
+        self.ticket: Any = None
+        self.endpoint = ""
+
+    def reply(self, answer: Answer) -> None:
+        """Send the answer, unless the client has gone."""
+        self.connection.answer(self, answer)
+
+
+class Connection(asyncio.Protocol):
+    """A client's connection."""
+
+    def __init__(self, application: Application, connections: set[Connection]) -> None:
+        self._application = application
+        self._connections = connections
+        self._parser = httptools.HttpRequestParser(self)
+        self._exchange: Exchange | None = None  # the one being read
+        self._queue: deque[Exchange] = deque()  # those to be answered, in order
+        self._phase = _IDLE
+        self._since = 0.0  # when this phase began, or the body last grew
+        self._stalled_since = 0.0  # when the client stopped reading
+        self._received = 0  # bytes of the message being read
+        self._deaf = False  # what still comes is ignored
+        self._lingering = False
+        self._advancing = False
+        self._paused = False
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._queue and self._phase == _IDLE
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._since = self._loop.time()
+        self._connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self)
+        self._deaf = True
+        queue, self._queue = self._queue, deque()
+        if queue and queue[0].started:
+            self._application.leave(queue[0])
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        self._received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # Declined by answering as if nobody had asked; what follows is not HTTP/1.
+            self._end_after_this()
+        except httptools.HttpParserCallbackError:
+            _log.exception("edge_failed")
+            self._transport.abort()
+        except httptools.HttpParserError:
+            self._refuse_and_close(Refusal(400, "BadRequest", "this is not valid HTTP/1.1"))
+        if self._phase != _IDLE and not self._deaf:
+            self._check_size()
+
+    def pause_writing(self) -> None:
+        self._stalled_since = self._loop.time()
+
+    def resume_writing(self) -> None:
+        self._stalled_since = 0.0
+        self._advance()
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        self._exchange = Exchange(self)
+        self._phase = _HEAD
+        self._since = self._loop.time()
+        self._received = 0
+
+    def on_url(self, url: bytes) -> None:
+        if self._exchange is not None:
+            self._exchange.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers are ignored: they come after all decisions.
+        if self._exchange is not None and self._phase == _HEAD:
+            self._exchange.head.add(name.decode("latin-1"), value.decode("latin-1"))
+
+    def on_headers_complete(self) -> None:
+        exchange = self._exchange
+        if exchange is None or self._deaf:
+            return
+        parser = self._parser
+        exchange.method = parser.get_method().decode("latin-1")
+        exchange.version_1_0 = parser.get_http_version() == "1.0"
+        exchange.keep_alive = parser.should_keep_alive()
+        self._phase = _BODY
+        self._since = self._loop.time()
+        self._received = 0
+        if len(exchange.url) > URL_BYTES_MAX:
+            refusal = Refusal(414, "UriTooLong", f"the URL is longer than {URL_BYTES_MAX} bytes")
+            exchange.refused = self._application.refuse(refusal, exchange.head)
+        else:
+            exchange.refused = self._application.receive(exchange)
+        self._queue.append(exchange)
+        expects = exchange.head.expect.lower() == "100-continue" and not exchange.version_1_0
+        if exchange.refused is not None:
+            if expects or int(exchange.head.content_length or 0) > _IGNORED_BYTES_MAX:
+                self._end_after_this()
+        elif expects and len(self._queue) == 1:
+            self._transport.write(_CONTINUE)
+
+    def on_body(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None or self._deaf:
+            return
+        self._since = self._loop.time()
+        if exchange.refused is not None:
+            if self._received > _IGNORED_BYTES_MAX:
+                self._end_after_this()
+            return
+        bytes_max = self._application.body_bytes_max
+        if len(exchange.body) + len(data) > bytes_max:
+            refusal = Refusal(413, "PayloadTooLarge", f"the body is larger than {bytes_max} bytes")
+            exchange.refused = self._application.refuse(refusal, exchange.head)
+            self._end_after_this()
+        elif not exchange.body:
+            exchange.body = data
+        else:
+            if isinstance(exchange.body, bytes):
+                exchange.body = bytearray(exchange.body)
+            exchange.body += data
+
+    def on_message_complete(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        self._phase = _IDLE
+        self._since = self._loop.time()
+        if exchange is None or self._deaf:
+            return
+        exchange.complete = True
+        if len(self._queue) > _PIPELINED_MAX and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        self._advance()
+
+    # Answers
+
+    def answer(self, exchange: Exchange, answer: Answer) -> None:
+        """Write the answer of the exchange that is first in the queue."""
+        if not self._queue or self._queue[0] is not exchange:
+            return  # the client has gone
+        self._queue.popleft()
+        last = not exchange.keep_alive or (self._application.closing and not self._queue)
+        self._write(exchange, answer, last)
+        if last:
+            self._close()
+            return
+        if self._paused and len(self._queue) <= _PIPELINED_MAX:
+            self._paused = False
+            self._transport.resume_reading()
+        self._advance()
+
+    def _advance(self) -> None:
+        """Handle the next complete request. A loop: an answer given at once comes back here."""
+        if self._advancing:
+            return
+        self._advancing = True
+        while self._queue and not self._stalled_since:
+            exchange = self._queue[0]
+            if exchange.started or not exchange.complete:
+                break
+            exchange.started = True
+            if exchange.refused is not None:
+                self.answer(exchange, exchange.refused)
+            else:
+                self._application.handle(exchange)
+        self._advancing = False
+
+    def _write(self, exchange: Exchange, answer: Answer, last: bool) -> None:
+        lines = [_STATUS_LINES.get(answer.status) or f"HTTP/1.1 {answer.status} -\r\n"]
+        lines += [f"{name}: {value}\r\n" for name, value in answer.headers]
+        body = answer.body
+        if answer.status in _NO_BODY:
+            body = b""
+        else:
+            lines.append(f"content-length: {len(body)}\r\n")
+        if last:
+            lines.append("connection: close\r\n")
+        elif exchange.version_1_0:
+            lines.append("connection: keep-alive\r\n")
+        lines.append(f"date: {self._application.date}\r\n\r\n")
+        head = "".join(lines).encode("latin-1")
+        if exchange.method == "HEAD" or not body:
+            self._transport.write(head)
+        else:
+            self._transport.writelines((head, body))
+
+    # Ends
+
+    def close_if_idle(self) -> None:
+        if self.is_idle:
+            self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def check(self, now: float) -> None:
+        """Enforce the time limits; called about once a second."""
+        waited = now - self._since
+        if self._stalled_since:
+            if now - self._stalled_since > STALLED_TIMEOUT_S:
+                self._transport.abort()
+        elif self._lingering:
+            if waited > LINGER_S:
+                self._transport.abort()
+        elif self._deaf:
+            return
+        elif self._phase == _HEAD and waited > HEAD_TIMEOUT_S:
+            self._refuse_and_close(Refusal(408, "SlowRequest", "the headers came too slowly"))
+        elif self._phase == _BODY and waited > BODY_IDLE_TIMEOUT_S:
+            self._refuse_and_close(Refusal(408, "SlowRequest", "the body came too slowly"))
+        elif self.is_idle and waited > KEEP_ALIVE_S:
+            self._transport.close()
+
+    def _check_size(self) -> None:
+        """Limit what the parser gathers by itself: it has no bounds of its own."""
+        if self._phase == _HEAD:
+            if self._received > _HEAD_BYTES_MAX:
+                self._refuse_and_close(
+                    Refusal(431, "RequestHeaderFieldsTooLarge", "the headers are too large")
+                )
+        elif self._exchange is not None and self._exchange.refused is None:
+            body_bytes = len(self._exchange.body)
+            if self._received > _FRAMING_BYTES_MAX + (1 + _FRAMING_PER_BODY_BYTE) * body_bytes:
+                self._refuse_and_close(Refusal(400, "BadRequest", "too much besides the body"))
+        elif self._received > _IGNORED_BYTES_MAX + _FRAMING_BYTES_MAX:
+            self._end_after_this()
+
+    def _refuse_and_close(self, refusal: Refusal) -> None:
+        """Answer the request being read, after those before it, and end the connection."""
+        exchange = self._exchange or Exchange(self)
+        self._exchange = exchange
+        if exchange.refused is None:
+            exchange.refused = self._application.refuse(refusal, exchange.head)
+        if exchange not in self._queue:
+            self._queue.append(exchange)
+        self._end_after_this()
+
+    def _end_after_this(self) -> None:
+        """The newest request is the last of this connection; nothing more is read of it."""
+        self._deaf = True
+        self._exchange = None
+        if self._queue:
+            self._queue[-1].keep_alive = False
+            self._queue[-1].complete = True
+            self._advance()
+        else:
+            self._transport.close()
+
+    def _close(self) -> None:
+        """Close so that the answer arrives: closing on unread data would reset the connection."""
+        if self._phase == _IDLE and not self._deaf:
+            self._transport.close()
+            return
+        self._deaf = True
+        self._lingering = True
+        self._since = self._loop.time()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()

@@ -1,0 +1,171 @@
+"""The HTTP ingress: which URL means what, the listening socket, and its orderly end.
+
+``/api/v1/endpoint/<endpoint>/score`` and ``.../swagger.json`` on any host, ``/score`` and
+``/swagger.json`` on ``<endpoint>.<any domain>``; ``/livez`` and ``/readyz``. Preflight requests
+(OPTIONS) need the key like all others: they reach the user's code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from email.utils import formatdate
+
+from headgate.router import answers, core
+from headgate.router.answers import Answer
+from headgate.router.core import Refusal
+from headgate.router.headers import Head
+from headgate.router.http1 import Connection, Exchange
+from headgate.router.scoring import Admission, Scoring, new_ids
+from headgate.runtime.clock import Clock
+from headgate.runtime.log import Log
+from headgate_contracts import limits
+
+METHODS = ("GET", "POST", "OPTIONS")
+_PREFIX = "/api/v1/endpoint/"
+_SCORE, _SWAGGER = "/score", "/swagger.json"
+_HEALTH = ("/livez", "/readyz")
+
+CONNECTIONS_MAX = 8_192
+GOODBYE_S = 1.0  # how long idle clients may still send, and learn that the connection closes
+TLS_HANDSHAKE_TIMEOUT_S = 10.0
+_CHECK_S = 0.5
+_POLL_S = 0.05
+
+_log = Log("router")
+
+
+class Ingress:
+    """The HTTP edge of one router; the application behind its connections."""
+
+    def __init__(self, scoring: Scoring, is_ready: Callable[[], bool], clock: Clock) -> None:
+        self.closing = False
+        self.date = formatdate(clock.now(), usegmt=True)
+        self.port = 0
+        self._scoring = scoring
+        self._is_ready = is_ready
+        self._clock = clock
+        self._connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+        self._ticking: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        """Listen; several routers may share one port."""
+        self._server = await self._loop.create_server(
+            lambda: Connection(self, self._connections),
+            host,
+            port,
+            ssl=tls,
+            ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT_S if tls else None,
+            reuse_port=True,
+            backlog=1_024,
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._tick()
+        _log.info("listening", host=host, port=self.port, tls=tls is not None)
+
+    async def stop(self) -> None:
+        """Take no new connection, finish what is under way, let clients know, then close."""
+        if self._server is None:
+            return
+        self.closing = True
+        self._server.close()
+        begun = self._clock.monotonic()
+        while self._connections and self._clock.monotonic() - begun < limits.DRAIN_TIMEOUT_S:
+            if self._clock.monotonic() - begun > GOODBYE_S:
+                for connection in list(self._connections):
+                    connection.close_if_idle()
+            await asyncio.sleep(_POLL_S)
+        if self._ticking is not None:
+            self._ticking.cancel()
+        for connection in list(self._connections):
+            connection.abort()
+
+    # What http1 asks
+
+    @property
+    def body_bytes_max(self) -> int:
+        return self._scoring.body_bytes_max
+
+    def refuse(self, refusal: Refusal, head: Head) -> Answer:
+        return answers.of_refusal(refusal, new_ids(head))
+
+    def receive(self, exchange: Exchange) -> Answer | None:
+        if len(self._connections) > CONNECTIONS_MAX:
+            exchange.keep_alive = False
+            busy = Refusal(503, "TooManyConnections", "this router has too many connections", 1)
+            return self.refuse(busy, exchange.head)
+        path, _, exchange.query = _origin_form(exchange.url).partition("?")
+        if path in _HEALTH:
+            return self._health(path, exchange)
+        endpoint, exchange.path = _resolve(path, exchange.head.host)
+        if not exchange.path:
+            refusal = Refusal(404, "NotFound", f"nothing is served at {path[:256]!r}")
+            return self.refuse(refusal, exchange.head)
+        if exchange.method not in METHODS:
+            return self._wrong_method(exchange, METHODS)
+        admission = self._scoring.admit(endpoint, exchange.head)
+        if isinstance(admission, Answer):
+            return admission
+        exchange.admission = admission
+        return None
+
+    def handle(self, exchange: Exchange) -> None:
+        admission: Admission = exchange.admission
+        exchange.ticket = self._scoring.submit(
+            admission, exchange.method, exchange.path, exchange.query, exchange.body, exchange.reply
+        )
+
+    def leave(self, exchange: Exchange) -> None:
+        if exchange.ticket is not None:
+            self._scoring.leave(exchange.ticket)
+
+    def _health(self, path: str, exchange: Exchange) -> Answer:
+        if exchange.method not in ("GET", "HEAD"):
+            return self._wrong_method(exchange, ("GET", "HEAD"))
+        if path == "/readyz" and not self._is_ready():
+            return self.refuse(core.bus_down(), exchange.head)
+        return Answer(200, [("content-type", "text/plain")], b"ok\n")
+
+    def _wrong_method(self, exchange: Exchange, allowed: tuple[str, ...]) -> Answer:
+        listed = ", ".join(allowed)
+        refusal = Refusal(
+            405, "MethodNotAllowed", f"{exchange.method} is not allowed here, only {listed}"
+        )
+        answer = self.refuse(refusal, exchange.head)
+        answer.headers.append(("allow", listed))
+        return answer
+
+    def _tick(self) -> None:
+        """Once in a while: the date header, and the time limits of all connections."""
+        self._ticking = self._loop.call_later(_CHECK_S, self._tick)
+        self.date = formatdate(self._clock.now(), usegmt=True)
+        now = self._loop.time()
+        for connection in list(self._connections):
+            connection.check(now)
+
+
+def _origin_form(url: bytes) -> str:
+    """Path and query of a request target; proxies send the whole URL."""
+    target = url.decode("latin-1")
+    if target.startswith("/"):
+        return target
+    scheme, separator, rest = target.partition("://")
+    if separator and scheme.lower() in ("http", "https"):
+        return "/" + rest.partition("/")[2]
+    return target
+
+
+def _resolve(path: str, host: str) -> tuple[str, str]:
+    """Endpoint and the path for its worker; an empty path when nothing is there."""
+    if path.startswith(_PREFIX):
+        endpoint, slash, rest = path[len(_PREFIX) :].partition("/")
+        rest = slash + rest
+    else:
+        label, dot, _ = host.partition(".")
+        endpoint, rest = (label.lower() if dot else ""), path
+    known = rest in (_SCORE, _SWAGGER) or rest.startswith(f"{_SCORE}/")
+    clean = ".." not in rest and "//" not in rest and "%" not in rest
+    return endpoint, rest if known and clean else ""

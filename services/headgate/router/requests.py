@@ -1,0 +1,78 @@
+"""A request on its way through the router, and one try of it at one instance."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from headgate.router.answers import Body, ModelAnswer
+from headgate.router.core import Refusal
+
+if TYPE_CHECKING:
+    from headgate.router.table import Deployment, Instance
+
+Outcome = ModelAnswer | Refusal
+
+
+class Request:
+    """Work for one deployment with a deadline on the router's monotonic clock, in seconds.
+
+    Settled exactly once: with the model's answer, or with the reason why there is none.
+    """
+
+    __slots__ = (
+        "began", "body", "deadline", "deployment", "flight", "meta", "retries", "settled", "timer"
+    )  # fmt: skip
+
+    is_copy = False
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        meta: dict[str, Any],
+        body: Body,
+        began: float,
+        deadline: float,
+    ) -> None:
+        self.deployment = deployment
+        self.meta = meta
+        self.body = body
+        self.began = began
+        self.deadline = deadline
+        self.retries = 0
+        self.settled = False
+        self.flight: Flight | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+    def settle(self, outcome: Outcome, elapsed_s: float) -> None:
+        """Tell whoever asked. Called by the dispatcher, once."""
+        raise NotImplementedError
+
+
+class Copy(Request):
+    """A mirrored request: its answer is counted and goes nowhere."""
+
+    __slots__ = ()
+
+    is_copy = True
+
+    def settle(self, outcome: Outcome, elapsed_s: float) -> None:
+        status = outcome.meta.get("s") if isinstance(outcome, ModelAnswer) else 0
+        number = status if isinstance(status, int) else 0
+        self.deployment.traffic.note_mirrored(number, elapsed_s)
+
+
+class Flight:
+    """One request in the hands of one instance.
+
+    ``request`` is None once its deadline has passed: nobody waits any more, but the model may
+    still be at it, so the slot stays taken until the instance says otherwise.
+    """
+
+    __slots__ = ("instance", "number", "request", "sent")
+
+    def __init__(self, number: int, request: Request, instance: Instance, sent: float) -> None:
+        self.number = number
+        self.request: Request | None = request
+        self.instance = instance
+        self.sent = sent

@@ -1,0 +1,191 @@
+"""One scoring request from any edge: key, plan, admission, dispatch, answer.
+
+An edge calls :meth:`Scoring.admit` as soon as it has the headers, before it reads the body, and
+:meth:`Scoring.submit` when it has the body. Both work at once; the answer comes by callback.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+from headgate.router import answers, core
+from headgate.router.answers import Answer, Body, ModelAnswer
+from headgate.router.core import Plan, Refusal
+from headgate.router.dispatch import Dispatcher
+from headgate.router.headers import Head, Ids
+from headgate.router.lane import Lane
+from headgate.router.requests import Copy, Outcome, Request
+from headgate.router.table import Deployment, Endpoint, Table
+from headgate.runtime.clock import Clock
+from headgate_contracts import limits
+
+Reply = Callable[[Answer], None]
+_BEARER = "bearer "
+
+
+class Admission:
+    """A request that may send its body."""
+
+    __slots__ = ("endpoint", "head", "ids", "plan")
+
+    def __init__(self, endpoint: Endpoint, head: Head, ids: Ids, plan: Plan) -> None:
+        self.endpoint = endpoint
+        self.head = head
+        self.ids = ids
+        self.plan = plan
+
+    def refuse(self, refusal: Refusal) -> Answer:
+        """An answer for a request that its edge refuses after all."""
+        self.endpoint.refused[refusal.status] += 1
+        return answers.of_refusal(refusal, self.ids)
+
+
+class ClientRequest(Request):
+    """A request whose answer goes to a client."""
+
+    __slots__ = ("ids", "reply")
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        meta: dict[str, Any],
+        body: Body,
+        began: float,
+        deadline: float,
+        ids: Ids,
+        reply: Reply,
+    ) -> None:
+        super().__init__(deployment, meta, body, began, deadline)
+        self.ids = ids
+        self.reply: Reply | None = reply
+
+    def settle(self, outcome: Outcome, elapsed_s: float) -> None:
+        deployment = self.deployment
+        if self.reply is None:
+            deployment.traffic.note(core.CLIENT_CLOSED, elapsed_s)
+            return
+        if isinstance(outcome, ModelAnswer):
+            answer = answers.of_model(outcome, deployment.name, self.ids)
+        else:
+            answer = answers.of_refusal(outcome, self.ids, deployment.name)
+        deployment.traffic.note(answer.status, elapsed_s)
+        self.reply(answer)
+
+
+class Scoring:
+    """What all edges share."""
+
+    def __init__(
+        self, table: Table, dispatcher: Dispatcher, lane: Lane, clock: Clock, body_bytes_max: int
+    ) -> None:
+        self._table = table
+        self._dispatcher = dispatcher
+        self._lane = lane
+        self._clock = clock
+        self._body_bytes_max = body_bytes_max
+        self._dice = random.Random()  # noqa: S311 - shares of traffic are no secret
+
+    @property
+    def body_bytes_max(self) -> int:
+        """The setting, or less on a bus that takes less."""
+        room = self._lane.payload_bytes_max - limits.SCORING_OVERHEAD_BYTES
+        return min(self._body_bytes_max, room)
+
+    def admit(self, name: str, head: Head) -> Admission | Answer:
+        """Whether a request may go on, decided from its headers."""
+        ids = new_ids(head)
+        endpoint = self._table.endpoint(name)
+        digest = hashlib.sha256(_presented_key(head.authorization)).digest()
+        authorized = core.is_authorized(digest, endpoint.digests if endpoint else None)
+        if endpoint is None or endpoint.route is None:
+            return answers.of_refusal(core.no_endpoint(name), ids)
+        refusal = None if authorized else core.not_authorized()
+        refusal = refusal or head.refusal() or self._too_large(head)
+        plan = refusal or self._choose(endpoint, head)
+        if isinstance(plan, Refusal):
+            endpoint.refused[plan.status] += 1
+            return answers.of_refusal(plan, ids)
+        deployment = endpoint.deployment(plan.primary)
+        refusal = self._dispatcher.door(deployment)
+        if refusal is not None:
+            deployment.traffic.note(refusal.status, 0.0)
+            return answers.of_refusal(refusal, ids, deployment.name)
+        return Admission(endpoint, head, ids, plan)
+
+    def submit(
+        self, admission: Admission, method: str, path: str, query: str, body: Body, reply: Reply
+    ) -> ClientRequest | None:
+        """Score; ``reply`` is called once, maybe before this returns (then there is no request).
+
+        ``path`` is ``/score``, which stands for the deployment's scoring path, or another one.
+        """
+        endpoint, head, ids, plan = (
+            admission.endpoint, admission.head, admission.ids, admission.plan,
+        )  # fmt: skip
+        primary = self._deployment(endpoint, plan.primary)
+        if primary is None:
+            reply(admission.refuse(core.not_ready(plan.primary)))  # deleted since the headers came
+            return None
+        timeout_ms = core.deadline_ms(primary.route.request_timeout_ms, head.timeout_ms)
+        if isinstance(timeout_ms, Refusal):
+            reply(admission.refuse(timeout_ms))
+            return None
+        began = self._clock.monotonic()
+        meta = {"m": method, "p": path, "q": query, "h": [*head.forwarded, *ids.pairs()]}
+        request = ClientRequest(
+            primary, _at(meta, primary), body, began, began + timeout_ms / 1000, ids, reply
+        )
+        self._dispatcher.submit(request)
+        mirror = self._deployment(endpoint, plan.mirror) if plan.mirror else None
+        if mirror is not None:
+            deadline = began + mirror.route.request_timeout_ms / 1000
+            self._dispatcher.submit_copy(Copy(mirror, _at(meta, mirror), body, began, deadline))
+        return request
+
+    def leave(self, request: ClientRequest) -> None:
+        """The client has gone: what waits is dropped, what runs is finished and counted."""
+        request.reply = None
+        if self._dispatcher.abandon(request):
+            request.settle(core.expired_waiting(), self._clock.monotonic() - request.began)
+
+    def _choose(self, endpoint: Endpoint, head: Head) -> Plan | Refusal:
+        assert endpoint.route is not None
+        return core.choose(
+            endpoint.route, head.deployment, self._dice.random(), self._dice.random()
+        )
+
+    def _too_large(self, head: Head) -> Refusal | None:
+        bytes_max = self.body_bytes_max
+        length = head.content_length
+        if len(length) > 19 or int(length or 0) > bytes_max:
+            return core.too_large(bytes_max)
+        return None
+
+    def _deployment(self, endpoint: Endpoint, name: str) -> Deployment | None:
+        """The deployment, while the route still has it."""
+        if endpoint.route is None or name not in endpoint.route.deployments:
+            return None
+        return endpoint.deployment(name)
+
+
+def new_ids(head: Head) -> Ids:
+    return Ids(head, str(uuid4()))
+
+
+def _at(meta: dict[str, Any], deployment: Deployment) -> dict[str, Any]:
+    """The request as this deployment's server knows it: ``/score`` is its scoring path."""
+    path: str = meta["p"]
+    scoring_path = deployment.route.scoring_path
+    if scoring_path == "/score" or not (path == "/score" or path.startswith("/score/")):
+        return meta
+    return {**meta, "p": scoring_path + path[len("/score") :]}
+
+
+def _presented_key(authorization: str) -> bytes:
+    if authorization[: len(_BEARER)].lower() != _BEARER:
+        return b""
+    return authorization[len(_BEARER) :].strip().encode("latin-1", "replace")

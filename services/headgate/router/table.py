@@ -1,0 +1,250 @@
+"""The routing table in memory: endpoints and deployments from routes, instances from heartbeats.
+
+No I/O here; times are arguments. Deployments outlive changes of their route, so that queues and
+counts go on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
+
+from headgate.router.core import ClockOffset
+from headgate.router.requests import Flight, Request
+from headgate.router.traffic import Traffic
+from headgate_contracts import limits, subjects
+from headgate_contracts.scoring import DeploymentRoute, Heartbeat, InstanceState, Route
+
+SILENT_AFTER_S = limits.HEARTBEAT_INTERVAL_S * limits.HEARTBEAT_MISSED_MAX
+FORGOTTEN_AFTER_S = 60.0
+GONE = (InstanceState.LOST, InstanceState.STOPPED, InstanceState.FAILED)
+
+
+class Instance:
+    """One instance as this router sees it."""
+
+    __slots__ = (
+        "capacity",
+        "deployment",
+        "doubtful",
+        "flights",
+        "heard",
+        "held",
+        "id",
+        "offset",
+        "others",
+        "out",
+        "reply",
+        "silent",
+        "state",
+        "subject",
+    )
+
+    def __init__(self, deployment: Deployment, instance_id: str, router_id: str) -> None:
+        self.deployment = deployment
+        self.id = instance_id
+        self.subject = subjects.instance(deployment.endpoint.name, deployment.name, instance_id)
+        self.reply = subjects.answers(router_id, instance_id)
+        self.state = InstanceState.STARTING
+        self.capacity = 1
+        self.others = 0  # requests of other routers, as of the last heartbeat
+        self.heard = 0.0
+        self.offset = ClockOffset()
+        self.held = False  # it said "busy": not asked for a moment
+        self.out = False  # it took no request although ready: not asked until its next heartbeat
+        self.silent = False  # three heartbeats missed
+        self.flights: dict[int, Flight] = {}  # what takes up its slots
+        # Those of ``flights`` that it may no longer have: nobody waits, or the bus broke since.
+        self.doubtful: dict[int, Flight] = {}
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.flights)
+
+    @property
+    def takes_requests(self) -> bool:
+        return self.state is InstanceState.READY and not self.silent and not self.out
+
+    def hear(self, beat: Heartbeat, now: float) -> None:
+        self.state = beat.state
+        self.capacity = max(1, beat.capacity)
+        self.heard = now
+        self.silent = self.out = False
+        self.offset.note(1000 * now, beat.mono_ms)
+        self.others = max(0, beat.in_flight - len(self.flights))
+
+    def excess(self, in_flight: int) -> list[Flight]:
+        """Doubtful flights that an instance with so many requests in hand does not have.
+
+        Their answers may never come, so only this frees their slots.
+        """
+        live = len(self.flights) - len(self.doubtful)
+        count = len(self.doubtful) - max(0, in_flight - live)
+        return list(self.doubtful.values())[: max(0, count)]
+
+
+class Deployment:
+    """One deployment: its instances, and the requests that wait for a slot."""
+
+    __slots__ = (
+        "copies",
+        "endpoint",
+        "instances",
+        "mean_ms",
+        "name",
+        "ready",
+        "route",
+        "slots",
+        "traffic",
+        "turn",
+        "waiting",
+    )
+
+    def __init__(self, endpoint: Endpoint, name: str) -> None:
+        self.endpoint = endpoint
+        self.name = name
+        self.route = DeploymentRoute()
+        self.instances: dict[str, Instance] = {}
+        self.ready: list[Instance] = []
+        self.slots = 0
+        self.turn = 0
+        self.mean_ms = 0.0
+        self.waiting: OrderedDict[Request, None] = OrderedDict()
+        self.copies: OrderedDict[Request, None] = OrderedDict()
+        self.traffic = Traffic()
+
+    @property
+    def in_flight(self) -> int:
+        return sum(instance.in_flight for instance in self.instances.values())
+
+    def refresh(self) -> None:
+        """Bring what the choice of an instance reads up to date."""
+        self.ready = [i for i in self.instances.values() if i.takes_requests]
+        self.slots = sum(instance.capacity for instance in self.ready)
+
+    def note_service_time(self, ms: float) -> None:
+        """A moving mean over about the last twenty requests."""
+        self.mean_ms = ms if not self.mean_ms else self.mean_ms + 0.05 * (ms - self.mean_ms)
+
+
+class Endpoint:
+    """One endpoint; ``route`` is None while only its instances are known."""
+
+    __slots__ = ("deployments", "digests", "name", "refused", "route")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.route: Route | None = None
+        self.digests: tuple[bytes, ...] = ()
+        self.deployments: dict[str, Deployment] = {}
+        self.refused: Counter[int] = Counter()
+
+    def deployment(self, name: str) -> Deployment:
+        found = self.deployments.get(name)
+        if found is None:
+            found = self.deployments[name] = Deployment(self, name)
+        return found
+
+
+class Table:
+    """Everything the router knows."""
+
+    def __init__(self, router_id: str) -> None:
+        self.router_id = router_id
+        self._endpoints: dict[str, Endpoint] = {}
+
+    def endpoint(self, name: str) -> Endpoint | None:
+        """The endpoint with a route of that name."""
+        found = self._endpoints.get(name)
+        return found if found is not None and found.route is not None else None
+
+    def instances(self) -> Iterator[Instance]:
+        for endpoint in self._endpoints.values():
+            for deployment in endpoint.deployments.values():
+                yield from deployment.instances.values()
+
+    def apply(self, route: Route) -> None:
+        """Take a new value of a route in; an older one than the known is ignored."""
+        known = self._endpoints.get(route.endpoint)
+        if known and known.route and route.revision < known.route.revision:
+            return
+        self._set(route)
+
+    def remove(self, name: str) -> None:
+        """The endpoint is gone; its instances may live on for a while."""
+        endpoint = self._endpoints.get(name)
+        if endpoint is not None:
+            endpoint.route, endpoint.digests = None, ()
+            self._prune(endpoint)
+
+    def replace(self, routes: Iterable[Route]) -> None:
+        """Take a complete reading of all routes in: it is the truth, whatever the revisions."""
+        read = {route.endpoint: route for route in routes}
+        for name in [name for name, e in self._endpoints.items() if e.route and name not in read]:
+            self.remove(name)
+        for route in read.values():
+            self._set(route)
+
+    def hear(self, beat: Heartbeat, now: float) -> Instance:
+        """Take a heartbeat in; the instance it is about."""
+        endpoint = self._endpoints.get(beat.endpoint)
+        if endpoint is None:
+            endpoint = self._endpoints[beat.endpoint] = Endpoint(beat.endpoint)
+        deployment = endpoint.deployment(beat.deployment)
+        instance = deployment.instances.get(beat.instance)
+        if instance is None:
+            instance = Instance(deployment, beat.instance, self.router_id)
+            deployment.instances[beat.instance] = instance
+        ready, capacity = instance.takes_requests, instance.capacity
+        instance.hear(beat, now)
+        if (ready, capacity) != (instance.takes_requests, instance.capacity):
+            deployment.refresh()
+        return instance
+
+    def silent_since(self, now: float) -> list[Instance]:
+        """Instances that have missed three heartbeats; they are not chosen from now on."""
+        found = [
+            instance
+            for instance in self.instances()
+            if now - instance.heard > SILENT_AFTER_S and instance.state not in GONE
+        ]
+        for instance in found:
+            if not instance.silent:
+                instance.silent = True
+                instance.deployment.refresh()
+        return found
+
+    def forget(self, now: float) -> None:
+        """Drop instances without a sign of life for a minute."""
+        for instance in list(self.instances()):
+            if now - instance.heard > FORGOTTEN_AFTER_S and not instance.flights:
+                deployment = instance.deployment
+                del deployment.instances[instance.id]
+                deployment.refresh()
+                self._prune(deployment.endpoint)
+
+    def forgive(self, now: float) -> None:
+        """The bus was away, so nobody could be heard: silence is counted from now."""
+        for instance in self.instances():
+            if not instance.silent:
+                instance.heard = max(instance.heard, now)
+
+    def _set(self, route: Route) -> None:
+        endpoint = self._endpoints.get(route.endpoint)
+        if endpoint is None:
+            endpoint = self._endpoints[route.endpoint] = Endpoint(route.endpoint)
+        endpoint.route = route
+        endpoint.digests = tuple(bytes.fromhex(key.sha256) for key in route.keys)
+        for name, settings in route.deployments.items():
+            endpoint.deployment(name).route = settings
+        self._prune(endpoint)
+
+    def _prune(self, endpoint: Endpoint) -> None:
+        """Drop deployments, and an endpoint, that neither a route nor an instance names."""
+        routed = endpoint.route.deployments if endpoint.route else {}
+        for name, deployment in list(endpoint.deployments.items()):
+            idle = not (deployment.instances or deployment.waiting or deployment.copies)
+            if name not in routed and idle:
+                del endpoint.deployments[name]
+        if endpoint.route is None and not endpoint.deployments:
+            self._endpoints.pop(endpoint.name, None)
