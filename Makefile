@@ -17,7 +17,7 @@ $(VENV)/.ready: pyproject.toml services/headgate/__init__.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
 	@echo "installing Headgate and its tools into $(VENV)"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[dev]"
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e ".[dev]"
 	@touch $@
 
 demo: $(VENV)/.ready ## Boot, train two models, deploy, send real images, show what happened (ARGS=--exit stops at the end)
