@@ -57,6 +57,11 @@ def event(kind: str, name: str, what: str) -> str:
     return f"{ROOT}.evt.{token(kind)}.{names}.{token(what)}"
 
 
+def events_of(kind: str) -> str:
+    """Every fact about resources of one kind."""
+    return f"{ROOT}.evt.{token(kind)}.>"
+
+
 SCORE_ALL = f"{ROOT}.score.*"
 DEPLOYMENT_ALL = f"{ROOT}.dep.>"
 INSTANCE_ALL = f"{ROOT}.inst.>"

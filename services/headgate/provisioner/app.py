@@ -1,0 +1,69 @@
+"""Assembles the provisioner."""
+
+from __future__ import annotations
+
+from headgate.provisioner.artefacts import Artefacts
+from headgate.provisioner.drivers.process import ProcessDriver
+from headgate.provisioner.environments import Environments
+from headgate.provisioner.fleet import Tools
+from headgate.provisioner.handlers import Handlers
+from headgate.provisioner.preparing import Preparer
+from headgate.provisioner.reconciler import Reconciler
+from headgate.provisioner.state import Memory
+from headgate.provisioner.tokens import Tokens
+from headgate.provisioner.values import Backoff
+from headgate.runtime.bus import Bus
+from headgate.runtime.clock import Clock
+from headgate.runtime.service import Service
+from headgate.runtime.settings import Settings, inherited, supervisor_identity
+from headgate.runtime.store import Store
+
+
+async def build(
+    settings: Settings, bus: Bus, clock: Clock, *, stop_instances: bool = True
+) -> Service:
+    """The provisioner with its database and the processes of this machine.
+
+    ``stop_instances``: an orderly stop of the service drains and ends the instances. A crash never
+    does: the next run adopts them.
+    """
+    memory = await Memory.open(settings.database_url("provisioner"), bus)
+    driver = ProcessDriver(
+        settings.data,
+        bus.url,
+        drain_timeout_s=settings.drain_timeout_s,
+        supervisor=supervisor_identity(),
+    )
+    tools = Tools(
+        bus=bus,
+        clock=clock,
+        memory=memory,
+        driver=driver,
+        tokens=Tokens(settings.keys_dir, clock),
+        backoff=Backoff(first_s=settings.restart_backoff_s),
+        drain_s=settings.drain_timeout_s,
+    )
+    preparer = Preparer(
+        bus,
+        memory,
+        Artefacts(Store(settings.store_url()), settings.data / "artefacts"),
+        Environments(settings.data / "environments", inherited(), say=memory.say),
+        settings.data / "deployments",
+    )
+    reconciler = Reconciler(tools, preparer, tick_s=settings.reconcile_s)
+
+    async def stop() -> None:
+        await reconciler.stop(stop_instances=stop_instances)
+
+    return Service(
+        bus,
+        description="Instances of deployments: wanted, observed, their logs",
+        handlers=Handlers(reconciler, preparer).table(),
+        starts=(reconciler.start,),
+        loops={
+            "reconcile": reconciler.reconcile,
+            "housekeeping": reconciler.housekeeping,
+            "outbox": memory.outbox.run,
+        },
+        stops=(memory.close, memory.outbox.drain, stop),
+    )

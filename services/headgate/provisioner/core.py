@@ -1,0 +1,292 @@
+"""What should happen to the instances of one deployment: wanted against observed, as values.
+
+:func:`reconcile` looks at one deployment as it is now and says what to do next. It is asked again
+after every change and every few seconds, so each answer is only one step; nothing is remembered
+between two questions. The rules:
+
+- A *version* is the hash of everything that needs new instances (:func:`version_of`).
+- The version that last succeeded is the *fallback* while another one, the *target*, comes up. The
+  target grows by a surge at a time, and the fallback gives way only to instances that are ready:
+  the number that are ready never falls below what is wanted because of a roll.
+- A target that never succeeded and cannot start has *failed*: it is taken away, and the fallback
+  is brought back to full strength. A version that has succeeded is restarted for ever.
+- Restarts keep to *slots*: each slot has its own back-off, so one bad instance costs only itself.
+
+The values are in :mod:`headgate.provisioner.values`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from headgate.provisioner.values import (
+    Action,
+    Backoff,
+    Decision,
+    Ending,
+    EndKind,
+    Fail,
+    Observed,
+    Prepare,
+    Report,
+    Start,
+    State,
+    Stop,
+    Version,
+    Wanted,
+)
+from headgate_contracts.errors import ErrorCode
+from headgate_contracts.resources import DeploymentSpec
+
+START_ATTEMPTS_MAX = 3
+SURGE_SHARE = 0.2
+EXIT_REFUSED_BY_BUS = 4
+OUT_OF_MEMORY = (-9, 137)
+_VERSION_CHARS = 16
+# Fields of a deployment that running instances need not be replaced for.
+_NOT_OF_THE_VERSION = {
+    "description",
+    "tags",
+    "properties",
+    "instance_count",
+    "scale_settings",
+    "app_insights_enabled",
+}
+
+
+def version_of(spec: DeploymentSpec) -> str:
+    """The hash of everything in a deployment that a running instance cannot change."""
+    kept = spec.model_dump(mode="json", exclude=_NOT_OF_THE_VERSION)
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:_VERSION_CHARS]
+
+
+def ending_of(
+    status: int | None, last_words: tuple[str, str] | None, described: str, instance: str
+) -> Ending:
+    """Why an instance ended that nobody asked to. ``last_words`` are a code and a message."""
+    if last_words is not None:
+        known = {code.value for code in ErrorCode}
+        code, message = last_words
+        said = ErrorCode(code) if code in known else ErrorCode.USER_SCRIPT_INIT_FAILED
+        return Ending(EndKind.SCRIPT, said, message)
+    if status == EXIT_REFUSED_BY_BUS:
+        text = f"instance {instance} was refused by the bus: its credentials are not accepted"
+        return Ending(EndKind.CRASH, ErrorCode.INTERNAL, text)
+    text = f"instance {instance} ended with {described}"
+    if status in OUT_OF_MEMORY:
+        text += ", as it happens when memory runs out"
+    return Ending(EndKind.CRASH, ErrorCode.RESOURCE_NOT_READY, text)
+
+
+def surge_of(count: int) -> int:
+    """How many instances of a new version start at a time: a fifth, at least one."""
+    return max(1, math.ceil(count * SURGE_SHARE))
+
+
+def restart_of(ended: Observed, backoff: Backoff) -> tuple[float, int]:
+    """When the slot of an ended instance may be started again, and its failures in a row then."""
+    ended_at = ended.ended_at if ended.ended_at is not None else ended.started_at
+    ran_long = ended_at - ended.started_at >= backoff.reset_s
+    failures = 0 if ran_long else ended.failures
+    return ended_at + backoff.wait_s(failures), failures + 1
+
+
+def reconcile(wanted: Wanted, instances: Sequence[Observed], now: float) -> Decision:
+    """The next step of one deployment."""
+    if wanted.deleting:
+        return _dismantle(instances)
+    kills = {i.id: ending for i in instances if (ending := _overdue(wanted, i, now))}
+    here = [
+        replace(i, state=State.STOPPING, ending=kills[i.id]) if i.id in kills else i
+        for i in instances
+    ]
+    actions: list[Action] = [Stop(instance, because) for instance, because in kills.items()]
+    if wanted.failed is None and not wanted.proven:
+        verdict = _verdict(wanted, here)
+        if verdict is not None:
+            return Decision((*actions, verdict), _report(wanted, here))
+    plan = _plan(wanted, here)
+    for version, size in plan:
+        actions += _fill(version, size, wanted, here, now)
+    actions += _stops(wanted, plan, here)
+    return Decision(tuple(actions), _report(wanted, here))
+
+
+def _dismantle(instances: Sequence[Observed]) -> Decision:
+    running = [i for i in instances if i.state is not State.ENDED]
+    stops = tuple(Stop(i.id) for i in running if i.state is not State.STOPPING)
+    return Decision(stops, Report("progressing" if running else "gone"))
+
+
+# --- parts of the decision ---------------------------------------------------------------------
+
+
+def _overdue(wanted: Wanted, i: Observed, now: float) -> Ending | None:
+    """What is wrong with an instance that takes too long to come up, or has fallen silent."""
+    version = next(
+        (v for v in (wanted.target, wanted.fallback) if v is not None and v.spec == i.spec), None
+    )
+    if version is None or wanted.hearing_since is None:  # deaf, we know nothing of anybody
+        return None
+    heard_at = max(i.started_at, i.heard_at, wanted.hearing_since)
+    starting_at = max(i.started_at, wanted.hearing_since)
+    if i.state is State.STARTING and now - starting_at > version.budget_s:
+        said = (
+            f"instance {i.id} was not ready within {version.budget_s:g} s "
+            "(initial_delay + period x failure_threshold of its probe)"
+        )
+        return Ending(EndKind.LATE, ErrorCode.RESOURCE_NOT_READY, said)
+    was_ready = i.state in (State.READY, State.UNRESPONSIVE)
+    if was_ready and now - heard_at > version.silence_s:
+        said = (
+            f"instance {i.id} gave no sign of life for {version.silence_s:g} s "
+            "(period x failure_threshold of its liveness probe)"
+        )
+        return Ending(EndKind.SILENT, ErrorCode.RESOURCE_NOT_READY, said)
+    return None
+
+
+def _verdict(wanted: Wanted, instances: Iterable[Observed]) -> Fail | None:
+    """Whether a version that never succeeded has shown that it cannot."""
+    for i in instances:
+        if i.spec != wanted.target.spec or not _went_wrong(i, wanted.since) or i.ending is None:
+            continue
+        hopeless = i.ending.kind in (EndKind.SCRIPT, EndKind.LATE)
+        if hopeless or i.failures + 1 >= START_ATTEMPTS_MAX:
+            return Fail(i.id, i.ending.to_wire())
+    return None
+
+
+def _went_wrong(i: Observed, since: float) -> bool:
+    """Whether this is an end that nobody asked for, within the present generation."""
+    if i.ending is None or i.ending.kind is EndKind.ASKED:
+        return False
+    return i.ended_at is None or i.ended_at >= since
+
+
+def _plan(wanted: Wanted, instances: Sequence[Observed]) -> list[tuple[Version, int]]:
+    """How many instances each version should have now."""
+    target, fallback = wanted.target, wanted.fallback
+    if wanted.failed is not None:
+        return [(fallback, wanted.count)] if fallback is not None else []
+    if fallback is None:
+        return [(target, wanted.count)]
+    ready = _ready(instances, target.spec)
+    have = _live(instances, fallback.spec)
+    slots = len(have) + len(crashed(fallback.spec, wanted.since, instances))
+    if not _ready(instances, fallback.spec):  # nothing to be careful for
+        return [(target, wanted.count), (fallback, min(len(have), wanted.count - ready))]
+    return [
+        (target, min(wanted.count, ready + surge_of(wanted.count))),
+        (fallback, min(slots, wanted.count - min(ready, wanted.count))),
+    ]
+
+
+def _fill(
+    version: Version, size: int, wanted: Wanted, instances: Sequence[Observed], now: float
+) -> list[Action]:
+    """Starts for what is missing of one version. Slots in back-off keep their place."""
+    missing = size - len(_holders(version.spec, wanted, instances))
+    if missing <= 0:
+        return []
+    if not version.prepared:
+        return [Prepare(version.spec)]
+    starts: list[Action] = []
+    empty = crashed(version.spec, wanted.since, instances)[:missing]
+    for ended in empty:
+        due_at, failures = restart_of(ended, wanted.backoff)
+        if now >= due_at:
+            starts.append(Start(version.spec, ended.slot, failures))
+    # An instance that is draining still owns its slot's name in logs and figures.
+    taken = {i.slot for i in instances if i.spec == version.spec and i.state is not State.ENDED}
+    taken |= {ended.slot for ended in empty}
+    free = (slot for slot in range(len(taken) + missing) if slot not in taken)
+    for _ in range(missing - len(empty)):
+        starts.append(Start(version.spec, next(free)))
+    return starts
+
+
+def _stops(
+    wanted: Wanted, plan: Sequence[tuple[Version, int]], instances: Sequence[Observed]
+) -> list[Action]:
+    """Stops for what is too many.
+
+    Instances of versions outside the plan that are ready go only as far as the planned ones
+    cover for them, unless nothing at all should run.
+    """
+    stops: list[Action] = []
+    covered = 0
+    for version, size in plan:
+        ranked = _by_worth(_live(instances, version.spec))
+        stops += [Stop(i.id) for i in ranked[max(0, size) :]]
+        covered += sum(i.state is State.READY for i in ranked[: max(0, size)])
+    planned = {version.spec for version, _ in plan}
+    others = _by_worth([i for i in instances if i.state.is_live and i.spec not in planned])
+    keep = max(0, wanted.count - covered) if plan else 0
+    for rank, i in enumerate(others):
+        if i.state is not State.READY or rank >= keep:
+            stops.append(Stop(i.id))
+    return stops
+
+
+def _report(wanted: Wanted, instances: Sequence[Observed]) -> Report:
+    ready = sum(i.state is State.READY for i in instances)
+    if wanted.failed is not None:
+        return Report("failed", ready, 100.0, wanted.failed)
+    up = _ready(instances, wanted.target.spec)
+    if up >= wanted.count:
+        return Report("succeeded", ready, 100.0)
+    if wanted.proven and not wanted.settled:
+        # A change of size that cannot be met fails, while everything that runs goes on.
+        for ended in crashed(wanted.target.spec, wanted.since, instances):
+            if ended.failures + 1 >= START_ATTEMPTS_MAX and ended.ending is not None:
+                return Report("failed", ready, 100.0, ended.ending.to_wire())
+    prepared = 30.0 if wanted.target.prepared else 10.0
+    return Report("progressing", ready, prepared + (100.0 - prepared) * up / wanted.count)
+
+
+# --- small questions ---------------------------------------------------------------------------
+
+
+def _live(instances: Iterable[Observed], spec: str) -> list[Observed]:
+    return [i for i in instances if i.spec == spec and i.state.is_live]
+
+
+def _holders(spec: str, wanted: Wanted, instances: Iterable[Observed]) -> list[Observed]:
+    """Those that keep a place: the live, and the killed, whose end decides about their slot."""
+    return [
+        i
+        for i in instances
+        if i.spec == spec
+        and (i.state.is_live or (i.state is State.STOPPING and _went_wrong(i, wanted.since)))
+    ]
+
+
+def _ready(instances: Iterable[Observed], spec: str) -> int:
+    return sum(i.spec == spec and i.state is State.READY for i in instances)
+
+
+def crashed(spec: str, since: float, instances: Iterable[Observed]) -> list[Observed]:
+    """The last instance of each slot that is empty because it ended unasked, by slot."""
+    last: dict[int, Observed] = {}
+    for i in instances:
+        if i.spec != spec:
+            continue
+        before = last.get(i.slot)
+        if before is None or before.started_at < i.started_at:
+            last[i.slot] = i
+    return [
+        last[slot]
+        for slot in sorted(last)
+        if last[slot].state is State.ENDED and _went_wrong(last[slot], since)
+    ]
+
+
+def _by_worth(instances: Iterable[Observed]) -> list[Observed]:
+    """Ready ones first, older ones first: what comes last is stopped first."""
+    return sorted(instances, key=lambda i: (i.state is not State.READY, i.started_at, i.id))

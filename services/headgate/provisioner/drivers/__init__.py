@@ -1,0 +1,81 @@
+"""What the provisioner asks of a driver: the one place where instances become real.
+
+A driver starts an instance, finds those that run already, waits for their end and ends them. It
+decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Everything needed to start one instance. ``variables`` are Azure's and the user's."""
+
+    instance: str
+    endpoint: str
+    deployment: str
+    spec: str
+    python: Path
+    code: Path
+    capacity: int
+    token: str = field(repr=False)
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One running instance. ``start`` tells its process from a later one with the same pid."""
+
+    instance: str
+    endpoint: str
+    deployment: str
+    spec: str
+    pid: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class LastWords:
+    """Why the user's script made its process end, in the worker's words."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended. ``status`` is negative for a signal, None when nobody could tell."""
+
+    status: int | None
+    last_words: LastWords | None = None
+
+
+class Driver(Protocol):
+    async def start(self, launch: Launch) -> Running:
+        """Start an instance; OSError or HeadgateError when that is impossible."""
+
+    async def found(self) -> Sequence[Running]:
+        """Every instance of this installation that runs now, whoever started it."""
+
+    async def ended(self, running: Running) -> Exit:
+        """Wait until the instance has ended, with everything that it started."""
+
+    async def stop(self, running: Running, *, drain_s: float) -> None:
+        """Let the instance finish its requests and end it; kill it after ``drain_s``."""
+
+    def renew_token(self, instance: str, token: str) -> None:
+        """Give a running instance new bus credentials."""
+
+    def token_age_s(self, instance: str, now: float) -> float:
+        """How old the credentials of an instance are; ``now`` is Unix time."""
+
+    def folder(self, instance: str) -> Path:
+        """Where the instance's files are, its log among them."""
+
+    def remove(self, instance: str) -> None:
+        """Forget the files of an ended instance."""

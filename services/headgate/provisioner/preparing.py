@@ -1,0 +1,168 @@
+"""Makes a version ready to start: resolves its references, lays out code, model, environment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from headgate.provisioner.artefacts import Artefacts
+from headgate.provisioner.core import version_of
+from headgate.provisioner.environments import Environments, Journal
+from headgate.provisioner.state import Key, Memory, Recipe
+from headgate.runtime.bus import Bus
+from headgate.runtime.store import remove_tree
+from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.registry import AssetReply, GetAsset
+from headgate_contracts.resources import DeploymentSpec
+
+Say = Callable[[str], None]
+_REFERENCE = "azureml:"
+LANES_MAX = 256
+JOURNALS_KEPT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A version that can be started."""
+
+    python: Path
+    code: Path
+    capacity: int
+    lanes: int
+    variables: dict[str, str] = field(repr=False)
+
+
+class Preparer:
+    """Prepares versions; whatever is here already is not done again."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        memory: Memory,
+        artefacts: Artefacts,
+        environments: Environments,
+        logs: Path,
+    ) -> None:
+        self._bus = bus
+        self._memory = memory
+        self._artefacts = artefacts
+        self._environments = environments
+        self._logs = logs
+
+    def log_of(self, key: Key, spec: str) -> Path:
+        """Where the preparation of a version is written down."""
+        return self._logs / f"{key[0]}.{key[1]}" / f"{spec}.log"
+
+    async def logs_of(self, key: Key, spec: str) -> list[Path]:
+        """The same with the log of its environment's build."""
+        recipe = await self._memory.recipe(key, spec)
+        build = self._environments.log_of(recipe.environment) if recipe else None
+        return [self.log_of(key, spec), *([build] if build else [])]
+
+    async def sweep(self, in_use: set[tuple[Key, str]]) -> None:
+        """Remove content that no version needs. Nothing is done while something runs of which we
+        do not know what it needs."""
+        recipes = await self._memory.recipes()
+        if not in_use <= set(recipes):
+            return
+        kept = [
+            place
+            for recipe in recipes.values()
+            for place in self._artefacts.places(recipe.code, recipe.model)
+        ]
+        await self._artefacts.sweep(kept)
+        await self._environments.sweep([recipe.environment for recipe in recipes.values()])
+
+    async def forget(self, key: Key) -> None:
+        """Remove the journals of a deployment."""
+        await asyncio.to_thread(remove_tree, self.log_of(key, "x").parent)
+
+    async def prepare(self, workspace: str, spec: str, deployment: DeploymentSpec) -> Prepared:
+        """Raises HeadgateError that says what in the deployment cannot be met."""
+        key = (deployment.endpoint_name, deployment.name)
+        journal = Journal(self.log_of(key, spec))
+        await asyncio.to_thread(_keep_newest, journal.path.parent, JOURNALS_KEPT)
+        try:
+            recipe = await self._memory.recipe(key, spec)
+            if recipe is None:
+                if version_of(deployment) != spec:
+                    raise HeadgateError(
+                        ErrorCode.RESOURCE_NOT_FOUND, f"version {spec} is not known any more"
+                    )
+                recipe = await self._resolve(workspace, deployment)
+                await self._memory.remember_recipe(key, spec, recipe)
+            return await self._lay_out(recipe, journal.say)
+        except HeadgateError as error:
+            journal.say(f"failed: {error}")
+            raise
+
+    async def _lay_out(self, recipe: Recipe, say: Say) -> Prepared:
+        deployment = recipe.deployment
+        configuration = deployment.code_configuration
+        if configuration is None or recipe.code is None:
+            raise _without_script(recipe)
+        script = configuration.scoring_script
+        code = await self._artefacts.code(recipe.code, script, say)
+        variables = dict(deployment.environment_variables)
+        variables |= {"AML_APP_ROOT": str(code), "AZUREML_ENTRY_SCRIPT": script}
+        variables.pop("AZUREML_MODEL_DIR", None)
+        if recipe.model is not None:
+            variables["AZUREML_MODEL_DIR"] = str(await self._artefacts.model(recipe.model, say))
+        python = await self._environments.python_for(recipe.environment, say)
+        return Prepared(
+            python=python,
+            code=code,
+            capacity=deployment.request_settings.max_concurrent_requests_per_instance,
+            lanes=lanes_of(deployment),
+            variables=variables,
+        )
+
+    async def _resolve(self, workspace: str, deployment: DeploymentSpec) -> Recipe:
+        code = model = environment = None
+        if deployment.code_configuration is not None:
+            reply = await self._asset(workspace, "codes", deployment.code_configuration.code)
+            code = reply.code.spec if reply.code else None
+        if deployment.model is not None:
+            reply = await self._asset(workspace, "models", deployment.model)
+            model = reply.model.spec if reply.model else None
+        if deployment.environment is not None:
+            reply = await self._asset(workspace, "environments", deployment.environment)
+            environment = reply.environment.spec if reply.environment else None
+        return Recipe(deployment=deployment, code=code, model=model, environment=environment)
+
+    async def _asset(self, workspace: str, kind: str, reference: str) -> AssetReply:
+        name, separator, version = reference.removeprefix(_REFERENCE).partition(":")
+        if not reference.startswith(_REFERENCE) or not separator:
+            raise HeadgateError(
+                ErrorCode.BAD_ARGUMENT,
+                f"{reference!r} is not a resolved reference (azureml:<name>:<version>)",
+                target=kind,
+            )
+        query = GetAsset.model_validate(
+            {"workspace": workspace, "kind": kind, "name": name, "version": version}
+        )
+        return await self._bus.ask(query, AssetReply)
+
+
+def lanes_of(deployment: DeploymentSpec) -> int:
+    """How many model processes an instance has; what is no number counts as one."""
+    count = deployment.environment_variables.get("WORKER_COUNT", "1").strip()
+    return min(max(1, int(count)), LANES_MAX) if count.isdecimal() else 1
+
+
+def _keep_newest(folder: Path, count: int) -> None:
+    for old in sorted(folder.iterdir(), key=lambda p: p.stat().st_mtime)[:-count]:
+        old.unlink(missing_ok=True)
+
+
+def _without_script(recipe: Recipe) -> HeadgateError:
+    kind = recipe.model.type if recipe.model else "no model"
+    return HeadgateError(
+        ErrorCode.BAD_ARGUMENT,
+        "the deployment has no code_configuration: deploying without a scoring script "
+        f"({kind}) is not supported yet by this version. Add code_configuration with `code` and "
+        "`scoring_script`",
+        target="code_configuration",
+    )

@@ -1,0 +1,172 @@
+"""The values that the provisioner decides with: what is observed, what is wanted, what to do.
+
+All times are readings of one monotonic clock, in seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from headgate_contracts import limits
+from headgate_contracts.errors import ErrorCode, WireError
+
+# --- what is observed --------------------------------------------------------------------------
+
+
+class State(StrEnum):
+    """Where an instance is in its life."""
+
+    PENDING = "pending"  # on record, its process not yet seen
+    STARTING = "starting"
+    READY = "ready"
+    UNRESPONSIVE = "unresponsive"  # was ready and has fallen silent
+    STOPPING = "stopping"
+    ENDED = "ended"
+
+    @property
+    def is_live(self) -> bool:
+        """Counts for what is wanted."""
+        return self not in (State.STOPPING, State.ENDED)
+
+
+class EndKind(StrEnum):
+    """Why a process ended."""
+
+    ASKED = "asked"  # we, or the user, wanted it
+    SCRIPT = "script"  # the user's script cannot be loaded: the same again next time
+    LATE = "late"  # not ready within its budget
+    SILENT = "silent"  # stopped answering
+    CRASH = "crash"  # anything else
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an instance ended, in words for the owner of the deployment."""
+
+    kind: EndKind
+    code: ErrorCode
+    message: str
+
+    def to_wire(self) -> WireError:
+        return WireError(code=self.code, message=self.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One instance. ``failures`` counts the failed starts in a row of its slot before it.
+
+    ``ending`` is set when it has ended, and already while it is being killed for a cause.
+    """
+
+    id: str
+    spec: str
+    slot: int
+    state: State
+    started_at: float
+    failures: int = 0
+    heard_at: float = 0.0
+    ended_at: float | None = None
+    ending: Ending | None = None
+
+
+# --- what is wanted ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version as the core needs it. ``prepared``: code, model and environment are in place."""
+
+    spec: str
+    prepared: bool
+    budget_s: float
+    silence_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Waits between restarts of one slot."""
+
+    first_s: float = limits.RESTART_BACKOFF_FIRST_S
+    max_s: float = limits.RESTART_BACKOFF_MAX_S
+    reset_s: float = limits.RESTART_BACKOFF_RESET_S
+
+    def wait_s(self, failures: int) -> float:
+        """The first restart is at once, later ones after ``first_s`` doubling to ``max_s``."""
+        if failures <= 0:
+            return 0.0
+        return min(self.max_s, self.first_s * 2.0 ** min(failures - 1, 32))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One deployment.
+
+    ``proven``: the target has succeeded before. ``settled``: the outcome of this generation has
+    been told. ``since``: when this generation was first seen; what ended earlier counts no more.
+    ``hearing_since``: since when heartbeats can be heard, None while they cannot.
+    """
+
+    count: int
+    target: Version
+    proven: bool = False
+    settled: bool = False
+    fallback: Version | None = None
+    failed: WireError | None = None
+    deleting: bool = False
+    since: float = 0.0
+    hearing_since: float | None = None
+    backoff: Backoff = Backoff()
+
+
+# --- what to do --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Put code, model and environment of a version in place."""
+
+    spec: str
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    spec: str
+    slot: int
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Drain an instance; or kill it, when ``because`` says what is wrong with it."""
+
+    instance: str
+    because: Ending | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The target cannot start. ``instance`` is the one whose log shows why."""
+
+    instance: str
+    error: WireError
+
+
+Action = Prepare | Start | Stop | Fail
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the registry should know."""
+
+    outcome: Literal["progressing", "succeeded", "failed", "gone"]
+    ready_instances: int = 0
+    percent_complete: float = 0.0
+    error: WireError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    actions: tuple[Action, ...]
+    report: Report
