@@ -45,9 +45,16 @@ def settings(data_dir: Path, nats: RunningServer) -> Settings:
 
 
 @pytest.fixture
-async def gateway(connect: Connect, settings: Settings) -> AsyncIterator[GatewayService]:
-    """The gateway alone; nobody answers behind it unless another fixture does."""
+async def layout(connect: Connect) -> None:
+    """Streams and buckets exist."""
     await bootstrap(await connect("bootstrap"))
+
+
+@pytest.fixture
+async def gateway(
+    connect: Connect, settings: Settings, layout: None
+) -> AsyncIterator[GatewayService]:
+    """The gateway alone; nobody answers behind it unless another fixture does."""
     service = await app.build(
         settings, await connect("gateway"), SystemClock(), tls=None, scoring_url=SCORING_URL
     )
@@ -63,7 +70,7 @@ async def api(gateway: GatewayService) -> AsyncIterator[Api]:
 
 
 @pytest.fixture
-async def registry(connect: Connect, settings: Settings) -> AsyncIterator[Service]:
+async def registry(connect: Connect, settings: Settings, layout: None) -> AsyncIterator[Service]:
     """The real registry, with a database of its own."""
     service = await registry_app.build(settings, await connect("registry"), SystemClock())
     await service.start()
