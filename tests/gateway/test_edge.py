@@ -6,13 +6,22 @@ import asyncio
 import io
 import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 
+import aiohttp
 import pytest
+from yarl import URL
 
-from gateway.harness import TOKEN, Api
+from gateway.harness import TOKEN, Api, Connect
+from headgate.gateway import app
 from headgate.gateway.app import GatewayService
+from headgate.gateway.system import System
+from headgate.runtime import tls
+from headgate.runtime.clock import SystemClock
+from headgate.runtime.settings import Settings
 from headgate_contracts import limits
+from headgate_contracts.errors import HeadgateError
 
 VERBS = ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE")
 PUBLIC = {"/livez", "/readyz"}
@@ -48,21 +57,15 @@ async def test_health_is_open_and_true(api: Api) -> None:
     assert (await api.get("/readyz", token=None)).body == {"status": "ready"}
 
 
-async def test_a_gateway_without_token_does_not_start(settings: Any, connect: Any) -> None:
-    from headgate.gateway import app
-    from headgate.runtime.clock import SystemClock
-    from headgate_contracts.errors import HeadgateError
-
+async def test_a_gateway_without_token_does_not_start(settings: Settings, connect: Connect) -> None:
     (settings.keys_dir / app.TOKEN_FILE).write_text("\n")
     with pytest.raises(HeadgateError, match="no admin token"):
         await app.build(settings, await connect("gateway"), SystemClock(), tls=None, scoring_url="")
 
 
-async def test_a_taken_port_is_named(gateway: GatewayService, settings: Any, connect: Any) -> None:
-    from headgate.gateway import app
-    from headgate.runtime.clock import SystemClock
-    from headgate_contracts.errors import HeadgateError
-
+async def test_a_taken_port_is_named(
+    gateway: GatewayService, settings: Settings, connect: Connect
+) -> None:
     taken = settings.model_copy(update={"port": gateway.listener.port})
     second = await app.build(
         taken, await connect("gateway"), SystemClock(), tls=None, scoring_url=""
@@ -115,8 +118,6 @@ async def test_a_wrong_verb_is_405_and_names_the_right_ones(api: Api, path: str)
     ],
 )
 async def test_path_tricks_lead_nowhere(api: Api, target: str, status: int) -> None:
-    from yarl import URL
-
     async with api.session.get(
         URL(api.url(target), encoded=True), headers={"Authorization": f"Bearer {TOKEN}"}
     ) as reply:
@@ -234,8 +235,6 @@ async def test_nobody_behind_the_gateway_is_503_with_a_hint_when_to_come_back(ap
 async def test_a_failure_of_ours_shows_its_id_and_nothing_else(
     api: Api, gateway: GatewayService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headgate.gateway.system import System
-
     async def fail(*_: Any) -> Any:
         raise RuntimeError("secret /path/to/file")
 
@@ -295,3 +294,30 @@ async def test_bytes_that_are_no_http_are_refused_in_our_own_words(
     assert b"server:" not in head.lower()
     assert b"x-request-id" in head.lower()
     assert json.loads(body)["error"]["code"] == "InvalidMessage"
+
+
+async def test_the_gateway_speaks_tls_with_the_installations_own_certificate(
+    settings: Settings, connect: Connect
+) -> None:
+    files = tls.ensure(settings.tls_dir, now=datetime.now(UTC))
+    service = await app.build(
+        settings,
+        await connect("gateway"),
+        SystemClock(),
+        tls=files.server_context(),
+        scoring_url="https://127.0.0.1:1/",
+    )
+    await service.start()
+    connector = aiohttp.TCPConnector(ssl=tls.client_context(files.ca))
+    async with aiohttp.ClientSession(connector=connector) as session:
+        reply = await Api(session, service.listener.url).get("/")
+    await service.stop()
+    assert reply.body["api"].startswith("https://127.0.0.1:")
+    assert reply.body["scoring"] == "https://127.0.0.1:1"
+
+
+async def test_a_strange_host_header_never_comes_back_in_an_address(api: Api) -> None:
+    for host in ("evil.example/path", "a b", "<script>"):
+        reply = await api.get("/", headers={"Host": host})
+        assert reply.status == 400
+        assert host.encode() not in reply.raw

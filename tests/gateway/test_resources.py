@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from gateway.harness import SCORING_URL, WORKSPACE, Api, Reply, World
 from headgate.runtime.service import Service
@@ -332,8 +334,6 @@ async def test_logs_are_read_by_tail_and_cursor(api: Api, world: World, endpoint
 
 
 async def test_a_log_reader_can_wait_for_new_lines(api: Api, world: World, endpoint: str) -> None:
-    import asyncio
-
     await put_deployment(api, endpoint, "blue")
     path = f"~/onlineEndpoints/{endpoint}/deployments/blue/getLogs?cursor=0&wait=30"
     waiting = asyncio.create_task(api.post(path))
@@ -431,8 +431,6 @@ async def test_an_environment_keeps_the_text_of_its_conda_file(api: Api, unique:
 
 @pytest.mark.parametrize("name", ["..", "a%20b", "-a", "%2A", "a" * 256])
 async def test_a_bad_asset_name_is_refused(api: Api, name: str) -> None:
-    from yarl import URL
-
     url = URL(api.url(f"~/models/{name}/versions/1"), encoded=True)
     headers = {"Authorization": "Bearer t0ken-of-the-admin"}
     async with api.session.put(url, json={"properties": {}}, headers=headers) as reply:
