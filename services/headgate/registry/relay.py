@@ -17,7 +17,7 @@ from headgate.runtime.bus import Bus
 from headgate.runtime.log import Log
 from headgate.runtime.tables import Database
 from headgate_contracts import streams
-from headgate_contracts.errors import HeadgateError
+from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.scoring import Route
 
 COMPARE_S = 30.0
@@ -78,7 +78,9 @@ class Relay:
             if await self._bucket.replace(endpoint, found, value):
                 self._log.debug("route_written", endpoint=endpoint, present=value is not None)
                 return
-        self._names.add(endpoint)  # another registry is at it; look again later
+        raise HeadgateError(
+            ErrorCode.RESOURCE_CONFLICT, f"another writer keeps changing the route of {endpoint!r}"
+        )
 
     async def _woken_within(self, wait_s: float) -> bool:
         try:

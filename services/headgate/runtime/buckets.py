@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nats.errors import Error as NatsError
-from nats.js.errors import KeyDeletedError, KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
 from headgate.runtime.bus import Bus
@@ -40,10 +40,8 @@ class BucketWriter:
         """What ``key`` holds now."""
         try:
             entry = await (await self._bucket()).get(key)
-        except KeyDeletedError as error:
+        except KeyNotFoundError as error:  # of a deleted key it carries the mark of the deletion
             return Entry(None, error.entry.revision if error.entry else 0)
-        except KeyNotFoundError:
-            return Entry(None, 0)
         except NatsError as error:
             raise self._failure(error) from error
         return Entry(entry.value or b"", entry.revision or 0)
