@@ -430,7 +430,7 @@ def test_allow_outside_lifts_the_rule(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["missing.yml", "code"])
 def test_a_file_that_is_none_is_refused(folder: Path, name: str) -> None:
-    with pytest.raises(YamlFileError, match="does not exist|is not a file"):
+    with pytest.raises(YamlFileError, match=r"does not exist|is not a file"):
         YamlFile.open(folder / name)
 
 

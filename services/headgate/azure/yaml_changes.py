@@ -8,6 +8,7 @@ read as JSON, unless the user forces text.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any
 
 from headgate.azure import yaml_nodes
@@ -65,11 +66,7 @@ def set_value(root: Mapping, assignment: str, *, force_string: bool = False) -> 
     path, separator, text = assignment.partition("=")
     if not separator:
         raise ChangeError(Place("--set"), f"{path!r} has no '='; write path=value")
-    *parents, last = _steps(path, place)
-    where: Node = root
-    for step, following in zip(parents, [*parents[1:], last], strict=True):
-        where = _entered(where, step, following, place)
-    _assign(where, last, _value(text, place, force_string), place)
+    _assign(root, _steps(path, place), _value(text, place, force_string), place)
 
 
 def add(root: Mapping, addition: str, *, force_string: bool = False) -> None:
@@ -90,11 +87,7 @@ def add(root: Mapping, addition: str, *, force_string: bool = False) -> None:
         item = _value(pair[2], place, force_string)
         value = Mapping(place, {pair[1]: item}, {pair[1]: place})
     if found is None:
-        *parents, last = steps
-        where: Node = root
-        for step, following in zip(parents, [*parents[1:], last], strict=True):
-            where = _entered(where, step, following, place)
-        _assign(where, last, Sequence(place, [value]), place)
+        _assign(root, steps, Sequence(place, [value]), place)
     elif isinstance(found, Sequence):
         found.items.append(value)
     else:
@@ -152,16 +145,24 @@ def _found(root: Node, steps: list[str | int]) -> Node | None:
     return where
 
 
+def _assign(root: Node, steps: list[str | int], value: Node, place: Place) -> None:
+    """Puts ``value`` at the end of a path; what is missing on the way is made."""
+    where = root
+    for step, following in pairwise(steps):
+        where = _entered(where, step, following, place)
+    _assign_child(where, steps[-1], value, place)
+
+
 def _entered(where: Node, step: str | int, following: str | int, place: Place) -> Node:
     """The child at ``step``, made when it is not there."""
     inner = _found(where, [step])
     if inner is None or (isinstance(inner, Scalar) and inner.is_null):
         inner = Mapping(place) if isinstance(following, str) else Sequence(place)
-        _assign(where, step, inner, place)
+        _assign_child(where, step, inner, place)
     return inner
 
 
-def _assign(where: Node, step: str | int, value: Node, place: Place) -> None:
+def _assign_child(where: Node, step: str | int, value: Node, place: Place) -> None:
     if isinstance(where, Mapping) and isinstance(step, str):
         where.items[step] = value
         where.key_places[step] = place

@@ -9,7 +9,7 @@ from pathlib import Path
 from headgate.azure import yaml_changes
 from headgate.azure.local_paths import LocalPaths
 from headgate.azure.yaml_files import YamlFile
-from headgate.azure.yaml_nodes import Mapping, Place
+from headgate.azure.yaml_nodes import Mapping, Place, Scalar
 from headgate.cli.errors import UsageError, warn
 from headgate_contracts.envelope import Value
 
@@ -57,13 +57,14 @@ class Asked:
             raise UsageError("nothing to change: give --file, --set, --add or --remove")
 
 
-def named_in(asked: Asked, name: str, flag: str) -> str:
+def named_in(asked: Asked, field_name: str) -> str:
     """A name that must be known before anything is read: from its flag, else from the file."""
-    node = asked.document().root.items.get(name)
-    text = getattr(node, "text", "")
-    if not text:
-        raise UsageError(f"{flag} is missing, and no --file names it")
-    return str(text)
+    if not (name := asked.fields.get(field_name, "")) and asked.file is not None:
+        given = YamlFile.open(asked.file).root.items.get(field_name)
+        name = given.text if isinstance(given, Scalar) else ""
+    if not name:
+        raise UsageError(f"--{field_name.replace('_', '-')} is missing, and no --file names it")
+    return name
 
 
 def tell_warnings(document: YamlFile) -> None:

@@ -85,8 +85,8 @@ async def update(
         file, fields, set or (), add or (), remove or (), force_string, allow_outside
     )  # fmt: skip
     asked.require_any()
-    name = named_in(asked, "name", "--name")
-    endpoint_name = named_in(asked, "endpoint_name", "--endpoint-name")
+    name = named_in(asked, "name")
+    endpoint_name = named_in(asked, "endpoint_name")
     async with session.client() as client:
         stored = await client.get_deployment(endpoint_name, name)
         document = asked.document(stored.spec)

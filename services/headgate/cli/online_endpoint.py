@@ -84,7 +84,7 @@ async def update(
         shares["mirror_traffic"] = percentages(mirror_traffic, "--mirror-traffic")
     if not shares:
         asked.require_any()
-    name = named_in(asked, "name", "--name")
+    name = named_in(asked, "name")
     async with session.client() as client:
         stored = await client.get_endpoint(name)
         document = asked.document(stored.spec)

@@ -29,7 +29,8 @@ A = TypeVar("A", ModelSpec, EnvironmentSpec)
 
 ANONYMOUS_ENVIRONMENT = "CliV2AnonymousEnvironment"
 _CONTENT_NAME_CHARS = 32
-_PLACEHOLDER = "unnamed"
+_UNNAMED = "unnamed"  # stands in a spec until its content has given it a name
+_UNNUMBERED = "0"
 
 
 async def register_all(
@@ -61,8 +62,8 @@ async def register_model(
     sent = await upload(client.http, local.path, keep_name=True, bar=bar)
     fields = local.fields
     spec = ModelSpec(
-        name=fields.name or _PLACEHOLDER,
-        version=fields.version,
+        name=fields.name or _UNNAMED,
+        version=fields.version or _UNNUMBERED,
         path=f"{sent.key}/{local.path.name}",
         type=fields.type,
         description=fields.description,
@@ -71,7 +72,7 @@ async def register_model(
     )
     if fields.name is None:
         spec = spec.model_copy(update={"name": _content_name(spec), "version": "1"})
-    elif not spec.version:
+    elif not fields.version:
         spec = _versioned(spec, await _existing(client.list_models(fields.name)))
     return await client.put_model(spec)
 
@@ -87,7 +88,7 @@ async def register_environment(
         build = EnvironmentBuild(path=sent.key, dockerfile_path=fields.build.dockerfile_path)
     spec = EnvironmentSpec(
         name=fields.name or ANONYMOUS_ENVIRONMENT,
-        version=fields.version,
+        version=fields.version or _UNNUMBERED,
         image=fields.image,
         conda_file=local.conda_file,
         build=build,
@@ -98,7 +99,7 @@ async def register_environment(
     )
     if fields.name is None:
         spec = spec.model_copy(update={"version": _content_name(spec)})
-    elif not spec.version:
+    elif not fields.version:
         spec = _versioned(spec, await _existing(client.list_environments(fields.name)))
     return await client.put_environment(spec)
 
