@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from headgate.client import Client, Started
 
 UNREACHABLE_S_MAX = 60.0
-POLL_S_MIN = 0.05
+POLL_FIRST_S = 0.1
 POLL_S_MAX = 5.0
 
 
@@ -30,15 +30,17 @@ async def wait(
 ) -> None:
     """Until the operation has ended. Raises HeadgateError with its error when it failed.
 
-    A gateway that restarts meanwhile is waited for; the operation does not depend on it.
+    Looks come slower and slower, up to the pause that the gateway asks for: many operations end
+    at once. A gateway that restarts meanwhile is waited for; the operation does not need it.
     """
     if not started.url:
         return
     session.waiting_for = started.id
-    pause_s, lost_since = started.retry_after_s, 0.0
+    pause_s, asked_s, lost_since = POLL_FIRST_S, started.retry_after_s, 0.0
     with Spinner(text) as spinner:
         while True:
-            await asyncio.sleep(min(max(pause_s, POLL_S_MIN), POLL_S_MAX))
+            await asyncio.sleep(min(pause_s, asked_s, POLL_S_MAX))
+            pause_s *= 2
             try:
                 progress = await client.look_at(started)
                 detail = await _instances(client, deployment) if deployment else ""
@@ -51,7 +53,7 @@ async def wait(
                     raise
                 spinner.update(f"{text}: the gateway does not answer, trying again")
                 continue
-            pause_s, lost_since = progress.retry_after_s, 0.0
+            asked_s, lost_since = max(progress.retry_after_s, POLL_FIRST_S), 0.0
             if progress.status is not OperationStatus.IN_PROGRESS:
                 break
             spinner.update(f"{text}{detail}")

@@ -1,0 +1,219 @@
+"""A Headgate for the command line's tests: the real bus, registry and gateway, over TLS.
+
+The provisioner's part is played by the test, with the provisioner's own messages, so that every
+outcome can be had at will; scoring answers whatever the request body asks for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from headgate.gateway import app as gateway
+from headgate.registry import app as registry
+from headgate.runtime import keyring, natsd, tls
+from headgate.runtime.answers import make
+from headgate.runtime.bootstrap import bootstrap
+from headgate.runtime.bus import Bus
+from headgate.runtime.clock import SystemClock
+from headgate.runtime.settings import load
+from headgate_contracts.envelope import Done, Reply
+from headgate_contracts.errors import ErrorCode, WireError
+from headgate_contracts.provisioning import (
+    GetLogs,
+    Instance,
+    InstancesReply,
+    ListInstances,
+    LogsReply,
+)
+from headgate_contracts.registry import DeploymentsReply, ListDeployments, ReportDeployment
+from headgate_contracts.resources import Deployment, ProvisioningState
+from headgate_contracts.routing import DeploymentTraffic, GetTraffic, TrafficReply
+
+START_TIMEOUT_S = 30.0
+LOOK_S = 0.05
+BROKEN = "broken"
+"""A deployment of this description fails, as one with a bad script would."""
+SLOW = "slow"
+"""A deployment of this description never gets ready."""
+FAILURE = "File score.py, line 3: NameError: name 'modle' is not defined"
+
+
+@dataclass
+class System:
+    """Runs in a thread of its own, because the command line has its own event loop."""
+
+    data: Path
+    settled: dict[tuple[str, str], int] = field(default_factory=dict)
+    log: list[str] = field(default_factory=lambda: [f"line {n}" for n in range(1, 8)])
+    scored: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._stopping = asyncio.Event()
+        self._ready: Future[None] = Future()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._main(),))
+
+    def start(self) -> None:
+        self._thread.start()
+        self._ready.result(START_TIMEOUT_S)
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(START_TIMEOUT_S)
+        self._loop.close()
+
+    def do(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Runs ``work()`` beside the services."""
+        return asyncio.run_coroutine_threadsafe(work(), self._loop).result(START_TIMEOUT_S)
+
+    async def _main(self) -> None:
+        try:
+            async with natsd.running(self.data) as server:
+                await self._serve(server)
+        except BaseException as error:
+            if not self._ready.done():
+                self._ready.set_exception(error)
+            raise
+
+    async def _serve(self, server: natsd.RunningServer) -> None:
+        clock = SystemClock()
+        files = tls.ensure(self.data / "tls", now=datetime.now(UTC))
+        settings = load({"data": self.data, "port": 0, "nats": server.url}, environ={})
+        keyring.admin_token(settings.keys_dir)
+        scoring = await self._start_scoring(files)
+
+        async def connect(name: str) -> Bus:
+            return await Bus.connect(name, server.url, server.creds(name), clock)
+
+        first = await connect("bootstrap")
+        await bootstrap(first)
+        await first.close()
+        services = [
+            await registry.build(settings, await connect("registry"), clock),
+            await gateway.build(
+                settings,
+                await connect("gateway"),
+                clock,
+                tls=files.server_context(),
+                scoring_url=f"https://localhost:{scoring.addresses[0][1]}",
+            ),
+        ]
+        for service in services:
+            await service.start()
+        bus = await connect("provisioner")
+        told = make(
+            "provisioner",
+            server.url,
+            server.creds("provisioner"),
+            {ListInstances: self._instances, GetLogs: self._logs},
+        )
+        routing = make(
+            "router", server.url, server.creds("router"), {GetTraffic: self._traffic}, shared=False
+        )
+        for answers in (told, routing):
+            await answers.broker.start()
+        provisioning = asyncio.create_task(self._provision(bus))
+        run = self.data / "run" / "headgate.json"
+        run.parent.mkdir(exist_ok=True)
+        url = services[1].listener.url.replace("127.0.0.1", "localhost")  # type: ignore[attr-defined]
+        run.write_text(json.dumps({"gateway": url, "ca": str(files.ca)}))
+        self._ready.set_result(None)
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait((stopping, provisioning), return_when=asyncio.FIRST_COMPLETED)
+        if provisioning.done():
+            await provisioning
+        provisioning.cancel()
+        for answers in (told, routing):
+            await answers.broker.stop()
+        await bus.close()
+        for service in reversed(services):
+            await service.stop()
+        await scoring.cleanup()
+
+    # --- the provisioner's part ---
+
+    async def _provision(self, bus: Bus) -> None:
+        """Every deployment becomes ready, fails or is removed, as its description says."""
+        while True:
+            reply = await bus.ask(ListDeployments(), DeploymentsReply)
+            for each in reply.deployments:
+                await self._settle(bus, each)
+            await asyncio.sleep(LOOK_S)
+
+    async def _settle(self, bus: Bus, each: Deployment) -> None:
+        name = (each.spec.endpoint_name, each.spec.name)
+        is_leaving = each.provisioning_state is ProvisioningState.DELETING
+        if each.spec.description == SLOW and not is_leaving:
+            return
+        if self.settled.get(name) == each.generation and not is_leaving:
+            return
+        outcome = "gone" if is_leaving else "succeeded"
+        error = None
+        if each.spec.description == BROKEN and not is_leaving:
+            outcome = "failed"
+            error = WireError(code=ErrorCode.USER_SCRIPT_IMPORT_ERROR, message=FAILURE)
+        report = ReportDeployment(
+            workspace=each.workspace,
+            endpoint=name[0],
+            name=name[1],
+            generation=each.generation,
+            outcome=outcome,
+            ready_instances=each.spec.instance_count if outcome == "succeeded" else 0,
+            error=error,
+        )
+        await bus.ask(report, Done)
+        self.settled[name] = each.generation
+
+    async def _instances(self, query: ListInstances) -> Reply:
+        one = Instance(
+            id="i-1",
+            endpoint=query.endpoint,
+            deployment=query.deployment,
+            spec="abc",
+            state="ready",
+            pid=42,
+            started_at=1.0,
+        )
+        return InstancesReply(instances=(one,))
+
+    async def _logs(self, query: GetLogs) -> Reply:
+        begin = int(query.cursor or 0)
+        lines = self.log[begin:][-query.tail :]
+        content = "".join(f"{line}\n" for line in lines)
+        return LogsReply(content=content, cursor=str(len(self.log)))
+
+    async def _traffic(self, query: GetTraffic) -> Reply:
+        part = DeploymentTraffic(requests=4, statuses={200: 4}, ready_instances=1)
+        return TrafficReply(router="r", since=1.0, deployments={"blue": part})
+
+    # --- the router's part ---
+
+    async def _start_scoring(self, files: tls.Tls) -> web.AppRunner:
+        app = web.Application()
+        app.router.add_post("/api/v1/endpoint/{endpoint}/score", self._score)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=files.server_context())
+        await site.start()
+        return runner
+
+    async def _score(self, request: web.Request) -> web.Response:
+        """Answers with the status, headers and body that the request names."""
+        raw = await request.read()
+        self.scored.append({"headers": dict(request.headers), "body": raw})
+        said = json.loads(raw)
+        return web.Response(
+            status=said.get("status", 200),
+            headers=said.get("headers", {}),
+            body=said.get("body", "null").encode(),
+        )
