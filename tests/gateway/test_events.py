@@ -214,6 +214,9 @@ async def test_a_reader_survives_a_restart_of_the_bus(data_dir: Path, unique: Un
                 refused = await api.get("/events")
                 assert refused.status == 503
                 assert (await api.get("/readyz", token=None)).status == 503
+                status = (await api.get("/status")).body
+                assert status["bus"] == {"connected": False}
+                assert (status["services"], status["endpoints"]) == ([], None)
                 await server.start()
                 async with asyncio.timeout(20):
                     await back.wait()

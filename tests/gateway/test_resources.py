@@ -403,6 +403,28 @@ async def test_versions_are_registered_once_and_never_change(api: Api, unique: U
     assert (await api.get(f"{path}/versions/9")).status == 404
 
 
+async def test_versions_are_paged_newest_first(api: Api, unique: Unique) -> None:
+    name = unique("m")
+    path = f"~/models/{name}/versions"
+    for number in range(1, 6):
+        body = {"properties": {"modelUri": f"uploads/{HASH}/{number}"}}
+        assert (await api.put(f"{path}/{number}", body)).status == 201
+    for query, expected in (
+        ("count=2", ["5", "4", "3", "2", "1"]),
+        ("$top=2&$orderBy=createdtime desc", ["5", "4", "3", "2", "1"]),
+        ("$top=2&$orderBy=createdtime asc", ["1", "2", "3", "4", "5"]),
+    ):
+        found, following = [], f"{path}?{query}"
+        while following:
+            page = (await api.get(following)).body
+            found += [item["name"] for item in page["value"]]
+            following = page.get("nextLink", "").removeprefix(api.base)
+        assert found == expected
+    containers = (await api.get("~/models?$top=1")).body
+    assert [item["name"] for item in containers["value"]] == [name]
+    assert "nextLink" not in containers
+
+
 async def test_code_is_found_by_its_hash(api: Api, unique: Unique) -> None:
     name, sha256 = unique("c"), unique("").encode().hex().ljust(64, "0")[-64:]
     path = f"~/codes/{name}/versions"
@@ -440,8 +462,10 @@ async def test_a_bad_asset_name_is_refused(api: Api, name: str) -> None:
 # --- the system --------------------------------------------------------------------------------
 
 
-async def test_status_names_the_services_that_answer(api: Api) -> None:
+async def test_status_names_the_services_that_answer(api: Api, endpoint: str) -> None:
+    await put_deployment(api, endpoint, "blue")
     status = (await api.get("/status")).body
+    assert (status["endpoints"], status["deployments"], status["readyInstances"]) == (1, 1, 0)
     names = {service["name"] for service in status["services"]}
     assert {"headgate-gateway", "headgate-registry", "headgate-router"} <= names
     assert status["bus"] == {"connected": True}

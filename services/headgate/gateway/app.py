@@ -47,7 +47,9 @@ async def build(
     """The gateway. ``scoring_url`` is where clients reach the router."""
     backend = Backend(bus, clock, Store(settings.store_url()))
     events = Events(backend)
-    system = System(backend, lambda: service.ready.is_set() and bus.nc.is_connected)
+    system = System(
+        backend, settings.workspace, lambda: service.ready.is_set() and bus.nc.is_connected
+    )
     parts: tuple[Part, ...] = (
         system,
         Endpoints(backend),

@@ -9,6 +9,7 @@ from aiohttp import web
 from headgate.azure import arm, arm_schema
 from headgate.azure.arm_resources import Asset, asset_resource, container_resource
 from headgate.azure.uploads import check_digest
+from headgate.gateway import core
 from headgate.gateway.backend import Backend, list_answer, resource_answer
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.routes import WORKSPACE, Route
@@ -42,6 +43,20 @@ def asset_of(reply: AssetReply) -> Asset:
     return found
 
 
+def _wanted(call: Call, *, is_kept_so: bool) -> int:
+    """How many to ask for: one more than is shown tells whether there is another page.
+
+    Definitions are long and one answer of the bus is limited, so never all of them; unless they
+    are wanted in another order than the one they are kept in.
+    """
+    page = core.read_page(call.query)
+    return (
+        min(page.skip + page.size + 1, limits.PAGE_SIZE_MAX)
+        if is_kept_so
+        else (limits.PAGE_SIZE_MAX)
+    )
+
+
 class Assets:
     """Handlers of one kind of asset."""
 
@@ -49,22 +64,23 @@ class Assets:
         self._backend = backend
         self._kind: Kind = kind
 
-    async def _versions(self, call: Call, *, sha256: str = "") -> list[Asset]:
+    async def _newest(self, call: Call, limit: int, *, sha256: str = "") -> list[Asset]:
+        """The newest versions of the name in the path, or the newest of each name."""
         query = ListAssets(
             workspace=call.workspace,
             kind=self._kind,
             name=call.params.get("name", ""),
             sha256=sha256,
-            limit=limits.PAGE_SIZE_MAX,
+            limit=limit,
         )
         return assets_of(await self._backend.ask(query, AssetsReply))
 
     async def list_containers(self, call: Call) -> web.StreamResponse:
-        newest = await self._versions(call)
+        newest = await self._newest(call, _wanted(call, is_kept_so=not core.has_order(call.query)))
         return list_answer(call, newest, lambda item: container_resource([item], call.context))
 
     async def get_container(self, call: Call) -> web.StreamResponse:
-        versions = await self._versions(call)
+        versions = await self._newest(call, limits.PAGE_SIZE_DEFAULT)
         if not versions:
             raise HeadgateError(
                 ErrorCode.RESOURCE_NOT_FOUND,
@@ -78,7 +94,8 @@ class Assets:
         sha256 = call.query.get("hash", "")
         if sha256:
             check_digest(sha256)
-        found = await self._versions(call, sha256=sha256)
+        is_kept_so = not core.has_order(call.query) or core.is_newest_first(call.query)
+        found = await self._newest(call, _wanted(call, is_kept_so=is_kept_so), sha256=sha256)
         return list_answer(call, found, lambda item: asset_resource(item, call.context))
 
     async def get(self, call: Call) -> web.StreamResponse:

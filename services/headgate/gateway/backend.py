@@ -16,13 +16,16 @@ from headgate.gateway.http import Call, answer
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock
 from headgate.runtime.store import Store
+from headgate_contracts import limits
 from headgate_contracts.envelope import Command, Query, Reply
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.registry import (
     DeploymentReply,
     EndpointReply,
+    EndpointsReply,
     GetDeployment,
     GetEndpoint,
+    ListEndpoints,
 )
 from headgate_contracts.resources import Deployment, Endpoint, Operation, OperationStatus, Resource
 
@@ -52,6 +55,25 @@ class Backend:
             if pointer is None:
                 raise
             raise HeadgateError.of(wire.model_copy(update={"target": pointer})) from None
+
+    async def endpoints(self, workspace: str) -> list[Endpoint]:
+        """All endpoints of a workspace, in the order of their names."""
+        found: list[Endpoint] = []
+        after, limit = "", limits.PAGE_SIZE_DEFAULT
+        while True:
+            query = ListEndpoints(workspace=workspace, after=after, limit=limit)
+            try:
+                reply = await self.ask(query, EndpointsReply)
+            except HeadgateError as error:
+                # Descriptions and tags may be long: so many do not fit one message.
+                if error.error.code is not ErrorCode.QUOTA_EXCEEDED or limit == 1:
+                    raise
+                limit //= 2
+                continue
+            found += reply.endpoints
+            after = reply.after
+            if not after:
+                return found
 
     async def endpoint(self, call: Call) -> Endpoint:
         """The endpoint named in the path, if it is of this workspace."""

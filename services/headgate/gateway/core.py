@@ -154,6 +154,16 @@ _ORDERS: Mapping[str, tuple[Literal["name", "created_at", "updated_at"], bool]] 
 }
 
 
+def is_newest_first(query: Mapping[str, str]) -> bool:
+    """Whether that is the order which the query names."""
+    text = query.get("orderBy") or query.get("$orderBy") or ""
+    return _ORDERS.get(text.lower()) == ("created_at", True)
+
+
+def has_order(query: Mapping[str, str]) -> bool:
+    return "orderBy" in query or "$orderBy" in query
+
+
 def ordered(resources: Sequence[R], query: Mapping[str, str]) -> list[R]:
     """In the order that ``orderBy`` or ``$orderBy`` names; as they come without one."""
     text = query.get("orderBy") or query.get("$orderBy")

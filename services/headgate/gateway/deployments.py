@@ -70,8 +70,7 @@ class Deployments:
         self._backend = backend
 
     async def list_all(self, call: Call) -> web.StreamResponse:
-        endpoint = await self._backend.endpoint(call)
-        query = ListDeployments(workspace=call.workspace, endpoint=endpoint.spec.name)
+        query = ListDeployments(workspace=call.workspace, endpoint=call.params["endpoint"])
         reply = await self._backend.ask(query, DeploymentsReply)
         return list_answer(
             call, list(reply.deployments), lambda item: deployment_resource(item, call.context)

@@ -18,15 +18,12 @@ from headgate.gateway.backend import (
 )
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.routes import WORKSPACE, Route
-from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.provisioning import InstancesReply, ListInstances
 from headgate_contracts.registry import (
     DeleteEndpoint,
     EndpointReply,
-    EndpointsReply,
     KeysReply,
-    ListEndpoints,
     ListKeys,
     OperationReply,
     PutEndpoint,
@@ -64,21 +61,10 @@ class Endpoints:
     async def list_all(self, call: Call) -> web.StreamResponse:
         found = [
             endpoint
-            for endpoint in await self._all(call.workspace)
+            for endpoint in await self._backend.endpoints(call.workspace)
             if self._is_wanted(endpoint, call)
         ]
         return list_answer(call, found, lambda item: endpoint_resource(item, call.context))
-
-    async def _all(self, workspace: str) -> list[Endpoint]:
-        found: list[Endpoint] = []
-        after = ""
-        while True:
-            query = ListEndpoints(workspace=workspace, after=after, limit=limits.PAGE_SIZE_MAX)
-            reply = await self._backend.ask(query, EndpointsReply)
-            found += reply.endpoints
-            after = reply.after
-            if not after:
-                return found
 
     @staticmethod
     def _is_wanted(endpoint: Endpoint, call: Call) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -28,8 +29,9 @@ _SERVICES_MAX = 1_000
 class System:
     """Handlers about the system."""
 
-    def __init__(self, backend: Backend, is_ready: Callable[[], bool]) -> None:
+    def __init__(self, backend: Backend, workspace: str, is_ready: Callable[[], bool]) -> None:
         self._backend = backend
+        self._workspace = workspace
         self._is_ready = is_ready
         self._document: bytes = b""
 
@@ -80,12 +82,15 @@ class System:
 
     async def _count(self) -> Json:
         try:
-            reply = await self._backend.ask(ListDeployments(), DeploymentsReply)
+            endpoints = await self._backend.endpoints(self._workspace)
+            query = ListDeployments(workspace=self._workspace)
+            deployments = (await self._backend.ask(query, DeploymentsReply)).deployments
         except HeadgateError:
-            return {"deployments": None, "readyInstances": None}
+            return {"endpoints": None, "deployments": None, "readyInstances": None}
         return {
-            "deployments": len(reply.deployments),
-            "readyInstances": sum(item.ready_instances for item in reply.deployments),
+            "endpoints": len(endpoints),
+            "deployments": len(deployments),
+            "readyInstances": sum(item.ready_instances for item in deployments),
         }
 
     async def _ping(self) -> list[Json]:
@@ -95,17 +100,15 @@ class System:
         if not nc.is_connected:
             return found
         inbox = nc.new_inbox()
-        subscription = await nc.subscribe(inbox)
-        try:
+        with contextlib.suppress(NatsError, ValueError):  # a bus that goes away ends the round
+            subscription = await nc.subscribe(inbox)
             await nc.publish(_PING, b"", reply=inbox)
             deadline = clock.monotonic() + _PING_WAIT_S
-            while (left := deadline - clock.monotonic()) > 0 and len(found) < _SERVICES_MAX:
-                said = json.loads((await subscription.next_msg(timeout=left)).data or b"{}")
-                if {"name", "id", "version"} <= said.keys():
-                    found.append({key: str(said[key]) for key in ("name", "id", "version")})
-        except (NatsTimeoutError, NatsError, ValueError):
-            return found
-        finally:
+            with contextlib.suppress(NatsTimeoutError):
+                while (left := deadline - clock.monotonic()) > 0 and len(found) < _SERVICES_MAX:
+                    said = json.loads((await subscription.next_msg(timeout=left)).data or b"{}")
+                    if {"name", "id", "version"} <= said.keys():
+                        found.append({key: str(said[key]) for key in ("name", "id", "version")})
             await subscription.unsubscribe()
         return found
 
