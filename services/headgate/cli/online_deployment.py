@@ -13,9 +13,15 @@ from headgate.cli.session import Session, client_command, confirm
 
 app = typer.Typer(no_args_is_help=True, help="Online deployments: create, scale, read logs.")
 
-LIST_COLUMNS = (
-    "name", "provisioning_state", "ready_instances", "instance_count", "model", "instance_type",
-)  # fmt: skip
+LIST_COLUMNS = {
+    "name": "name",
+    "provisioning_state": "state",
+    "ready_instances": "ready",
+    "instance_count": "of",
+    "model": "model",
+    "instance_type": "instance type",
+    "error": "error",
+}
 INSTANCE_COLUMNS = ("id", "state", "pid", "restarts", "started_at", "ready_at", "error")
 
 

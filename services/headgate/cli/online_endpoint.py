@@ -15,10 +15,18 @@ from headgate.cli.session import Session, client_command, confirm
 app = typer.Typer(no_args_is_help=True, help="Online endpoints: create, split traffic, invoke.")
 
 LIST_COLUMNS = ("name", "provisioning_state", "auth_mode", "traffic", "scoring_uri")
-TRAFFIC_COLUMNS = (
-    "deployment", "declared_percent", "observed_percent", "requests", "statuses",
-    "p50_ms", "p99_ms", "mirrored", "in_flight", "ready_instances",
-)  # fmt: skip
+TRAFFIC_COLUMNS = {
+    "deployment": "deployment",
+    "declared_percent": "declared %",
+    "observed_percent": "observed %",
+    "requests": "requests",
+    "statuses": "statuses",
+    "p50_ms": "p50 ms",
+    "p99_ms": "p99 ms",
+    "mirrored": "mirrored",
+    "in_flight": "in flight",
+    "ready_instances": "ready",
+}
 
 
 class KeyChoice(StrEnum):

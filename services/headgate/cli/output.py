@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headgate.cli.errors import UsageError
@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 _STEP = re.compile(r"\.?([\w-]+)|\.?\"([^\"]+)\"|\[(\d+)\]")
 
 
-def show(document: Any, form: Format | None, query: str = "", columns: Sequence[str] = ()) -> None:
-    """Prints ``document``; ``columns`` are the fields that a table of a list shows."""
+Columns = Mapping[str, str] | Sequence[str]
+"""The fields that a table of a list shows, with their headings where the names are too long."""
+
+
+def show(document: Any, form: Format | None, query: str = "", columns: Columns = ()) -> None:
+    """Prints ``document``, or the part of it at the path ``query``."""
     document = _picked(document, query) if query else document
     form = form_of(form)
     if form is Format.TABLE:
@@ -87,12 +91,14 @@ def _cell(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, dict) and all(not isinstance(v, dict | list) for v in value.values()):
         return " ".join(f"{key}={_cell(item)}" for key, item in value.items())
+    if isinstance(value, list) and all(isinstance(item, dict) and "name" in item for item in value):
+        return ", ".join(str(item["name"]) for item in value)
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
     return str(value)
 
 
-def _table(document: Any, columns: Sequence[str]) -> None:
+def _table(document: Any, columns: Columns) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -100,7 +106,9 @@ def _table(document: Any, columns: Sequence[str]) -> None:
     console = _console()
     if isinstance(document, list) and all(isinstance(row, dict) for row in document):
         names = list(columns) or list(dict.fromkeys(key for row in document for key in row))
-        table = Table(*(name.replace("_", " ") for name in names), box=box.SIMPLE_HEAD)
+        titles = columns if isinstance(columns, Mapping) else {}
+        headings = [titles.get(name, name.replace("_", " ")) for name in names]
+        table = Table(*headings, box=box.SIMPLE_HEAD)
         for row in document:
             table.add_row(*(Text(_cell(row.get(name))) for name in names))
         if not document:

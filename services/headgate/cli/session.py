@@ -55,7 +55,7 @@ class Session:
 
         return Client(self.target())
 
-    def show(self, document: Any, columns: tuple[str, ...] = ()) -> None:
+    def show(self, document: Any, columns: output.Columns = ()) -> None:
         """The result of the command, on stdout."""
         output.show(document, self.form, self.query, columns)
 
