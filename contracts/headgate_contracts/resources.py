@@ -48,7 +48,8 @@ Name = Annotated[
     ),
 ]
 AssetName = Annotated[str, Field(pattern=limits.ASSET_NAME_PATTERN)]
-AssetVersion = Annotated[str, Field(pattern=limits.ASSET_VERSION_PATTERN)]
+# Empty asks for the next number.
+AssetVersion = Annotated[str, Field(pattern=rf"^$|{limits.ASSET_VERSION_PATTERN}")]
 Tags = Annotated[dict[str, str], AfterValidator(_check_tags)]
 EnvironmentVariables = Annotated[dict[str, str], AfterValidator(_check_variables)]
 Description = Annotated[str, Field(max_length=limits.DESCRIPTION_CHARS_MAX)]
