@@ -1,0 +1,287 @@
+"""The worker's place on the bus: stays connected, and loses no answer that is still wanted.
+
+An answer is kept until the server has confirmed that it has read it (the PONG of a later PING).
+So one that was finished while the bus was away, or that went down with a connection, is said once
+more after reconnecting, unless its deadline has passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple, Optional
+from urllib.parse import urlsplit
+
+from headgate_worker.core import BUS_PAYLOAD_BYTES_MAX, reconnect_delay_max_s
+from headgate_worker.kept import Kept
+from headgate_worker.nats import Connection, Handler, RefusedError, is_refusal
+
+HANDSHAKE_TIMEOUT_S = 3.0
+PING_INTERVAL_S = 2.0
+PINGS_UNANSWERED_MAX = 2
+CONFIRM_AFTER_S = 0.05
+REFUSALS_MAX = 5
+DEFAULT_PORT = 4222
+
+
+class _Subscription(NamedTuple):
+    subject: str
+    queue: str
+    handler: Handler
+
+
+class Bus:
+    """A connection that comes back. Not thread-safe: used on its event loop only."""
+
+    def __init__(
+        self,
+        urls: tuple[str, ...],
+        token_file: str,
+        name: str,
+        *,
+        report: Callable[[str], None],
+    ) -> None:
+        self._urls = urls
+        self._token_file = token_file
+        self._name = name
+        self._report = report
+        self._connection: Optional[Connection] = None
+        self._connected = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._was_connected = False
+        self._forbidden = ""
+        self._subscriptions: dict[int, _Subscription] = {}
+        self._handlers: dict[bytes, Handler] = {}
+        self._last_sid = 0
+        self._kept = Kept()
+        self._confirming = False
+        # For each PING that is under way: the last answer before it, and who waits for its PONG.
+        self._pongs: deque[tuple[int, Optional[asyncio.Future[bool]]]] = deque()
+        self._unanswered = 0
+        self.max_payload = BUS_PAYLOAD_BYTES_MAX
+        self.on_connect: Callable[[], None] = lambda: None
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None
+
+    # -- saying -------------------------------------------------------------------------------
+
+    def publish(self, subject: str, payload: bytes) -> None:
+        """Said now or never: dropped while the bus is away."""
+        if self._connection is not None:
+            self._connection.publish(subject, payload)
+
+    def answer(self, subject: str, payload: bytes, deadline_ms: float) -> None:
+        """Said now, and after a reconnect again until ``deadline_ms`` (monotonic clock)."""
+        self._kept.add(subject, payload, deadline_ms)
+        if self._connection is not None:
+            self._connection.publish(subject, payload)
+            self._confirm_soon()
+
+    def subscribe(self, subject: str, queue: str, handler: Handler) -> int:
+        """Hears a subject as a member of a queue group, also after every reconnect."""
+        self._last_sid += 1
+        sid = self._last_sid
+        self._subscriptions[sid] = _Subscription(subject, queue, handler)
+        self._handlers[b"%d" % sid] = handler
+        if self._connection is not None:
+            self._connection.subscribe(sid, subject, queue)
+        return sid
+
+    def unsubscribe(self, sid: int) -> None:
+        """Messages that are under way still reach the handler: flush before trusting silence."""
+        del self._subscriptions[sid]
+        if self._connection is not None:
+            self._connection.unsubscribe(sid)
+
+    async def flush(self, timeout_s: float) -> bool:
+        """True once the server has handled all that was said before; waits for one to be there."""
+        until_s = time.monotonic() + timeout_s
+        await _within(self._connected.wait(), timeout_s)
+        if self._connection is None:
+            return False
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._ping(waiter)
+        await _within(waiter, until_s - time.monotonic())
+        return waiter.done() and not waiter.cancelled() and waiter.result()
+
+    async def settle(self, timeout_s: float) -> bool:
+        """Flush, and once more after each reconnect, while there are answers still wanted."""
+        until_s = time.monotonic() + timeout_s
+        while (left_s := until_s - time.monotonic()) > 0:
+            self._kept.drop_expired(_now_ms())
+            if self._connection is None and not self._kept:
+                return False
+            if await self.flush(left_s):
+                return True
+        return False
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._connection is not None:
+            self._connection.close()
+
+    # -- staying connected --------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Connects, and again whenever the connection is lost, until ``close``.
+
+        Raises RefusedError when the server has refused our credentials several times and has
+        never accepted them.
+        """
+        failures = refusals = attempts = 0
+        while not self._closing.is_set():
+            url = self._urls[attempts % len(self._urls)]
+            attempts += 1
+            try:
+                connection = await asyncio.wait_for(self._open(url), HANDSHAKE_TIMEOUT_S)
+            except RefusedError as error:
+                refusals += 1
+                self._report(f"the bus refuses our credentials: {error}")
+                if refusals >= REFUSALS_MAX and not self._was_connected:
+                    raise
+            except (OSError, asyncio.TimeoutError, ValueError) as error:
+                if failures == 0:
+                    self._report(f"no connection to the bus at {url}: {error or 'no answer'}")
+            else:
+                failures = 0
+                await self._stay(connection)
+            failures += 1
+            dice = random.random()  # noqa: S311 (spreads reconnects; nothing secret)
+            await _within(self._closing.wait(), dice * reconnect_delay_max_s(failures))
+
+    async def _open(self, url: str) -> Connection:
+        """Connects, presents the token, and hears that it is good."""
+        parts = urlsplit(url if "//" in url else f"nats://{url}")
+        loop = asyncio.get_running_loop()
+        self._forget_pongs()
+        self._forbidden = ""
+        _, connection = await loop.create_connection(
+            lambda: Connection(self._on_message, self._on_pong, self._on_error),
+            parts.hostname or "127.0.0.1",
+            parts.port or DEFAULT_PORT,
+        )
+        try:
+            info = await connection.info
+            self.max_payload = int(info.get("max_payload") or BUS_PAYLOAD_BYTES_MAX)
+            connection.write(b"CONNECT ", self._hello(), b"\r\n")
+            for sid, (subject, queue, _) in self._subscriptions.items():
+                connection.subscribe(sid, subject, queue)
+            greeted: asyncio.Future[bool] = loop.create_future()
+            self._pongs.append((0, greeted))
+            connection.ping()
+            await asyncio.wait((greeted, connection.lost), return_when=asyncio.FIRST_COMPLETED)
+            if self._forbidden or is_refusal(connection.error):
+                raise RefusedError(self._forbidden or connection.error)
+            if not greeted.done():
+                raise ConnectionError(connection.error or "closed while greeting")
+        except BaseException:
+            connection.abort()
+            raise
+        return connection
+
+    def _hello(self) -> bytes:
+        said: dict[str, Any] = {
+            "verbose": False,
+            "pedantic": False,
+            "lang": "headgate",
+            "version": "1",
+            "protocol": 1,
+            "name": self._name,
+            "headers": False,
+        }
+        if self._token_file:
+            with open(self._token_file, encoding="utf-8") as file:  # renewed while we live
+                said["jwt"] = file.read().strip()
+        return json.dumps(said).encode()
+
+    async def _stay(self, connection: Connection) -> None:
+        """From a good connection to its end."""
+        self._connection = connection
+        self._was_connected = True
+        self._unanswered = 0
+        self._connected.set()
+        try:
+            self._kept.drop_expired(_now_ms())
+            for kept in self._kept:
+                connection.publish(kept.subject, kept.payload)
+            self._confirm_soon()
+            self.on_connect()
+            while not connection.lost.done():
+                await asyncio.wait((connection.lost,), timeout=PING_INTERVAL_S)
+                self._keep_alive(connection)
+        finally:
+            self._connection = None
+            self._connected.clear()
+            self._forget_pongs()
+        if not self._closing.is_set():
+            self._report(f"the connection to the bus is lost: {connection.error or 'closed'}")
+
+    def _keep_alive(self, connection: Connection) -> None:
+        if self._unanswered >= PINGS_UNANSWERED_MAX:
+            connection.error = connection.error or "the server does not answer"
+            connection.abort()
+        elif not connection.lost.done():
+            self._unanswered += 1
+            self._ping(None)
+
+    # -- confirming ---------------------------------------------------------------------------
+
+    def _ping(self, waiter: Optional[asyncio.Future[bool]]) -> None:
+        assert self._connection is not None
+        self._pongs.append((self._kept.last_number, waiter))
+        self._connection.ping()
+
+    def _confirm_soon(self) -> None:
+        if self._kept and not self._confirming:
+            self._confirming = True
+            asyncio.get_running_loop().call_later(CONFIRM_AFTER_S, self._confirm)
+
+    def _confirm(self) -> None:
+        self._confirming = False
+        if self._connection is not None and self._kept:
+            self._ping(None)
+
+    def _forget_pongs(self) -> None:
+        while self._pongs:
+            _, waiter = self._pongs.popleft()
+            if waiter is not None and not waiter.done():
+                waiter.set_result(False)
+
+    # -- hearing ------------------------------------------------------------------------------
+
+    def _on_message(self, sid: bytes, subject: str, reply: str, payload: memoryview) -> None:
+        try:
+            self._handlers[sid](subject, reply, payload)
+        except Exception as error:
+            self._report(f"a message on {subject} was dropped: {error!r}")
+
+    def _on_pong(self) -> None:
+        self._unanswered = 0
+        if self._pongs:
+            number, waiter = self._pongs.popleft()
+            self._kept.confirm(number)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(True)
+
+    def _on_error(self, error: str) -> None:
+        if error.lower().startswith("permissions violation for subscription"):
+            self._forbidden = error
+        if self._connection is not None:
+            self._report(f"the bus says: {error}")
+
+
+def _now_ms() -> float:
+    return time.monotonic() * 1e3
+
+
+async def _within(wait: Any, timeout_s: float) -> None:
+    """Waits for something, but not longer than that."""
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(wait, timeout_s)

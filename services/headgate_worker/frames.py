@@ -1,0 +1,49 @@
+"""Scoring frames, read and written: the twin of the codec in the contracts package.
+
+A frame is ``>II`` (meta bytes, body bytes), meta (a JSON object in UTF-8), body (opaque bytes);
+a message is any number of frames.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from typing import Any, Union
+
+HEAD = struct.Struct(">II")
+Buffer = Union[bytes, memoryview]
+
+_to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+class FrameError(ValueError):
+    """A scoring message that is not a sequence of whole frames."""
+
+
+def encode(meta: dict[str, Any], body: bytes) -> bytes:
+    """One frame as bytes."""
+    # A header that a script made of undecodable bytes must not cost the whole answer.
+    head = _to_json(meta).encode("utf-8", "replace")
+    return HEAD.pack(len(head), len(body)) + head + body
+
+
+def decode(payload: Buffer) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """The frames of a message, in order. Raises FrameError on anything malformed."""
+    offset, size = 0, len(payload)
+    while offset < size:
+        if size - offset < HEAD.size:
+            raise FrameError("truncated frame head")
+        meta_bytes, body_bytes = HEAD.unpack_from(payload, offset)
+        offset += HEAD.size
+        end = offset + meta_bytes + body_bytes
+        if end > size:
+            raise FrameError("truncated frame")
+        try:
+            meta = json.loads(bytes(payload[offset : offset + meta_bytes]))
+        except ValueError as error:
+            raise FrameError(f"frame meta is not JSON: {error}") from None
+        if not isinstance(meta, dict):
+            raise FrameError("frame meta is not an object")
+        yield meta, bytes(payload[offset + meta_bytes : end])
+        offset = end

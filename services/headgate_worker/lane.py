@@ -1,0 +1,319 @@
+"""One instance on the bus: heartbeats, admission, answers, drain. Lives on a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import Any, Optional
+
+from headgate_worker import core, frames, output
+from headgate_worker.bus import Bus
+from headgate_worker.execution import Executor
+from headgate_worker.nats import RefusedError
+from headgate_worker.request import Answer, Request
+from headgate_worker.scoring import message
+from headgate_worker.settings import Settings
+from headgate_worker.supervisor import watch
+
+EXIT_DRAINED = 0
+EXIT_CRASHED = 1
+EXIT_SCRIPT_FAILED = 3
+EXIT_REFUSED = 4
+
+LAST_WORD_TIMEOUT_S = 1.0
+JOINED_BYTES_MAX = 256 * 1024  # small answers to one router travel as one message up to here
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class Lane:
+    """The bus side of a model process. ``ready``, ``fail`` and ``deliver`` come from its thread."""
+
+    def __init__(self, settings: Settings, number: int, signals: socket.socket) -> None:
+        self._settings = settings
+        self._signals = signals
+        self.instance = core.lane_instance(settings.instance, number)
+        names = (settings.endpoint, settings.deployment)
+        self._own_subject = core.instance_subject(*names, self.instance)
+        self._shared_subject = core.deployment_subject(*names)
+        self._beat_subject = core.heartbeat_subject(*names, self.instance)
+        self._capacity = core.lane_capacity(settings.capacity, settings.lanes)
+        self._state = core.STARTING
+        self._error = ("", "")
+        self._in_flight = 0
+        self._finished = 0
+        self._beats = 0
+        self._executor: Optional[Executor] = None
+        self._done: deque[tuple[Request, Optional[Answer]]] = deque()
+        self._collecting = False
+        self.exit_code = EXIT_CRASHED
+        self.started = threading.Event()
+        self.ended = threading.Event()
+
+    # -- from the model's thread --------------------------------------------------------------
+
+    def ready(self, executor: Executor) -> None:
+        """init() has returned; requests go to ``executor``."""
+        self._loop.call_soon_threadsafe(self._on_ready, executor)
+
+    def fail(self, code: str, text: str) -> None:
+        """The script cannot serve; says so and ends."""
+        self._loop.call_soon_threadsafe(self._on_failure, code, text)
+
+    def deliver(self, request: Request, answer: Optional[Answer]) -> None:
+        """An answer; one wake-up of the loop serves all that are finished by then."""
+        self._done.append((request, answer))
+        if not self._collecting:
+            self._collecting = True
+            self._loop.call_soon_threadsafe(self._collect)
+
+    @property
+    def serving(self) -> bool:
+        """Whether the model's thread has got beyond init()."""
+        return self._executor is not None
+
+    # -- the thread ---------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """The whole life of the bus side; sets ``exit_code`` and then ``ended``."""
+        loop = _new_loop()
+        self._loop = loop
+        try:
+            loop.run_until_complete(self._main())
+        except RefusedError:
+            self.exit_code = EXIT_REFUSED
+        except BaseException as error:
+            output.log("ERROR", f"the worker itself has failed: {error!r}", 2)
+        finally:
+            loop.close()
+            self.started.set()
+            self.ended.set()
+            if self._executor is not None:
+                self._executor.stop()
+
+    async def _main(self) -> None:
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._ending: Optional[asyncio.Task[None]] = None
+        settings = self._settings
+        bus = self._bus = Bus(
+            settings.bus_urls,
+            settings.token_file,
+            self.instance,
+            report=lambda text: output.log("WARNING", text, 2),
+        )
+        self._own_sid = bus.subscribe(self._own_subject, core.QUEUE_GROUP, self._on_message)
+        self._shared_sid = 0
+        bus.on_connect = self._beat
+        self._loop.add_reader(self._signals.fileno(), self._on_signal)
+        unwatch = watch(settings.supervisor, self._loop, self.drain)
+        self.started.set()
+        connection = self._loop.create_task(bus.run())
+        pulse = self._loop.create_task(self._pulse())
+        try:
+            await asyncio.wait((connection, self._over), return_when=asyncio.FIRST_COMPLETED)
+            if not self._over.done():
+                await connection  # it ends by itself only to say why
+        finally:
+            pulse.cancel()
+            unwatch()
+            self._loop.remove_reader(self._signals.fileno())
+            bus.close()
+            await asyncio.wait((connection, pulse))
+
+    def _on_signal(self) -> None:
+        if self._signals.recv(64).strip(b"\x0e"):  # all but SIGALRM, which is the executor's
+            self.drain()
+
+    # -- heartbeats ---------------------------------------------------------------------------
+
+    async def _pulse(self) -> None:
+        while True:
+            await asyncio.sleep(core.HEARTBEAT_INTERVAL_S)
+            self._beat()
+
+    def _enter(self, state: str) -> None:
+        self._state = state
+        self._beat()
+
+    def _beat(self) -> None:
+        self._beats += 1
+        now = time.time()
+        said: dict[str, Any] = {
+            "id": f"{self.instance}.{os.getpid()}.{self._beats}",
+            "at": now,
+            "endpoint": self._settings.endpoint,
+            "deployment": self._settings.deployment,
+            "instance": self.instance,
+            "state": self._state,
+            "spec": self._settings.spec,
+            "mono_ms": _now_ms(),
+            "wall_ms": now * 1e3,
+            "capacity": self._capacity,
+            "in_flight": self._in_flight,
+            "requests": self._finished,
+            "pid": os.getpid(),
+            "rss_bytes": _rss_bytes(),
+            "cpu_s": time.process_time(),
+            "error_code": self._error[0],
+            "error_message": self._error[1],
+        }
+        self._bus.publish(self._beat_subject, json.dumps(said).encode())
+
+    # -- requests -----------------------------------------------------------------------------
+
+    def _on_ready(self, executor: Executor) -> None:
+        self._executor = executor
+        if self._state == core.STARTING:
+            self._shared_sid = self._bus.subscribe(
+                self._shared_subject, core.QUEUE_GROUP, self._on_message
+            )
+            self._enter(core.READY)
+
+    def _on_message(self, subject: str, reply: str, payload: memoryview) -> None:
+        if not reply:
+            return
+        if not payload:  # a ping
+            self._bus.publish(reply, b"")
+            return
+        now_ms = _now_ms()
+        for meta, body in frames.decode(payload):
+            deadline = core.deadline_ms(meta, now_ms)
+            refusal = core.refusal(
+                self._state,
+                in_flight=self._in_flight,
+                capacity=self._capacity,
+                deadline=deadline,
+                now_ms=now_ms,
+            )
+            request = Request(reply, meta, body, deadline)
+            if refusal is None and self._executor is not None:
+                self._in_flight += 1
+                self._idle.clear()
+                self._executor.submit(request)
+            else:
+                self._refuse(request, refusal or core.BUSY)
+
+    def _refuse(self, request: Request, why: str) -> None:
+        meta = {"id": request.id, "k": why, "n": self._in_flight}
+        self._bus.answer(request.reply, frames.encode(meta, b""), request.deadline_ms)
+
+    def _collect(self) -> None:
+        """Sends what is finished; small answers to the same router as one message."""
+        self._collecting = False
+        waiting: dict[str, tuple[list[bytes], float]] = {}
+        sizes: dict[str, int] = {}
+        while self._done:
+            request, answer = self._done.popleft()
+            self._in_flight -= 1
+            frame = self._frame(request, answer)
+            reply = request.reply
+            if sizes.get(reply, 0) + len(frame) > JOINED_BYTES_MAX:
+                self._send(reply, *waiting.pop(reply, ([], 0.0)))
+                sizes[reply] = 0
+            parts, deadline = waiting.get(reply, ([], 0.0))
+            parts.append(frame)
+            waiting[reply] = parts, max(deadline, request.deadline_ms)
+            sizes[reply] = sizes.get(reply, 0) + len(frame)
+        for reply, (parts, deadline) in waiting.items():
+            self._send(reply, parts, deadline)
+        if not self._in_flight:
+            self._idle.set()
+
+    def _send(self, reply: str, parts: list[bytes], deadline: float) -> None:
+        if parts:
+            self._bus.answer(reply, b"".join(parts) if len(parts) > 1 else parts[0], deadline)
+
+    def _frame(self, request: Request, answer: Optional[Answer]) -> bytes:
+        meta: dict[str, Any] = {"id": request.id, "n": self._in_flight}
+        if answer is None:
+            return frames.encode({**meta, "k": core.EXPIRED}, b"")
+        self._finished += 1
+        frame = _answer_frame(meta, answer)
+        if len(frame) <= self._bus.max_payload:
+            return frame
+        text = f"the answer with its headers has {len(frame)} bytes, too much for one message"
+        return _answer_frame(meta, message(500, text, failed=True))
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Told to stop, or the supervisor is gone. Also before init() has returned."""
+        if self._ending is None:
+            drains = self._state == core.READY
+            self._ending = self._loop.create_task(self._drain() if drains else self._stop())
+
+    def _on_failure(self, code: str, text: str) -> None:
+        if self._ending is None:
+            self._error = (code, text)
+            self._ending = self._loop.create_task(self._end(core.FAILED, EXIT_SCRIPT_FAILED))
+
+    async def _drain(self) -> None:
+        until_s = self._loop.time() + self._settings.drain_timeout_s
+        self._enter(core.DRAINING)
+        await asyncio.sleep(min(core.DRAIN_PROPAGATION_S, self._settings.drain_timeout_s))
+        self._bus.unsubscribe(self._own_sid)
+        self._bus.unsubscribe(self._shared_sid)
+        # After this nothing more can arrive, or there is no bus that it could come from.
+        await self._bus.flush(min(LAST_WORD_TIMEOUT_S, until_s - self._loop.time()))
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), max(0.0, until_s - self._loop.time()))
+        if self._executor is not None and self._in_flight:
+            unfinished = self._in_flight
+            for request in self._executor.withdraw():
+                self._in_flight -= 1
+                self._refuse(request, core.DRAINING)
+            output.log(
+                "WARNING",
+                f"the time to drain is over: of {unfinished} requests {self._in_flight} are lost, "
+                "the others were not started and are handed back",
+                2,
+            )
+        await self._bus.settle(max(LAST_WORD_TIMEOUT_S, until_s - self._loop.time()))
+        await self._stop()
+
+    async def _stop(self) -> None:
+        await self._end(core.STOPPED, EXIT_DRAINED)
+
+    async def _end(self, state: str, exit_code: int) -> None:
+        """Says the last word, and ends when it was heard or nobody is there to hear it."""
+        self.exit_code = exit_code
+        self._enter(state)
+        await self._bus.flush(LAST_WORD_TIMEOUT_S)
+        if not self._over.done():
+            self._over.set_result(None)
+
+
+def _answer_frame(meta: dict[str, Any], answer: Answer) -> bytes:
+    said = {**meta, "s": answer.status, "h": answer.headers}
+    if answer.run_ms >= 0:
+        said["ms"] = round(answer.run_ms, 3)
+    return frames.encode(said, answer.body)
+
+
+def _now_ms() -> float:
+    return time.monotonic() * 1e3
+
+
+def _rss_bytes() -> int:
+    """Memory that the process occupies; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * _PAGE_BYTES
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where the user's environment has it: a third more requests a second."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

@@ -1,0 +1,177 @@
+"""The worker as a process: one model, or a small parent of ``WORKER_COUNT`` of them.
+
+Exit status: 0 drained, 3 the user's script failed, 4 the bus refused our credentials; anything
+else is a crash. A parent ends as the first of its children that ended badly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import faulthandler
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from types import FrameType
+from typing import Optional
+
+from headgate_worker import __version__, execution, output, script, settings
+from headgate_worker.lane import EXIT_CRASHED, EXIT_SCRIPT_FAILED, Lane
+from headgate_worker.scoring import Scorer
+from headgate_worker.settings import Settings
+
+EXIT_USAGE = 2
+END_GRACE_S = 2.0  # for the script's own clean-up after its last request
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """The exit status of this process."""
+    faulthandler.enable()
+    try:
+        chosen = settings.load(os.environ, version=__version__)
+    except settings.SettingsError as error:
+        output.log("ERROR", str(error), 2)
+        if not error.user:
+            return EXIT_USAGE
+        _last_words(os.environ.get("HEADGATE_LAST_WORDS", ""), "BadArgument", str(error))
+        return EXIT_SCRIPT_FAILED
+    settings.forget(os.environ)
+    if chosen.lanes == 1:
+        return _model_process(chosen, 0)
+    return _parent(chosen)
+
+
+# -- the parent of several -------------------------------------------------------------------
+
+
+def _parent(chosen: Settings) -> int:
+    """Starts a process per lane, passes on what it is told, and ends them all when one ends."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    children: dict[int, Optional[int]] = {}
+    for number in range(chosen.lanes):
+        children[_fork(chosen, number, mask)] = None
+
+    def stop_all(number: int, frame: Optional[FrameType]) -> None:
+        for pid, status in children.items():
+            if status is None:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+
+    for number in _STOPS:
+        signal.signal(number, stop_all)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    worst = 0
+    for _ in range(chosen.lanes):
+        pid, status = os.wait()
+        children[pid] = status
+        worst = worst or status
+        stop_all(signal.SIGTERM, None)
+    return _end_like(worst)
+
+
+def _fork(chosen: Settings, number: int, mask: Iterable[int]) -> int:
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    status = EXIT_CRASHED
+    try:
+        _die_with(parent)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        status = _model_process(chosen, number)
+        sys.exit(status)
+    finally:
+        # The rest of the stack belongs to the parent's program.
+        _leave(status)
+
+
+def _die_with(parent: int) -> None:
+    """The kernel kills us when our parent ends, however it ends."""
+    with suppress(OSError, AttributeError):  # not Linux
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(EXIT_CRASHED)
+
+
+def _end_like(status: int) -> int:
+    """Our own end looks like the child's, so that its signal is what others hear of."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        with suppress(OSError, ValueError):
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    return os.WEXITSTATUS(status)
+
+
+# -- one model -------------------------------------------------------------------------------
+
+
+def _model_process(chosen: Settings, number: int) -> int:
+    """The script on this thread, the bus on another."""
+    output.install(chosen.log_level)
+    lane = Lane(chosen, number, _signals())
+    threading.Thread(target=lane.run, name="headgate-bus", daemon=True).start()
+    threading.Thread(target=_end_soon, args=(lane,), name="headgate-end", daemon=True).start()
+    lane.started.wait()
+    try:
+        loaded = script.load(chosen)
+        loop = asyncio.new_event_loop() if loaded.is_async else None
+        script.initialise(loaded, loop)
+    except script.ScriptError as error:
+        output.log("ERROR", f"{error.code}: {error.message}", 2)
+        _last_words(chosen.last_words, error.code, error.message)
+        lane.fail(error.code, error.message)
+        lane.ended.wait()
+        return lane.exit_code
+    model = execution.executor(Scorer(loaded, chosen), lane.deliver, loop)
+    lane.ready(model)
+    model.serve()
+    lane.ended.wait()
+    return lane.exit_code
+
+
+def _signals() -> socket.socket:
+    """A socket from which the numbers of signals can be read, on any thread.
+
+    The kernel's signal reaches it at once, even while the main thread computes in C code.
+    """
+    receiver, sender = socket.socketpair()
+    receiver.setblocking(False)
+    sender.setblocking(False)
+    signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
+    for number in _STOPS:
+        signal.signal(number, lambda number, frame: None)
+    return receiver
+
+
+def _end_soon(lane: Lane) -> None:
+    """Nothing of the script keeps a finished worker alive: no hung call, no thread of its own."""
+    lane.ended.wait()
+    if lane.serving:
+        threading.Event().wait(END_GRACE_S)
+    _leave(lane.exit_code)
+
+
+def _leave(status: int) -> None:
+    output.flush()
+    os._exit(status)
+
+
+def _last_words(path: str, code: str, message: str) -> None:
+    """Why the script cannot serve, for whoever started us, whole or not at all."""
+    if not path:
+        return
+    draft = f"{path}.{os.getpid()}"
+    try:
+        with open(draft, "w", encoding="utf-8") as file:
+            json.dump({"code": code, "message": message}, file, ensure_ascii=False)
+        os.replace(draft, path)
+    except OSError as error:
+        output.log("ERROR", f"cannot write {path}: {error}", 2)

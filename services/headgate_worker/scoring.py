@@ -1,0 +1,207 @@
+"""What Azure's inference server answers to each request, with the script's run() in the middle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple, Optional, Union
+from urllib.parse import parse_qsl
+
+from headgate_worker import aml, failure, flask_bridge, output, web
+from headgate_worker.core import SCORING_BODY_BYTES_MAX
+from headgate_worker.cors import Cors
+from headgate_worker.inputs import InputError, Inputs, MethodError, reader
+from headgate_worker.request import Answer, Ids, Request, identify
+from headgate_worker.script import RAW, Script
+from headgate_worker.settings import Settings
+from headgate_worker.swagger import Swagger, SwaggerError
+
+JSON = ("Content-Type", "application/json")
+TEXT = ("Content-Type", "text/html; charset=utf-8")
+NOT_FAILED = (aml.FAILED_HEADER, "False")
+FAILED = (aml.FAILED_HEADER, "True")
+
+NOT_FOUND = (
+    "The requested URL was not found on the server. If you entered the URL manually please check "
+    "your spelling and try again."
+)
+METHOD_NOT_ALLOWED = "The method is not allowed for the requested URL."
+RUN_FAILED = "An unexpected error occurred in scoring script. Check the logs for more info."
+INTERNAL = "An unexpected internal error occurred. Check the logs for more info."
+
+
+class ScoringTimeoutError(TimeoutError):
+    """run() took longer than ``SCORING_TIMEOUT_MS``."""
+
+
+class Call(NamedTuple):
+    """A request for which run() is to be called."""
+
+    request: Request
+    ids: Ids
+    tag: str
+    inputs: Inputs
+    context: AbstractContextManager[Any]
+
+
+class Scorer:
+    """Turns requests into calls of run() or answers, and outputs of run() into answers."""
+
+    def __init__(self, script: Script, settings: Settings) -> None:
+        self.script = script
+        self.timeout_ms = settings.scoring_timeout_ms
+        self._swagger = Swagger(script, settings)
+        self._cors = Cors(settings.cors_origins) if settings.cors_origins else None
+        self._server_version = settings.server_version
+        self._read = None if script.mode == RAW else reader(script)
+        flask = aml.flask_module()
+        self._flask = flask_bridge.FlaskBridge(flask) if flask is not None else None
+        self._routes: dict[str, tuple[tuple[str, ...], Callable[[Request], Answer]]] = {
+            "/": (("GET", "HEAD", "OPTIONS"), self._health),
+            "/swagger.json": (("GET", "HEAD", "OPTIONS"), self._get_swagger),
+        }
+
+    # -- before run() -------------------------------------------------------------------------
+
+    def begin(self, request: Request) -> Union[Call, Answer]:
+        """What to call, or the answer when there is nothing to call."""
+        if request.path != "/score":
+            return self._elsewhere(request)
+        if request.method not in ("POST", "GET", "OPTIONS", "HEAD"):
+            return message(405, METHOD_NOT_ALLOWED)
+        ids = identify(request)
+        if ids.refusal:
+            return self._signed(request, ids, message(431, ids.refusal))
+        try:
+            if self._read is not None:
+                context = self._flask.context(request) if self._flask else nullcontext()
+                return Call(request, ids, output.tag(ids.request), self._read(request), context)
+            return self._raw_call(request, ids)
+        except InputError as error:
+            return self._signed(request, ids, message(error.status, error.message))
+        except MethodError:
+            if request.method == "OPTIONS":  # what a browser needs to know is in CORS headers
+                return self._signed(request, ids, Answer(200, [TEXT, NOT_FAILED], b""))
+            return self._signed(request, ids, message(405, "Method not allowed"))
+
+    def _raw_call(self, request: Request, ids: Ids) -> Call:
+        context: AbstractContextManager[Any] = nullcontext()
+        if self._flask:
+            context = self._flask.context(request)
+            given = context.request  # type: ignore[attr-defined]
+        else:
+            made = aml.request_class()
+            given = made(request.method, request.path, request.query, request.headers, request.body)
+        inputs = {self.script.parameters[0].name: given}
+        if self.script.wants_headers:
+            inputs["request_headers"] = request.header_dict()
+        return Call(request, ids, output.tag(ids.request), inputs, context)
+
+    def _elsewhere(self, request: Request) -> Answer:
+        if request.path not in self._routes:
+            return message(404, NOT_FOUND)
+        methods, handler = self._routes[request.path]
+        if request.method not in methods:
+            return message(405, METHOD_NOT_ALLOWED)
+        ids = identify(request)
+        if ids.refusal:
+            return self._signed(request, ids, message(431, ids.refusal))
+        if request.method == "OPTIONS":
+            return self._signed(
+                request, ids, Answer(200, [TEXT, ("Allow", ", ".join(methods))], b"")
+            )
+        return self._signed(request, ids, handler(request))
+
+    def _health(self, request: Request) -> Answer:
+        return Answer(200, [TEXT], b"Healthy")
+
+    def _get_swagger(self, request: Request) -> Answer:
+        version = web.MultiDict.of(parse_qsl(request.query)).get("version", "2")
+        try:
+            found = self._swagger.document(version)
+        except SwaggerError as error:
+            return message(404, str(error))
+        return Answer(200, [JSON, NOT_FAILED], json.dumps(found).encode())
+
+    # -- after run() --------------------------------------------------------------------------
+
+    def complete(self, call: Call, result: Any, run_ms: float) -> Answer:
+        """The answer that run()'s output means."""
+        try:
+            answer = _answer_of(result)
+        except Exception as error:
+            output.log("ERROR", f"the output of run() is no answer\n{failure.trace(error)}", 2)
+            return self._signed(call.request, call.ids, message(500, INTERNAL))
+        if len(answer.body) > SCORING_BODY_BYTES_MAX:
+            answer = too_large(len(answer.body))
+        headers = [*answer.headers, ("x-ms-run-fn-exec-ms", f"{run_ms:.3f}")]
+        answer = Answer(answer.status, headers, answer.body, run_ms)
+        return self._signed(call.request, call.ids, answer)
+
+    def broken(self, call: Call, error: BaseException, run_ms: float) -> Answer:
+        """The answer when run() raised."""
+        output.log("ERROR", f"run() failed\n{failure.trace(error)}", 2)
+        said = RUN_FAILED
+        if isinstance(error, ScoringTimeoutError):
+            said = f"Scoring timeout after {self.timeout_ms} ms"
+        answer = message(500, said, failed=True)._replace(run_ms=run_ms)
+        return self._signed(call.request, call.ids, answer)
+
+    def _signed(self, request: Request, ids: Ids, answer: Answer) -> Answer:
+        """With the ids and everything else that each answer carries. A script cannot set those."""
+        theirs = ids.headers()
+        mine = {name for name, _ in theirs}
+        headers = [pair for pair in answer.headers if pair[0].lower() not in mine]
+        if self._server_version:
+            headers.append(("x-ms-server-version", self._server_version))
+        headers += theirs
+        trace_id = request.header("traceid")
+        if trace_id:
+            headers.append(("TraceId", trace_id))
+        if self._cors is not None:
+            headers += self._cors.headers(request)
+        return answer._replace(headers=headers)
+
+
+def message(status: int, text: str, *, failed: bool = False) -> Answer:
+    """A JSON message of the server's own."""
+    body = json.dumps({"message": text}).encode()
+    return Answer(status, [JSON, FAILED if failed else NOT_FAILED], body)
+
+
+def too_large(size: int) -> Answer:
+    """Instead of an answer that no message can carry."""
+    return message(
+        500,
+        f"run() returned {size} bytes; an answer can have at most {SCORING_BODY_BYTES_MAX}. "
+        "Return less, or store the result and return where it is.",
+        failed=True,
+    )
+
+
+def _answer_of(result: Any) -> Answer:
+    response: Optional[Answer] = None
+    if isinstance(result, web.Response):
+        headers = [pair for pair in result.headers if pair[0].lower() != "content-length"]
+        body = result.get_data()
+        assert isinstance(body, bytes)
+        response = Answer(result.status_code, headers, body)
+    elif flask_bridge.is_response(result):
+        response = flask_bridge.answer(result)
+    elif isinstance(result, Streamed):
+        return Answer(200, [("Content-Type", "text/plain; charset=utf-8"), NOT_FAILED], result)
+    else:
+        return Answer(200, [JSON, NOT_FAILED], _json(result))
+    if response.status >= 500:
+        headers = [pair for pair in response.headers if pair[0].lower() != aml.FAILED_HEADER]
+        response = response._replace(headers=[*headers, FAILED])
+    return response
+
+
+class Streamed(bytes):
+    """What a generator yielded, joined."""
+
+
+def _json(result: Any) -> bytes:
+    return json.dumps({} if result is None else result).encode()

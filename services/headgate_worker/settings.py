@@ -1,0 +1,120 @@
+"""What the environment says: ``HEADGATE_*`` by the driver, the rest by Azure's contract."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, MutableMapping
+from typing import NamedTuple
+
+PREFIX = "HEADGATE_"
+SCORING_TIMEOUT_MS_DEFAULT = 3_600_000
+WORKER_COUNT_MAX = 256
+
+
+class SettingsError(ValueError):
+    """A variable with a value that cannot be meant; ``user`` tells who has set it."""
+
+    def __init__(self, message: str, *, user: bool) -> None:
+        super().__init__(message)
+        self.user = user
+
+
+class Settings(NamedTuple):
+    """Everything that is decided from outside."""
+
+    bus_urls: tuple[str, ...]
+    token_file: str
+    endpoint: str
+    deployment: str
+    instance: str
+    spec: str
+    capacity: int
+    last_words: str
+    supervisor: str
+    drain_timeout_s: float
+    app_root: str
+    source_dir: str
+    entry_script: str
+    model_dir: str
+    lanes: int
+    cors_origins: tuple[str, ...]
+    scoring_timeout_ms: int
+    log_level: str
+    server_version: str
+    service_name: str
+    service_version: str
+    path_prefix: str
+
+
+def load(environ: Mapping[str, str], *, version: str) -> Settings:
+    """Reads and checks all variables. Raises SettingsError."""
+    said = environ.get
+    return Settings(
+        bus_urls=tuple(filter(None, (u.strip() for u in _ours(environ, "BUS_URL").split(",")))),
+        token_file=said("HEADGATE_BUS_TOKEN_FILE", ""),
+        endpoint=_ours(environ, "ENDPOINT"),
+        deployment=_ours(environ, "DEPLOYMENT"),
+        instance=_ours(environ, "INSTANCE"),
+        spec=said("HEADGATE_SPEC", ""),
+        capacity=_whole(environ, "HEADGATE_CAPACITY", 1, most=100_000),
+        last_words=said("HEADGATE_LAST_WORDS", ""),
+        supervisor=said("HEADGATE_SUPERVISOR_PID", ""),
+        drain_timeout_s=_seconds(environ, "HEADGATE_DRAIN_TIMEOUT_S", 30.0),
+        app_root=os.path.abspath(said("AML_APP_ROOT") or os.getcwd()),
+        source_dir=said("AZUREML_SOURCE_DIRECTORY", ""),
+        entry_script=said("AZUREML_ENTRY_SCRIPT", ""),
+        model_dir=said("AZUREML_MODEL_DIR", ""),
+        lanes=_whole(environ, "WORKER_COUNT", 1, most=WORKER_COUNT_MAX),
+        cors_origins=tuple(
+            filter(None, (o.strip() for o in said("AML_CORS_ORIGINS", "").split(",")))
+        ),
+        scoring_timeout_ms=_whole(environ, "SCORING_TIMEOUT_MS", SCORING_TIMEOUT_MS_DEFAULT),
+        log_level=said("AZUREML_LOG_LEVEL", "INFO").upper(),
+        server_version=_server_version(environ, version),
+        service_name=said("SERVICE_NAME", "ML service"),
+        service_version=said("SERVICE_VERSION", "1.0"),
+        path_prefix=said("SERVICE_PATH_PREFIX", ""),
+    )
+
+
+def forget(environ: MutableMapping[str, str]) -> None:
+    """Takes our own variables away, so that the user's code neither sees nor inherits them."""
+    for name in [name for name in environ if name.startswith(PREFIX)]:
+        del environ[name]
+
+
+def _ours(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(PREFIX + name, "")
+    if not value:
+        raise SettingsError(
+            f"{PREFIX}{name} is not set; whoever starts a worker sets it", user=False
+        )
+    return value
+
+
+def _whole(environ: Mapping[str, str], name: str, default: int, *, most: int = 2**31) -> int:
+    text = environ.get(name, "").strip() or str(default)
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise SettingsError(
+            f"the environment variable {name} must be a whole number from 1 to {most}, "
+            f"not {text[:80]!r}; correct it in the deployment's environment_variables",
+            user=not name.startswith(PREFIX),
+        )
+    return int(text)
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name, "") or str(default)
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        raise SettingsError(
+            f"{name} must be a number of seconds, not {text!r}", user=False
+        ) from None
+
+
+def _server_version(environ: Mapping[str, str], version: str) -> str:
+    """Empty unless the user asked for the header, by the reference server's two variables."""
+    if environ.get("SERVER_VERSION_LOG_RESPONSE_ENABLED", "").lower() != "true":
+        return environ.get("HTTP_X_MS_SERVER_VERSION", "")
+    return environ.get("HTTP_X_MS_SERVER_VERSION", "") or f"headgate_worker/{version}"
