@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -11,11 +11,11 @@ from urllib.parse import quote, urlsplit
 from headgate.azure import arm, arm_resources
 from headgate.azure.arm_fields import Json
 from headgate.azure.arm_ids import Context
-from headgate.client.http import API_VERSION, Answer, Http
+from headgate.client.http import API_VERSION, Answer, Http, not_understood
 from headgate.client.target import Target
 from headgate_contracts import limits
 from headgate_contracts.envelope import Value
-from headgate_contracts.errors import WireError
+from headgate_contracts.errors import HeadgateError, WireError
 from headgate_contracts.resources import (
     CodeSpec,
     DeploymentSpec,
@@ -28,6 +28,7 @@ from headgate_contracts.resources import (
 )
 
 S = TypeVar("S", bound=Value)
+T = TypeVar("T")
 _QUERY = {"api-version": API_VERSION}
 
 
@@ -113,7 +114,8 @@ class Client:
 
     async def keys(self, endpoint: str) -> EndpointKeys:
         path = f"{_endpoint_path(endpoint)}/listKeys"
-        return arm.keys_of((await self._send("POST", path, repeatable=True)).body)
+        answer = await self._send("POST", path, repeatable=True)
+        return _read(lambda: arm.keys_of(answer.object))
 
     async def regenerate_key(self, endpoint: str, key_type: KeyType) -> Started:
         path = f"{_endpoint_path(endpoint)}/regenerateKeys"
@@ -121,7 +123,7 @@ class Client:
 
     async def traffic(self, endpoint: str) -> Json:
         """What the routers measured, per deployment."""
-        return dict((await self._get(f"{_endpoint_path(endpoint)}/traffic")).body)
+        return (await self._get(f"{_endpoint_path(endpoint)}/traffic")).object
 
     # --- deployments ---------------------------------------------------------------------------
 
@@ -169,11 +171,11 @@ class Client:
             body=body,
             repeatable=True,
         )
-        return str(answer.body.get("content", "")), str(answer.body.get("cursor", ""))
+        return str(answer.object.get("content", "")), str(answer.object.get("cursor", ""))
 
     async def instances(self, endpoint: str, name: str) -> list[Json]:
-        answer = await self._get(f"{_deployment_path(endpoint, name)}/instances")
-        return list(answer.body.get("value", ()))
+        path = f"{_deployment_path(endpoint, name)}/instances"
+        return [body async for body in self._pages(path)]
 
     # --- assets --------------------------------------------------------------------------------
 
@@ -217,16 +219,18 @@ class Client:
     async def look_at(self, started: Started) -> Progress:
         """How far a long-running operation has come."""
         answer = await self.http.send("GET", started.url)
-        body = answer.body
-        return Progress(
-            OperationStatus(body["status"]),
-            float(body.get("percentComplete") or 0.0),
-            _retry_after(answer.headers, default_s=1.0),
-            arm_resources.error_of(body),
+        body = answer.object
+        return _read(
+            lambda: Progress(
+                OperationStatus(body["status"]),
+                float(body.get("percentComplete") or 0.0),
+                _retry_after(answer.headers, default_s=1.0),
+                arm_resources.error_of(body),
+            )
         )
 
     async def status(self) -> Json:
-        return dict((await self.http.send("GET", "/status")).body)
+        return (await self.http.send("GET", "/status")).object
 
     # --- the wire ------------------------------------------------------------------------------
 
@@ -256,11 +260,14 @@ class Client:
             "GET", f"{self._base}{path}", query={**_QUERY, "count": str(limits.PAGE_SIZE_MAX)}
         )
         while True:
-            for item in answer.body.get("value", ()):
+            items = answer.object.get("value")
+            if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+                raise not_understood()
+            for item in items:
                 yield item
-            if not (following := answer.body.get("nextLink")):
+            if not (following := answer.object.get("nextLink")):
                 return
-            answer = await self.http.send("GET", following)
+            answer = await self.http.send("GET", str(following))
 
 
 _ONLY_NEW = {"If-None-Match": "*"}
@@ -289,28 +296,33 @@ def _version_path(kind: str, name: str, version: str) -> str:
     return f"{_versions_path(kind, name)}/{quote(version, safe='')}"
 
 
-def _etag(answer: Answer) -> str:
-    return answer.headers.get("ETag", "") or str(answer.body.get("etag", ""))
+def _read(parse: Callable[[], T]) -> T:
+    """What ``parse`` makes of an answer; one error for everything that can be wrong with it."""
+    try:
+        return parse()
+    except (HeadgateError, LookupError, TypeError, ValueError, AttributeError):
+        raise not_understood() from None
+
+
+def _found(answer: Answer, spec: Callable[[str, Json], S]) -> Found[S]:
+    body = answer.object
+    return _read(lambda: Found(spec(body["name"], body), body, answer.headers.get("ETag", "")))
 
 
 def _endpoint(answer: Answer) -> Found[EndpointSpec]:
-    spec = arm.endpoint_spec(answer.body["name"], answer.body)
-    return Found(spec, answer.body, _etag(answer))
+    return _found(answer, arm.endpoint_spec)
 
 
 def _deployment(endpoint: str, answer: Answer) -> Found[DeploymentSpec]:
-    spec = arm.deployment_spec(endpoint, answer.body["name"], answer.body)
-    return Found(spec, answer.body, _etag(answer))
+    return _found(answer, lambda name, body: arm.deployment_spec(endpoint, name, body))
 
 
 def _model(name: str, answer: Answer) -> Found[ModelSpec]:
-    spec = arm.model_spec(name, answer.body["name"], answer.body)
-    return Found(spec, answer.body, _etag(answer))
+    return _found(answer, lambda version, body: arm.model_spec(name, version, body))
 
 
 def _environment(name: str, answer: Answer) -> Found[EnvironmentSpec]:
-    spec = arm.environment_spec(name, answer.body["name"], answer.body)
-    return Found(spec, answer.body, _etag(answer))
+    return _found(answer, lambda version, body: arm.environment_spec(name, version, body))
 
 
 def _started(answer: Answer) -> Started:

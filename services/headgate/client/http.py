@@ -50,6 +50,21 @@ class Answer:
     headers: Mapping[str, str]
     body: Any
 
+    @property
+    def object(self) -> dict[str, Any]:
+        """The body, which must be an object."""
+        if not isinstance(self.body, dict):
+            raise not_understood()
+        return self.body
+
+
+def not_understood() -> HeadgateError:
+    """The error for an answer in a form that we do not know."""
+    return HeadgateError(
+        ErrorCode.INTERNAL,
+        "the answer is not what this client understands; is it a Headgate, and of this version?",
+    )
+
 
 class Http:
     """One session with one gateway."""
