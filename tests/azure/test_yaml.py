@@ -416,6 +416,25 @@ def test_paths_outside_are_allowed_below_the_folder_of_the_command(folder: Path)
         paths.any_at("../..")  # the folder of the command itself is not below it
 
 
+def test_a_file_with_azures_relative_paths_deploys_as_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in Azure's examples: ``cli`` holds ``model-1`` beside ``managed/sample/blue.yml``."""
+    shared = folder / "model-1"
+    (folder / "managed" / "sample").mkdir(parents=True)
+    shared.mkdir()
+    for name in ("code", "model", "conda.yml"):
+        (folder / name).rename(shared / name)
+    text = DEPLOYMENT.replace(": model\n", ": ../../model-1/model/\n")
+    text = text.replace(": code\n", ": ../../model-1/code/\n")
+    text = text.replace(": conda.yml\n", ": ../../model-1/conda.yml\n")
+    path = write(folder / "managed" / "sample", text)
+    assert YamlFile.open(path).deployment().code == (shared / "code").resolve()
+    monkeypatch.chdir(folder / "managed" / "sample")
+    with pytest.raises(YamlFileError, match="start the command in a folder that holds both"):
+        YamlFile.open(path).deployment()
+
+
 def test_started_at_home_or_above_only_the_files_own_folder_counts(folder: Path) -> None:
     for start in (folder.parents[1], Path("/")):
         paths = LocalPaths(folder / "code", start, home=folder.parents[1])

@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from aiohttp import web
 
 from headgate.gateway import app as gateway
 from headgate.registry import app as registry
-from headgate.runtime import keyring, natsd, tls
+from headgate.runtime import keyring, natsd, ports, tls
 from headgate.runtime.answers import make
 from headgate.runtime.bootstrap import bootstrap
 from headgate.runtime.bus import Bus
@@ -56,8 +57,10 @@ class System:
     settled: dict[tuple[str, str], int] = field(default_factory=dict)
     log: list[str] = field(default_factory=lambda: [f"line {n}" for n in range(1, 8)])
     scored: list[dict[str, Any]] = field(default_factory=list)
+    slow_finish: bool = False
 
     def __post_init__(self) -> None:
+        self._clock = SystemClock()
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._ready: Future[None] = Future()
@@ -72,7 +75,7 @@ class System:
         self._thread.join(START_TIMEOUT_S)
         self._loop.close()
 
-    def do(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    def _do(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """Runs ``work()`` beside the services."""
         return asyncio.run_coroutine_threadsafe(work(), self._loop).result(START_TIMEOUT_S)
 
@@ -86,59 +89,78 @@ class System:
             raise
 
     async def _serve(self, server: natsd.RunningServer) -> None:
-        clock = SystemClock()
-        files = tls.ensure(self.data / "tls", now=datetime.now(UTC))
-        settings = load({"data": self.data, "port": 0, "nats": server.url}, environ={})
-        keyring.admin_token(settings.keys_dir)
-        scoring = await self._start_scoring(files)
-
-        async def connect(name: str) -> Bus:
-            return await Bus.connect(name, server.url, server.creds(name), clock)
-
-        first = await connect("bootstrap")
-        await bootstrap(first)
-        await first.close()
-        services = [
-            await registry.build(settings, await connect("registry"), clock),
-            await gateway.build(
-                settings,
-                await connect("gateway"),
-                clock,
-                tls=files.server_context(),
-                scoring_url=f"https://localhost:{scoring.addresses[0][1]}",
-            ),
-        ]
-        for service in services:
+        self._server = server
+        self._files = tls.ensure(self.data / "tls", now=datetime.now(UTC))
+        self._settings = load(
+            {"data": self.data, "port": ports.choose("127.0.0.1", 0, setting="port")}, environ={}
+        )
+        keyring.admin_token(self._settings.keys_dir)
+        async with AsyncExitStack() as stack:
+            scoring = await self._start_scoring()
+            stack.push_async_callback(scoring.cleanup)
+            self._scoring_url = f"https://localhost:{scoring.addresses[0][1]}"
+            first = await self._connect("bootstrap")
+            await bootstrap(first)
+            await first.close()
+            bus = await self._connect("registry")
+            service = await registry.build(self._settings, bus, self._clock)
             await service.start()
-        bus = await connect("provisioner")
-        told = make(
-            "provisioner",
-            server.url,
-            server.creds("provisioner"),
-            {ListInstances: self._instances, GetLogs: self._logs},
-        )
-        routing = make(
-            "router", server.url, server.creds("router"), {GetTraffic: self._traffic}, shared=False
-        )
-        for answers in (told, routing):
+            stack.push_async_callback(service.stop)
+            await self._start_gateway()
+            stack.push_async_callback(self._stop_gateway)
+            await self._play(stack)
+
+    async def _play(self, stack: AsyncExitStack) -> None:
+        """The parts that the test plays itself, until the end."""
+        for name, handlers in (
+            ("provisioner", {ListInstances: self._instances, GetLogs: self._logs}),
+            ("router", {GetTraffic: self._traffic}),
+        ):
+            creds = self._server.creds(name)
+            answers = make(name, self._server.url, creds, handlers, shared=name != "router")
             await answers.broker.start()
+            stack.push_async_callback(answers.broker.stop)
+        bus = await self._connect("provisioner")
+        stack.push_async_callback(bus.close)
         provisioning = asyncio.create_task(self._provision(bus))
-        run = self.data / "run" / "headgate.json"
-        run.parent.mkdir(exist_ok=True)
-        url = services[1].listener.url.replace("127.0.0.1", "localhost")  # type: ignore[attr-defined]
-        run.write_text(json.dumps({"gateway": url, "ca": str(files.ca)}))
         self._ready.set_result(None)
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait((stopping, provisioning), return_when=asyncio.FIRST_COMPLETED)
         if provisioning.done():
             await provisioning
         provisioning.cancel()
-        for answers in (told, routing):
-            await answers.broker.stop()
-        await bus.close()
-        for service in reversed(services):
-            await service.stop()
-        await scoring.cleanup()
+
+    async def _connect(self, name: str) -> Bus:
+        creds = self._server.creds(name)
+        return await Bus.connect(name, self._server.url, creds, self._clock)
+
+    async def _start_gateway(self) -> None:
+        bus = await self._connect("gateway")
+        self._gateway = await gateway.build(
+            self._settings,
+            bus,
+            self._clock,
+            tls=self._files.server_context(),
+            scoring_url=self._scoring_url,
+        )
+        await self._gateway.start()
+        run = self.data / "run" / "headgate.json"
+        run.parent.mkdir(exist_ok=True)
+        url = self._gateway.listener.url.replace("127.0.0.1", "localhost")
+        run.write_text(json.dumps({"gateway": url, "ca": str(self._files.ca)}))
+
+    async def _stop_gateway(self) -> None:
+        await self._gateway.stop()
+
+    def stop_gateway(self) -> None:
+        self._do(self._stop_gateway)
+
+    def start_gateway(self) -> None:
+        self._do(self._start_gateway)
+
+    def finish_slow(self) -> None:
+        """From now on slow deployments get ready."""
+        self.slow_finish = True
 
     # --- the provisioner's part ---
 
@@ -153,7 +175,7 @@ class System:
     async def _settle(self, bus: Bus, each: Deployment) -> None:
         name = (each.spec.endpoint_name, each.spec.name)
         is_leaving = each.provisioning_state is ProvisioningState.DELETING
-        if each.spec.description == SLOW and not is_leaving:
+        if each.spec.description == SLOW and not (is_leaving or self.slow_finish):
             return
         if self.settled.get(name) == each.generation and not is_leaving:
             return
@@ -198,12 +220,12 @@ class System:
 
     # --- the router's part ---
 
-    async def _start_scoring(self, files: tls.Tls) -> web.AppRunner:
+    async def _start_scoring(self) -> web.AppRunner:
         app = web.Application()
         app.router.add_post("/api/v1/endpoint/{endpoint}/score", self._score)
         runner = web.AppRunner(app)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=files.server_context())
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._files.server_context())
         await site.start()
         return runner
 

@@ -139,6 +139,8 @@ def test_traffic_and_mirror_are_set_as_az_sets_them(
     shown = cli(*update, "--traffic", "blue=100", "--mirror-traffic", "green=10").document
     assert shown["traffic"]["blue"] == 100
     assert shown["mirror_traffic"] == {"green": 10}
+    shown = cli(*update, "--mirror-traffic", "green=0").document
+    assert shown["mirror_traffic"].get("green", 0) == 0
 
 
 def test_what_is_stored_already_is_not_sent_again(
@@ -424,6 +426,22 @@ def test_a_closed_pipe_is_no_error(cli: Command, endpoint: str) -> None:
         os.close(writer)
     assert done.stderr == b""
     assert done.returncode == 0
+
+
+def test_a_command_waits_for_a_gateway_that_is_away_for_a_while(
+    system: System, endpoint: str, folder: Path
+) -> None:
+    """The operation goes on without the gateway; its client only has to ask again."""
+    create = ("online-deployment", "create", "-f", "blue.yml", "-e", endpoint)
+    with started(*create, "--set", f"description={SLOW}") as process:
+        line_with(process.stderr, b"instances ready")
+        system.stop_gateway()
+        line_with(process.stderr, b"does not answer")
+        system.finish_slow()
+        system.start_gateway()
+        out, err = process.communicate(timeout=40)
+    assert process.returncode == 0, err
+    assert json.loads(out)["provisioning_state"] == "Succeeded"
 
 
 def test_each_workspace_has_its_own_endpoints(cli: Command, endpoint: str) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from cli.terminal import headgate, python, started
 from headgate.cli.app import spread
+from headgate.cli.options import Format
+from headgate.cli.output import show
 
 HEAVY = (
     "pydantic",
@@ -187,3 +189,15 @@ def test_any_locale_will_do(running: Path) -> None:
         _, err = process.communicate(timeout=30)
     assert process.returncode == 2
     assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize("form", list(Format))
+def test_ten_thousand_rows_are_printed_whole(
+    form: Format, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"name": f"endpoint-{n}", "traffic": {"blue": n}} for n in range(10_000)]
+    show(rows, form, columns=("name", "traffic"))
+    printed = capsys.readouterr().out
+    assert printed.count("endpoint-") == 10_000
+    if form is Format.JSON:
+        assert json.loads(printed) == rows

@@ -55,7 +55,9 @@ def up(
 
 
 def run(
-    service: Annotated[str, Argument(help="registry, provisioner, gateway, router or control.")],
+    service: Annotated[
+        str, Argument(help="control, router, registry, provisioner, gateway or bootstrap.")
+    ],
     data: DataFolder = None,
     nats: Nats = None,
     port: Port = None,
