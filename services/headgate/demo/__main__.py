@@ -75,9 +75,10 @@ async def _prove(
 
 async def _leave_up(console: Console, system: System, url: str) -> None:
     """Print where everything is, and wait for Ctrl-C."""
-    console.print(f"Headgate is up. Gateway: {system.gateway_url()}  Scoring: {url}")
-    console.print(f"Try: headgate online-endpoint list --data {story.short(system.data)}")
-    console.print("Ctrl-C stops it.")
+    console.print("Headgate stays up; Ctrl-C stops it.")
+    console.print(f"  REST API  {system.gateway_url()}", soft_wrap=True)
+    console.print(f"  scoring   {url}", soft_wrap=True)
+    console.print(f"  try       headgate online-endpoint list --data {story.short(system.data)}")
     await system.wait()
 
 

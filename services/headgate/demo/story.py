@@ -111,7 +111,7 @@ async def header(stage: Stage) -> None:
     await stage.set_traffic("blue=100 green=0")
     await _until(lambda: _only_blue(stage), "green gets no traffic any more")
     answers = await stage.send("with the header", HEADER_REQUESTS, deployment="green")
-    promise = "the header reaches a deployment with 0 % of the traffic"
+    promise = "the header reaches a deployment at 0 %"
     stage.checks.append(core.only_from(answers, "green", promise))
 
 
@@ -153,7 +153,7 @@ async def keys(stage: Stage) -> None:
     stage.key = json.loads((await stage.system.cli(*credentials)).output)["primaryKey"]
     answers = [*await stage.scorer.send(_PROBES, other), *await stage.send("new key", _PROBES)]
     good = sum(answer.status == 200 for answer in answers)
-    found = f"{good} of {len(answers)} requests with them answered"
+    found = f"{good} of {len(answers)} answered"
     stage.checks.append(Check("the other key and the new one work", good == len(answers), found))
 
 
