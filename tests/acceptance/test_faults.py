@@ -17,6 +17,7 @@ from headgate_contracts.scoring import InstanceState
 
 CONNECTIONS = 8
 WELL_AGAIN_S = 5.0
+NOTICED_S = 0.5  # until a router knows that its connection is gone
 FAST_REFUSAL_S = 0.5  # a refusal that waited for nothing, on two busy cores
 
 
@@ -129,7 +130,7 @@ async def test_killing_the_bus_refuses_fast_and_runs_nothing_behind_the_callers_
     assert all("retry-after" in shot.headers for shot in refused)
     assert median(shot.seconds for shot in refused) < FAST_REFUSAL_S
     late = [shot for shot in load.shots if shot.status == 408]
-    assert all(shot.sent <= killed for shot in late), "only what was in flight waits"
+    assert all(shot.sent < killed + NOTICED_S for shot in late), "only what was in flight waits"
     assert executed_after_their_answer(served, load.shots) == []
     assert await until_ready(served, 2) == before, "no worker was replaced"
 
