@@ -141,7 +141,9 @@ class _Composer:
         return root
 
     def _place(self, event: yaml.Event) -> Place:
-        return Place(self._source, event.start_mark.line + 1, event.start_mark.column + 1)
+        mark = event.start_mark
+        assert mark is not None, "the parser marks every event"
+        return Place(self._source, mark.line + 1, mark.column + 1)
 
     def _node(self, event: yaml.Event, depth: int) -> Node:
         place = self._place(event)
@@ -149,6 +151,7 @@ class _Composer:
             return self._alias(event, place)
         if depth > limits.YAML_DEPTH_MAX:
             raise YamlTextError(place, f"nested deeper than {limits.YAML_DEPTH_MAX} levels")
+        assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
         allowed = _STR_TAGS if isinstance(event, yaml.ScalarEvent) else _COLLECTION_TAGS
         if event.tag not in allowed:
             raise YamlTextError(place, f"the tag {event.tag!r} is not allowed; write plain values")
@@ -173,7 +176,7 @@ class _Composer:
         self._aliases += 1
         if self._aliases > limits.YAML_ALIASES_MAX:
             raise YamlTextError(place, f"more than {limits.YAML_ALIASES_MAX} aliases")
-        if event.anchor not in self._anchors:
+        if event.anchor is None or event.anchor not in self._anchors:
             raise YamlTextError(place, f"the alias *{event.anchor} has no anchor before it")
         node = self._anchors[event.anchor]
         if node is None:
