@@ -1,43 +1,41 @@
-"""A registry on a real bus, on each kind of database."""
+"""A registry on a real bus of its own, on each kind of database."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from databases import KINDS, fresh_url
-from headgate.runtime.bootstrap import bootstrap
-from headgate.runtime.bus import Bus
-from headgate.runtime.clock import SystemClock
-from headgate.runtime.natsd import RunningServer
-from headgate.runtime.settings import Settings
 from registry.harness import EventLog, World
 
 
-@pytest.fixture(params=KINDS)
-def settings(request: pytest.FixtureRequest, data_dir: Path) -> Settings:
-    return Settings(data=data_dir, database=fresh_url(request.param, data_dir))
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=KINDS)
+async def shared_world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    folder = Path(tempfile.mkdtemp(prefix="hg-"))
+    try:
+        async with World.of(fresh_url(request.param, folder), folder) as world:
+            await world.start()
+            yield world
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
-async def idle_world(nats: RunningServer, settings: Settings) -> AsyncIterator[World]:
-    """Everything but the registry itself: a test starts it when it wants."""
-    boot = await Bus.connect("bootstrap", nats.url, nats.creds("bootstrap"), SystemClock())
-    await bootstrap(boot)
-    await boot.close()
-    probe = await Bus.connect("probe", nats.url, nats.creds("probe"), SystemClock())
-    world = World(nats, settings, probe)
-    yield world
-    await world.stop()
-    await probe.close()
+def world(shared_world: World, unique: Callable[[str], str]) -> World:
+    """A workspace of this test's own in a registry that all tests share."""
+    return shared_world.tenant(unique("ws"))
 
 
-@pytest.fixture
-async def world(idle_world: World) -> World:
-    await idle_world.start()
-    return idle_world
+@pytest_asyncio.fixture(loop_scope="session", params=KINDS)
+async def own_world(request: pytest.FixtureRequest, data_dir: Path) -> AsyncIterator[World]:
+    """A registry of this test's own, not started yet, to be stopped and broken at will."""
+    async with World.of(fresh_url(request.param, data_dir), data_dir) as world:
+        yield world
 
 
 @pytest.fixture
@@ -47,5 +45,8 @@ def name(unique: Callable[[str], str]) -> str:
 
 
 @pytest.fixture
-def events(idle_world: World, name: str) -> EventLog:
-    return EventLog(idle_world.probe, name)
+def events(request: pytest.FixtureRequest, name: str) -> EventLog:
+    """The events about the endpoint ``name`` in this test's world."""
+    kind = "own_world" if "own_world" in request.fixturenames else "world"
+    world: World = request.getfixturevalue(kind)
+    return EventLog(world.probe, name)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from copy import copy
+from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from nats.js.errors import KeyNotFoundError
 
 from headgate.registry import app
+from headgate.runtime import natsd
+from headgate.runtime.bootstrap import bootstrap
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import SystemClock
 from headgate.runtime.natsd import RunningServer
@@ -17,6 +23,7 @@ from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings
 from headgate_contracts import registry, rpc, streams
 from headgate_contracts.envelope import Command, Query
+from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.resources import (
     Deployment,
     DeploymentSpec,
@@ -26,7 +33,6 @@ from headgate_contracts.resources import (
 )
 from headgate_contracts.scoring import Route
 
-WORKSPACE = "local"
 T = TypeVar("T")
 
 
@@ -38,6 +44,20 @@ async def eventually(look: Callable[[], Awaitable[T]], *, within_s: float = 15.0
     return found
 
 
+async def refused(code: ErrorCode, asked: Awaitable[Any], *words: str) -> HeadgateError:
+    """The refusal of what is asked: its code, and words its text must have."""
+    with pytest.raises(HeadgateError) as caught:
+        await asked
+    assert caught.value.error.code is code, caught.value
+    for word in words:
+        assert word in str(caught.value)
+    return caught.value
+
+
+async def connect(server: RunningServer, name: str) -> Bus:
+    return await Bus.connect(name, server.url, server.creds(name), SystemClock())
+
+
 class World:
     """One registry process that can be stopped and started, and a probe beside it."""
 
@@ -46,13 +66,34 @@ class World:
         self.settings = settings
         self.probe = probe
         self.service: Service | None = None
+        self.workspace = "local"
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, database: str, folder: Path) -> AsyncIterator[World]:
+        """A world with a bus of its own; the registry is not started yet."""
+        async with natsd.running(folder) as server:
+            settings = Settings(data=folder, database=database)
+            boot = await connect(server, "bootstrap")
+            await bootstrap(boot)
+            await boot.close()
+            world = cls(server, settings, await connect(server, "probe"))
+            yield world
+            await world.stop()
+            await world.probe.close()
+
+    def tenant(self, workspace: str) -> World:
+        """The same registry, seen from another workspace."""
+        tenant = copy(self)
+        tenant.workspace = workspace
+        return tenant
 
     async def start(self) -> None:
         self.service = await self.build()
         await self.service.start()
 
     async def build(self) -> Service:
-        bus = await self.connect("registry")
+        bus = await connect(self.server, "registry")
         return await app.build(self.settings, bus, SystemClock())
 
     async def stop(self) -> None:
@@ -60,26 +101,21 @@ class World:
             await self.service.stop()
             self.service = None
 
-    async def connect(self, name: str) -> Bus:
-        return await Bus.connect(name, self.server.url, self.server.creds(name), SystemClock())
-
     async def ask(self, request: Command | Query) -> Any:
         return await self.probe.ask(request, rpc.reply_of(type(request)), timeout_s=10)
 
     # --- commands ---
 
-    async def put_endpoint(
-        self, name: str, workspace: str = WORKSPACE, **spec: Any
-    ) -> registry.EndpointReply:
+    async def put_endpoint(self, name: str, **spec: Any) -> registry.EndpointReply:
         return await self.ask(
-            registry.PutEndpoint(workspace=workspace, spec=EndpointSpec(name=name, **spec))
+            registry.PutEndpoint(workspace=self.workspace, spec=EndpointSpec(name=name, **spec))
         )
 
     async def put_deployment(
-        self, endpoint: str, name: str = "blue", workspace: str = WORKSPACE, **spec: Any
+        self, endpoint: str, name: str = "blue", **spec: Any
     ) -> registry.DeploymentReply:
         wanted = DeploymentSpec(name=name, endpoint_name=endpoint, **spec)
-        return await self.ask(registry.PutDeployment(workspace=workspace, spec=wanted))
+        return await self.ask(registry.PutDeployment(workspace=self.workspace, spec=wanted))
 
     async def report(self, deployment: Deployment, outcome: str, **figures: Any) -> None:
         await self.ask(
@@ -99,32 +135,30 @@ class World:
         await self.report(made, "succeeded", ready_instances=made.spec.instance_count)
         return await self.deployment(endpoint, name)
 
-    async def delete_endpoint(self, name: str, workspace: str = WORKSPACE) -> Operation | None:
-        return (await self.ask(registry.DeleteEndpoint(workspace=workspace, name=name))).operation
+    async def delete_endpoint(self, name: str) -> Operation | None:
+        return (
+            await self.ask(registry.DeleteEndpoint(workspace=self.workspace, name=name))
+        ).operation
 
-    async def delete_deployment(
-        self, endpoint: str, name: str = "blue", workspace: str = WORKSPACE
-    ) -> Operation | None:
-        command = registry.DeleteDeployment(workspace=workspace, endpoint=endpoint, name=name)
+    async def delete_deployment(self, endpoint: str, name: str = "blue") -> Operation | None:
+        command = registry.DeleteDeployment(workspace=self.workspace, endpoint=endpoint, name=name)
         return (await self.ask(command)).operation
 
     # --- what is there ---
 
-    async def endpoint(self, name: str, workspace: str = WORKSPACE) -> Endpoint:
-        return (await self.ask(registry.GetEndpoint(workspace=workspace, name=name))).endpoint
+    async def endpoint(self, name: str) -> Endpoint:
+        return (await self.ask(registry.GetEndpoint(workspace=self.workspace, name=name))).endpoint
 
-    async def deployment(
-        self, endpoint: str, name: str = "blue", workspace: str = WORKSPACE
-    ) -> Deployment:
-        query = registry.GetDeployment(workspace=workspace, endpoint=endpoint, name=name)
+    async def deployment(self, endpoint: str, name: str = "blue") -> Deployment:
+        query = registry.GetDeployment(workspace=self.workspace, endpoint=endpoint, name=name)
         return (await self.ask(query)).deployment
 
     async def operation(self, id: str) -> Operation:
-        query = registry.GetOperation(workspace=WORKSPACE, operation_id=id)
+        query = registry.GetOperation(workspace=self.workspace, operation_id=id)
         return (await self.ask(query)).operation
 
     async def keys(self, endpoint: str) -> Any:
-        return (await self.ask(registry.ListKeys(workspace=WORKSPACE, endpoint=endpoint))).keys
+        return (await self.ask(registry.ListKeys(workspace=self.workspace, endpoint=endpoint))).keys
 
     async def route(self, endpoint: str) -> Route | None:
         """The routing table as routers read it."""
@@ -132,8 +166,6 @@ class World:
             bucket = await self.probe.js.key_value(streams.ROUTES.name)
             entry = await bucket.get(endpoint)
         except KeyNotFoundError:
-            return None
-        except LookupError:
             return None
         return Route.model_validate_json(entry.value)
 
@@ -161,18 +193,21 @@ class EventLog:
     def __init__(self, probe: Bus, endpoint: str) -> None:
         self._probe = probe
         self._endpoint = endpoint
+        self._next = 1
+        self._found: list[tuple[str, dict[str, Any], dict[str, str]]] = []
 
     async def all(self) -> list[tuple[str, dict[str, Any], dict[str, str]]]:
         """(short type, data, headers) of everything stored so far."""
-        js, found = self._probe.js, []
-        info = await js.stream_info(streams.EVENTS.name)
-        for sequence in range(info.state.first_seq, info.state.last_seq + 1):
-            message = await js.get_msg(streams.EVENTS.name, seq=sequence, direct=True)
+        js = self._probe.js
+        last = (await js.stream_info(streams.EVENTS.name)).state.last_seq
+        while self._next <= last:
+            message = await js.get_msg(streams.EVENTS.name, seq=self._next, direct=True)
             data = json.loads(message.data or b"{}")
             if data.get("endpoint") == self._endpoint:
                 headers = dict(message.headers or {})
-                found.append((headers["ce-type"].rsplit(".", 1)[-1], data, headers))
-        return found
+                self._found.append((headers["ce-type"].rsplit(".", 1)[-1], data, headers))
+            self._next += 1
+        return self._found
 
     async def types(self) -> list[str]:
         return [kind for kind, _, _ in await self.all()]

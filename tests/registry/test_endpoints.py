@@ -18,19 +18,11 @@ from headgate_contracts.resources import (
     OperationStatus,
     ProvisioningState,
 )
-from registry.harness import WORKSPACE, EventLog, World
+from registry.harness import EventLog, World, refused
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 S = ProvisioningState
-
-
-async def refused(code: ErrorCode, asked: Any, *words: str) -> HeadgateError:
-    """The refusal of what is asked: its code, and words its text must have."""
-    with pytest.raises(HeadgateError) as caught:
-        await asked
-    assert caught.value.error.code is code, caught.value
-    for word in words:
-        assert word in str(caught.value)
-    return caught.value
 
 
 async def test_an_endpoint_is_created_updated_and_read(world: World, name: str) -> None:
@@ -58,7 +50,7 @@ async def test_the_same_again_changes_nothing(world: World, name: str, events: E
 
 async def test_create_only_refuses_what_exists(world: World, name: str) -> None:
     spec = EndpointSpec(name=name)
-    command = registry.PutEndpoint(workspace=WORKSPACE, spec=spec, create_only=True)
+    command = registry.PutEndpoint(workspace=world.workspace, spec=spec, create_only=True)
     await world.ask(command)
     await refused(ErrorCode.RESOURCE_EXISTS, world.ask(command), "exists already")
 
@@ -67,7 +59,7 @@ async def test_of_two_writers_with_one_revision_one_wins(world: World, name: str
     stored = (await world.put_endpoint(name)).endpoint
     commands = [
         registry.PutEndpoint(
-            workspace=WORKSPACE,
+            workspace=world.workspace,
             spec=EndpointSpec(name=name, description=f"writer {number}"),
             if_revision=stored.revision,
         )
@@ -87,7 +79,7 @@ async def test_a_revision_never_fits_a_later_resource_of_the_same_name(
     old = (await world.put_endpoint(name)).endpoint
     await world.delete_endpoint(name)
     command = registry.PutEndpoint(
-        workspace=WORKSPACE, spec=EndpointSpec(name=name), if_revision=old.revision
+        workspace=world.workspace, spec=EndpointSpec(name=name), if_revision=old.revision
     )
     await refused(ErrorCode.REVISION_MISMATCH, world.ask(command), "does not exist")
     new = (await world.put_endpoint(name)).endpoint
@@ -129,19 +121,23 @@ async def test_what_a_client_sends_back_as_default_identity_is_no_change(
 
 async def test_names_are_unique_but_other_workspaces_stay_unseen(world: World, name: str) -> None:
     await world.put_endpoint(name)
-    await refused(ErrorCode.RESOURCE_EXISTS, world.put_endpoint(name, workspace="other"), "taken")
+    other = world.tenant(f"{world.workspace}-other")
+    await refused(ErrorCode.RESOURCE_EXISTS, other.put_endpoint(name), "taken")
     texts = set()
-    for asked in (name, f"{name}-absent"):
-        error = await refused(ErrorCode.RESOURCE_NOT_FOUND, world.endpoint(asked, "other"))
+    for asked in (name, f"{name}-x"):
+        error = await refused(ErrorCode.RESOURCE_NOT_FOUND, other.endpoint(asked))
         texts.add(str(error).replace(asked, "NAME"))
     assert len(texts) == 1  # a foreign endpoint and no endpoint read the same
-    absent = ErrorCode.RESOURCE_NOT_FOUND
-    await refused(absent, world.put_deployment(name, workspace="other"))
-    await refused(absent, world.ask(registry.ListKeys(workspace="other", endpoint=name)))
-    await refused(absent, world.ask(registry.RegenerateKey(workspace="other", endpoint=name)))
-    await refused(absent, world.ask(registry.ListDeployments(workspace="other", endpoint=name)))
-    assert await world.delete_endpoint(name, "other") is None
-    assert (await world.ask(registry.ListEndpoints(workspace="other"))).endpoints == ()
+    absent, about = ErrorCode.RESOURCE_NOT_FOUND, {"workspace": other.workspace, "endpoint": name}
+    await refused(absent, other.put_deployment(name))
+    await refused(absent, other.deployment(name))
+    await refused(absent, other.keys(name))
+    await refused(absent, world.ask(registry.RegenerateKey(**about)))
+    await refused(absent, world.ask(registry.ListDeployments(**about)))
+    assert await other.delete_endpoint(name) is None
+    assert await other.delete_deployment(name) is None
+    listed = await world.ask(registry.ListEndpoints(workspace=other.workspace))
+    assert listed.endpoints == ()
     assert (await world.endpoint(name)).spec.name == name
 
 
@@ -152,7 +148,7 @@ async def test_lists_come_in_pages_by_name(world: World, unique: Callable[[str],
     seen: list[str] = []
     after = ""
     while True:
-        query = registry.ListEndpoints(workspace=WORKSPACE, after=after, limit=2)
+        query = registry.ListEndpoints(workspace=world.workspace, after=after, limit=2)
         page = await world.ask(query)
         seen += [endpoint.spec.name for endpoint in page.endpoints]
         after = page.after
@@ -219,7 +215,10 @@ async def test_a_regenerated_key_replaces_one_and_keeps_the_other(
     old = await world.keys(name)
     before = await world.routed(name, lambda route: True)
     command = registry.RegenerateKey(
-        workspace=WORKSPACE, endpoint=name, key_type=KeyType.SECONDARY, value=old.secondary_key
+        workspace=world.workspace,
+        endpoint=name,
+        key_type=KeyType.SECONDARY,
+        value=old.secondary_key,
     )  # clients send the current value back; it means "a new one"
     new = (await world.ask(command)).keys
     assert new.primary_key == old.primary_key
@@ -234,7 +233,7 @@ async def test_a_regenerated_key_replaces_one_and_keeps_the_other(
 async def test_a_user_may_bring_keys_but_no_weak_ones(world: World, name: str) -> None:
     def creation(primary: str, secondary: str) -> registry.PutEndpoint:
         return registry.PutEndpoint(
-            workspace=WORKSPACE,
+            workspace=world.workspace,
             spec=EndpointSpec(name=name),
             keys=EndpointKeys(primary_key=primary, secondary_key=secondary),
         )
@@ -245,14 +244,18 @@ async def test_a_user_may_bring_keys_but_no_weak_ones(world: World, name: str) -
     await world.ask(creation("a" * 32, "b" * 32))
     await world.ask(creation("c" * 32, "d" * 32))  # counts at creation only
     assert await world.keys(name) == EndpointKeys(primary_key="a" * 32, secondary_key="b" * 32)
-    change = registry.RegenerateKey(workspace=WORKSPACE, endpoint=name, value="e" * 32)
+    change = registry.RegenerateKey(workspace=world.workspace, endpoint=name, value="e" * 32)
     assert (await world.ask(change)).keys.primary_key == "e" * 32
     for value in ("short", "b" * 32):
-        change = registry.RegenerateKey(workspace=WORKSPACE, endpoint=name, value=value)
+        change = registry.RegenerateKey(workspace=world.workspace, endpoint=name, value=value)
         await refused(ErrorCode.BAD_ARGUMENT, world.ask(change))
 
 
-async def test_stored_keys_cannot_be_read_without_the_master_key(world: World, name: str) -> None:
+async def test_stored_keys_cannot_be_read_without_the_master_key(
+    own_world: World, name: str
+) -> None:
+    world = own_world
+    await world.start()
     await world.put_endpoint(name)
     route = await world.routed(name, lambda route: True)
     await world.stop()
@@ -261,7 +264,9 @@ async def test_stored_keys_cannot_be_read_without_the_master_key(world: World, n
     error = await refused(ErrorCode.INTERNAL, world.keys(name), "master.key", "regenerate")
     assert error.error.target == "primary"
     for key_type in KeyType:
-        command = registry.RegenerateKey(workspace=WORKSPACE, endpoint=name, key_type=key_type)
+        command = registry.RegenerateKey(
+            workspace=world.workspace, endpoint=name, key_type=key_type
+        )
         await asyncio.gather(world.ask(command), return_exceptions=True)
     assert (await world.keys(name)).primary_key.startswith("hg_")
     await world.routed(name, lambda now: not set(now.keys) & set(route.keys))
