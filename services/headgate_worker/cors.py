@@ -26,9 +26,9 @@ class Cors:
 
     def headers(self, request: Request) -> Pairs:
         allowed = self._allowed(request.header("origin"))
-        found = [("Access-Control-Allow-Origin", origin) for origin in allowed]
         if not allowed:
-            return found
+            return []
+        found = [("Access-Control-Allow-Origin", allowed)]
         wanted = request.header("access-control-request-method").upper()
         if request.method == "OPTIONS" and wanted in ("GET", "POST"):
             asked = request.header("access-control-request-headers")
@@ -36,25 +36,24 @@ class Cors:
                 names = ", ".join(sorted(name.strip() for name in asked.split(",")))
                 found.append(("Access-Control-Allow-Headers", names))
             found.append(("Access-Control-Allow-Methods", METHODS))
-        if allowed != ["*"] and self._depends_on_origin(allowed):
+        if allowed != "*" and self._depends_on_origin():
             found.append(("Vary", "Origin"))
         return found
 
-    def _allowed(self, origin: str) -> list[str]:
-        if not origin:
-            named = sorted(o for o in self._origins if isinstance(o, str))
-            return ["*"] if self._any else named
-        return [origin] if self._any or any(map(_fits(origin), self._origins)) else []
+    def _allowed(self, origin: str) -> str:
+        """The origin that the answer names; empty for one that is not allowed."""
+        if origin:
+            return origin if self._any or any(_fits(a, origin) for a in self._origins) else ""
+        return (
+            "*" if self._any else min((o for o in self._origins if isinstance(o, str)), default="")
+        )
 
-    def _depends_on_origin(self, allowed: list[str]) -> bool:
+    def _depends_on_origin(self) -> bool:
         patterns = any(isinstance(origin, re.Pattern) for origin in self._origins)
-        return self._any or patterns or len(self._origins) > 1 or len(allowed) > 1
+        return self._any or patterns or len(self._origins) > 1
 
 
-def _fits(origin: str):  # type: ignore[no-untyped-def]
-    def fits(allowed: Union[str, re.Pattern[str]]) -> bool:
-        if isinstance(allowed, str):
-            return allowed.casefold() == origin.casefold()
-        return allowed.match(origin) is not None
-
-    return fits
+def _fits(allowed: Union[str, re.Pattern[str]], origin: str) -> bool:
+    if isinstance(allowed, str):
+        return allowed.casefold() == origin.casefold()
+    return allowed.match(origin) is not None

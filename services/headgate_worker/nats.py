@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any, Optional, cast, cast
+from typing import Any, Optional, cast
 
 LINE_BYTES_MAX = 1024 * 1024  # an INFO line lists every server of a cluster
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Optional, Union
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 Pairs = list[tuple[str, str]]
+
+_UNREAD = object()
+_NOT_ASCII = re.compile(r"(?:%[89A-Fa-f][0-9A-Fa-f])+")
 
 
 class Headers:
@@ -148,6 +152,7 @@ class Request:
         self.headers = Headers((name.title(), value) for name, value in headers)
         self._body = body
         self._form: Optional[tuple[MultiDict, MultiDict]] = None
+        self._json: Any = _UNREAD
 
     @property
     def data(self) -> bytes:
@@ -183,16 +188,17 @@ class Request:
         )
 
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
-        if not (force or self.is_json):
-            if silent:
-                return None
-            raise ValueError("the request's Content-Type is not application/json")
+        if self._json is not _UNREAD and cache:
+            return self._json
         try:
-            return json.loads(self._body)
+            if not (force or self.is_json):
+                raise ValueError("the request's Content-Type is not application/json")
+            self._json = json.loads(self._body)
         except ValueError:
             if silent:
                 return None
             raise
+        return self._json
 
     @property
     def json(self) -> Any:
@@ -228,7 +234,7 @@ class Request:
 
     @property
     def url(self) -> str:
-        query = self.query_string.decode()
+        query = _NOT_ASCII.sub(lambda found: unquote(found[0]), self.query_string.decode())
         return f"{self.base_url}?{query}" if query else self.base_url
 
     @property

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 from nats.js.errors import KeyNotFoundError
+from nats.js.kv import KeyValue
 
 from headgate.registry import app
 from headgate.runtime import natsd
@@ -74,10 +75,8 @@ class World:
         """A world with a bus of its own; the registry is not started yet."""
         async with natsd.running(folder) as server:
             settings = Settings(data=folder, database=database)
-            boot = await connect(server, "bootstrap")
-            await bootstrap(boot)
-            await boot.close()
             world = cls(server, settings, await connect(server, "probe"))
+            await world.bootstrap()
             yield world
             await world.stop()
             await world.probe.close()
@@ -100,6 +99,31 @@ class World:
         if self.service is not None:
             await self.service.stop()
             self.service = None
+
+    async def bootstrap(self) -> None:
+        boot = await connect(self.server, "bootstrap")
+        await bootstrap(boot)
+        await boot.close()
+
+    async def remove_streams(self) -> None:
+        boot = await connect(self.server, "bootstrap")
+        for name in (streams.EVENTS.name, f"KV_{streams.ROUTES.name}"):
+            await boot.js.delete_stream(name)
+        await boot.close()
+
+    @asynccontextmanager
+    async def route_bucket(self) -> AsyncIterator[KeyValue]:
+        """The bucket of routes in the hands of somebody who may write it."""
+        bus = await connect(self.server, "registry")
+        try:
+            yield await bus.js.key_value(streams.ROUTES.name)
+        finally:
+            await bus.close()
+
+    async def routes_written(self) -> int:
+        """How many times any route was ever written."""
+        info = await self.probe.js.stream_info(f"KV_{streams.ROUTES.name}")
+        return info.state.last_seq
 
     async def ask(self, request: Command | Query) -> Any:
         return await self.probe.ask(request, rpc.reply_of(type(request)), timeout_s=10)

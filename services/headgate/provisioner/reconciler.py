@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from headgate.provisioner import logs
@@ -18,6 +17,7 @@ from headgate.provisioner.keeper import Keeper
 from headgate.provisioner.preparing import Preparer
 from headgate.provisioner.state import Desire, Key, Record
 from headgate.provisioner.values import State
+from headgate.runtime.bus import Msg
 from headgate.runtime.log import Log
 from headgate_contracts import subjects
 from headgate_contracts.errors import HeadgateError

@@ -123,7 +123,7 @@ def is_authorized(digest: bytes, known: Sequence[bytes] | None) -> bool:
     found = False
     for candidate in known or _NO_DIGESTS:
         found |= hmac.compare_digest(digest, candidate)
-    return found and known is not None
+    return found and bool(known)
 
 
 def choose(route: Route, wanted: str, dice: float, mirror_dice: float) -> Plan | Refusal:

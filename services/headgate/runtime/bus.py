@@ -35,6 +35,8 @@ from headgate_contracts.envelope import (
 )
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
+__all__ = ["Bus", "Handler", "Msg", "connection_options", "event_headers"]
+
 R = TypeVar("R", bound=Reply)
 Handler = Callable[[Any], Awaitable[Reply]]
 
