@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import pytest
 from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
+from pydantic import ValidationError
 
 from headgate.registry import app
 from headgate.runtime import natsd
@@ -189,9 +190,9 @@ class World:
         try:
             bucket = await self.probe.js.key_value(streams.ROUTES.name)
             entry = await bucket.get(endpoint)
-        except KeyNotFoundError:
+            return Route.model_validate_json(entry.value)
+        except (KeyNotFoundError, ValidationError):
             return None
-        return Route.model_validate_json(entry.value)
 
     async def routed(self, endpoint: str, holds: Callable[[Route], bool]) -> Route:
         """The route, once it is as wanted."""
