@@ -1,8 +1,9 @@
 """The worker's place on the bus: stays connected, and loses no answer that is still wanted.
 
 An answer is kept until the server has confirmed that it has read it (the PONG of a later PING).
-So one that was finished while the bus was away, or that went down with a connection, is said once
-more after reconnecting, unless its deadline has passed.
+So one that was finished while the bus was away, or that went down with a connection, is said again
+after reconnecting, unless its deadline has passed: at once and some moments later, because the
+router may come back after us and a router ignores what it has heard already.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ HANDSHAKE_TIMEOUT_S = 3.0
 PING_INTERVAL_S = 2.0
 PINGS_UNANSWERED_MAX = 2
 CONFIRM_AFTER_S = 0.05
+SAY_AGAIN_AFTER_S = (0.3, 1.0)
 REFUSALS_MAX = 5
 DEFAULT_PORT = 4222
 
@@ -60,6 +62,7 @@ class Bus:
         self._last_sid = 0
         self._kept = Kept()
         self._confirming = False
+        self._settling = False  # just reconnected: the router may not hear us yet
         # For each PING that is under way: the last answer before it, and who waits for its PONG.
         self._pongs: deque[tuple[int, Optional[asyncio.Future[bool]]]] = deque()
         self._unanswered = 0
@@ -204,14 +207,17 @@ class Bus:
     async def _stay(self, connection: Connection) -> None:
         """From a good connection to its end."""
         self._connection = connection
+        self._settling = self._was_connected
         self._was_connected = True
         self._unanswered = 0
         self._connected.set()
         try:
-            self._kept.drop_expired(_now_ms())
-            for kept in self._kept:
-                connection.publish(kept.subject, kept.payload)
-            self._confirm_soon()
+            self._say_again(connection)
+            if self._settling:
+                for delay_s in SAY_AGAIN_AFTER_S:
+                    last = delay_s == SAY_AGAIN_AFTER_S[-1]
+                    loop = asyncio.get_running_loop()
+                    loop.call_later(delay_s, self._say_again, connection, last)
             self.on_connect()
             while not connection.lost.done():
                 await asyncio.wait((connection.lost,), timeout=PING_INTERVAL_S)
@@ -222,6 +228,17 @@ class Bus:
             self._forget_pongs()
         if not self._closing.is_set():
             self._report(f"the connection to the bus is lost: {connection.error or 'closed'}")
+
+    def _say_again(self, connection: Connection, settled: bool = False) -> None:
+        """Says every answer that is still wanted and not confirmed."""
+        if self._connection is not connection:
+            return
+        self._kept.drop_expired(_now_ms())
+        for kept in self._kept:
+            connection.publish(kept.subject, kept.payload)
+        if settled:
+            self._settling = False
+        self._confirm_soon()
 
     def _keep_alive(self, connection: Connection) -> None:
         if self._unanswered >= PINGS_UNANSWERED_MAX:
@@ -239,7 +256,7 @@ class Bus:
         self._connection.ping()
 
     def _confirm_soon(self) -> None:
-        if self._kept and not self._confirming:
+        if self._kept and not self._confirming and not self._settling:
             self._confirming = True
             asyncio.get_running_loop().call_later(CONFIRM_AFTER_S, self._confirm)
 
@@ -266,7 +283,8 @@ class Bus:
         self._unanswered = 0
         if self._pongs:
             number, waiter = self._pongs.popleft()
-            self._kept.confirm(number)
+            if not self._settling:
+                self._kept.confirm(number)
             if waiter is not None and not waiter.done():
                 waiter.set_result(True)
 
