@@ -36,7 +36,10 @@ class RawNats:
         options = {"verbose": False, "pedantic": False, "lang": "test", "version": "0"}
         options |= {"headers": True, "no_responders": True, **credentials}
         self._write(b"CONNECT " + json.dumps(options).encode())
-        await self.sync()
+        try:
+            await self.sync()
+        except ConnectionResetError:  # our PING crossed its refusal, which is lost with the rest
+            raise RefusedError("Authorization: the server closed the connection") from None
         if self.errors:
             raise RefusedError(self.errors[0])
 

@@ -100,19 +100,16 @@ class Life(RuleBasedStateMachine):
         if outcome.events:
             assert before != self.group
             assert all(event.revision == moment.revision for event in outcome.events)
-        assert len({(event.TYPE, event.subject()) for event in outcome.events}) == len(
-            outcome.events
-        )
+        said = [(event.TYPE, event.subject()) for event in outcome.events]
+        assert len(set(said)) == len(said)
 
     @rule(
         shares=st.dictionaries(st.sampled_from((*NAMES, "Blue", "absent")), st.integers(0, 100)),
         mirror=st.dictionaries(st.sampled_from(NAMES), st.integers(0, 60), max_size=2),
         about=st.sampled_from(("", "x")),
     )
-    def put_endpoint(
-        self, traffic: dict[str, int], mirror: dict[str, int], description: str
-    ) -> None:
-        self._put_endpoint(traffic, mirror, description)
+    def put_endpoint(self, shares: dict[str, int], mirror: dict[str, int], about: str) -> None:
+        self._put_endpoint(shares, mirror, about)
 
     @rule(first=st.sampled_from(NAMES), second=st.sampled_from(NAMES), share=st.integers(0, 100))
     def split(self, first: str, second: str, share: int) -> None:

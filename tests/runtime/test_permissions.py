@@ -9,9 +9,11 @@ from pathlib import Path
 import nats as nats_client
 import pytest
 from nats.errors import NoRespondersError
-from nats.js.api import StreamConfig
 
 from headgate.runtime import keyring, natsd
+from headgate.runtime.bootstrap import bootstrap
+from headgate.runtime.bus import Bus
+from headgate.runtime.clock import SystemClock
 from headgate.runtime.natsd import RunningServer
 from headgate.runtime.permissions import SERVICES, Permissions, missing, permissions
 from headgate_contracts import streams, subjects
@@ -98,19 +100,9 @@ class TestServicesDoTheirWork:
 
     @pytest.fixture
     async def layout(self, nats: RunningServer) -> None:
-        client = await connect(nats, "bootstrap")
-        js = client.jetstream()
-        events = streams.EVENTS
-        await js.add_stream(
-            StreamConfig(
-                name=events.name,
-                subjects=list(events.subjects),
-                max_bytes=1 << 20,
-                allow_direct=True,
-            )
-        )
-        await js.create_key_value(bucket=streams.ROUTES.name, max_bytes=1 << 20, direct=True)
-        await client.close()
+        bus = await Bus.connect("bootstrap", nats.url, nats.creds("bootstrap"), SystemClock())
+        await bootstrap(bus)
+        await bus.close()
 
     async def test_routes_are_written_by_the_registry_and_read_by_routers(
         self, nats: RunningServer, layout: None, unique: Unique

@@ -68,13 +68,12 @@ class Service:
                 task.cancel()
             await asyncio.wait(running, timeout=_CANCEL_AGAIN_S)
         self._tasks.clear()
-        await self._answers.broker.stop()
-        for step in reversed(self._stops):
+        # A bus that is away must not keep the other steps from being taken.
+        for step in (self._answers.broker.stop, *reversed(self._stops), self.bus.close):
             try:
                 await step()
-            except Exception:
-                self._log.exception("stop_step_failed")
-        await self.bus.close()
+            except Exception as error:
+                self._log.error("stop_step_failed", error=repr(error))
         self._log.info("stopped")
 
     async def _run(self, name: str, loop: Step) -> None:
