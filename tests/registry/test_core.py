@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from headgate.registry import core, deployments, endpoints, traffic
 from headgate.registry.core import DEPLOYMENT_LIFE, ENDPOINT_LIFE, Happening
@@ -77,7 +77,14 @@ class Life(RuleBasedStateMachine):
         self.group: Group | None = None
         self.revision = 0
         self.operations: dict[str, Any] = {}
-        self.routed: dict[str, int] = {}
+
+    @initialize()
+    def begin_with_two_ready_deployments(self) -> None:
+        """Or chance would hardly ever get as far as traffic."""
+        self._put_endpoint({}, {}, "")
+        for name in NAMES[:2]:
+            self.put_deployment(name, 1, {}, "1")
+            self.report(name, "succeeded", False, 100)
 
     def apply(self, decide: Any) -> None:
         before = self.group
@@ -121,8 +128,10 @@ class Life(RuleBasedStateMachine):
         command = registry.PutEndpoint(workspace="w", spec=spec)
         self.apply(lambda group, now: endpoints.put(group, command, KEYS, now))
 
-    @rule()
-    def delete_endpoint(self) -> None:
+    @rule(dice=st.integers(1, 6))
+    def delete_endpoint(self, dice: int) -> None:
+        if dice < 6:
+            return
         command = registry.DeleteEndpoint(workspace="w", name="digits")
         self.apply(lambda group, now: endpoints.delete(group, command, now))
 

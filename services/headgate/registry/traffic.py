@@ -41,7 +41,7 @@ def check(
         held: Weights = getattr(before, field) if before else {}
         for name, weight in getattr(wanted, field).items():
             if weight > held.get(name, 0):
-                pass
+                _check_serves(deployments[name], field)
 
 
 def _check_known(weights: Weights, field: str, known: Mapping[str, DeploymentRecord]) -> None:
