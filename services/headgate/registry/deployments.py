@@ -154,6 +154,7 @@ def withdraw(group: Group, record: DeploymentRecord, moment: Moment) -> Outcome:
     value = old.model_copy(
         update={
             "provisioning_state": state,
+            "error": None,
             "revision": moment.revision,
             "updated_at": moment.now,
         }
