@@ -98,7 +98,9 @@ class Heartbeat(Event):
     rss_bytes: int = 0
     cpu_s: float = 0.0
     error_code: str = ""
-    error_message: str = ""
+    error_message: str = Field(
+        "", description="why it failed; while it starts, the line of the script that is running"
+    )
 
     def subject(self) -> str:
         return subjects.heartbeat(self.endpoint, self.deployment, self.instance)

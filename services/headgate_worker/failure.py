@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Iterator
+from types import FrameType
 from typing import Optional
 
 FRAMES_MAX = 8
@@ -35,6 +36,18 @@ def describe(error: BaseException, root: str) -> str:
         place = f"  {_relative(error.filename, root)}, line {error.lineno}"
         lines.append(f"{place}: {(error.text or '').strip()}")
     return "\n".join(lines)
+
+
+def place(frame: FrameType, root: str) -> str:
+    """Where running code is, by the user's innermost line: ``score.py, line 4, in init: ...``.
+
+    Empty while no file of the user's runs.
+    """
+    for found in reversed(traceback.extract_stack(frame)):
+        inside = _relative(found.filename, root)
+        if inside != found.filename:
+            return f"{inside}, line {found.lineno}, in {found.name}: {found.line}"
+    return ""
 
 
 def _frames(error: BaseException, root: str) -> list[traceback.FrameSummary]:

@@ -6,13 +6,14 @@ import asyncio
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from collections import deque
 from contextlib import suppress
 from typing import Any, Optional
 
-from headgate_worker import core, frames, output
+from headgate_worker import core, failure, frames, output
 from headgate_worker.bus import Bus
 from headgate_worker.execution import Executor
 from headgate_worker.nats import RefusedError
@@ -162,9 +163,16 @@ class Lane:
             "rss_bytes": _rss_bytes(),
             "cpu_s": time.process_time(),
             "error_code": self._error[0],
-            "error_message": self._error[1],
+            "error_message": self._error[1] or self._place(),
         }
         self._bus.publish(self._beat_subject, json.dumps(said).encode())
+
+    def _place(self) -> str:
+        """Where the script is while it starts, so that one that hangs can be told its line."""
+        if self._state != core.STARTING:
+            return ""
+        main = sys._current_frames().get(threading.main_thread().ident or 0)
+        return failure.place(main, self._settings.app_root) if main is not None else ""
 
     # -- requests -----------------------------------------------------------------------------
 

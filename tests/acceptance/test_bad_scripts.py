@@ -59,9 +59,9 @@ CASES = (
         "hanging-init",
         "import time\n\ndef init():\n    print('waiting', flush=True)\n    time.sleep(3600)\n\n"
         "def run(raw_data):\n    return 1\n",
-        "ResourceNotReady",
-        ("not ready within", "waiting"),
-        ("waiting",),
+        "UserScriptInitFailed",
+        ("not ready within", "score.py, line 5, in init: time.sleep(3600)"),
+        ("waiting", "in init"),
     ),
     Case(
         "missing-run",

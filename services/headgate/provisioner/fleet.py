@@ -177,6 +177,9 @@ class Fleet:
         if record is None or not record.observed.state.is_live:
             return
         self.records[instance] = record = record.seen(heard_at=self._tools.clock.monotonic())
+        if beat.state is InstanceState.STARTING and beat.error_message:
+            place = beat.error_message[: limits.ERROR_MESSAGE_CHARS_MAX]
+            self.records[instance] = record = record.seen(place=place)
         ready = self._ready_lanes.setdefault(instance, set())
         if beat.state is InstanceState.READY:
             ready.add(beat.instance)

@@ -58,6 +58,7 @@ class Observed:
     """One instance. ``failures`` counts the failed starts in a row of its slot before it.
 
     ``ending`` is set when it has ended, and already while it is being killed for a cause.
+    ``place`` is the line of the script at which it last was while it started.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Observed:
     heard_at: float = 0.0
     ended_at: float | None = None
     ending: Ending | None = None
+    place: str = ""
 
 
 # --- what is wanted ----------------------------------------------------------------------------

@@ -31,6 +31,7 @@ LAST_WORDS = "last_words.json"
 LAST_WORDS_BYTES_MAX = 64 * 1024
 OPEN_FILES_MAX = 4_096
 # After its own drain time a worker still has to flush answers and say goodbye.
+ABORT_GRACE_S = 1.0
 STOP_GRACE_S = 2.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROC = Path("/proc")
@@ -84,7 +85,9 @@ class ProcessDriver:
             procs.send(process, signal.SIGTERM)
             if await procs.wait_ended(running.pid, timeout_s=drain_s + STOP_GRACE_S):
                 return
-        procs.send(process, signal.SIGKILL)
+        procs.send(process, signal.SIGABRT)  # its last act is to log where every thread was
+        if not await procs.wait_ended(running.pid, timeout_s=ABORT_GRACE_S):
+            procs.send(process, signal.SIGKILL)
 
     def renew_token(self, instance: str, token: str) -> None:
         write_atomic(self.folder(instance) / TOKEN, token)
