@@ -235,7 +235,7 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestLife.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
 @given(st.dictionaries(st.text(string.ascii_letters, min_size=1, max_size=3), st.integers(0, 100)))

@@ -94,9 +94,7 @@ async def _ensure(js: JetStreamContext, wanted: StreamConfig) -> None:
     try:
         found = (await js.stream_info(name)).config
     except NotFoundError:
-        # Another process may be as far as this: the server takes the same stream twice.
-        await js.add_stream(wanted)
-        _log.info("stream_created", name=name)
+        await _create(js, wanted)
         return
     changes = _changes(found, wanted)
     if not changes:
@@ -111,6 +109,19 @@ async def _ensure(js: JetStreamContext, wanted: StreamConfig) -> None:
             target=name,
         ) from error
     _log.info("stream_updated", name=name, fields=",".join(sorted(changes)))
+
+
+async def _create(js: JetStreamContext, wanted: StreamConfig) -> None:
+    try:
+        # Another process may be as far as this: the server takes the same stream twice.
+        await js.add_stream(wanted)
+    except APIError as error:
+        raise HeadgateError(
+            ErrorCode.UNAVAILABLE,
+            f"the bus server refuses the stream {wanted.name}: {error.description}",
+            target=str(wanted.name),
+        ) from error
+    _log.info("stream_created", name=wanted.name)
 
 
 def _changes(found: StreamConfig, wanted: StreamConfig) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, event
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
@@ -114,18 +114,18 @@ async def open_database(url: str, migrations: Path, version_table: str) -> Datab
     ``migrations`` is the service's Alembic folder; each service has a version table of its own,
     so several can share one PostgreSQL database.
     """
-    if url.startswith("sqlite"):
-        path = Path(url.split("///", 1)[1])
-        path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_async_engine(
         url, pool_size=5, pool_pre_ping=True, poolclass=AsyncAdaptedQueuePool
     )
+    begin = "SELECT pg_advisory_xact_lock(727247)"
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        begin = "BEGIN IMMEDIATE"
     try:
+        if engine.url.database and engine.dialect.name == "sqlite":
+            Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
         async with engine.begin() as connection:
-            if engine.dialect.name == "postgresql":
-                await connection.execute(text("SELECT pg_advisory_xact_lock(727247)"))
+            await connection.exec_driver_sql(begin)  # one process migrates, the others wait
             await connection.run_sync(_migrate, migrations, version_table)
     except (DBAPIError, OSError) as error:
         await engine.dispose()
