@@ -43,6 +43,7 @@ class AssetHandlers:
         return _reply(asset, created)
 
     async def _register(self, workspace: str, spec: AssetSpec, cause: str) -> tuple[Asset, bool]:
+        core.check_workspace(workspace)
         kind = kind_of(spec)
         async with self.database.transaction() as session:
             stored = await asset_state.version(session, workspace, kind, spec.name, spec.version)

@@ -6,6 +6,7 @@ are pure functions too, in ``endpoints``, ``deployments``, ``traffic`` and ``ass
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Literal, TypeVar
@@ -24,6 +25,7 @@ from headgate_contracts.resources import (
 )
 from headgate_contracts.scoring import DeploymentRoute, KeyDigest, Route
 
+_WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 S = ProvisioningState
 Spec = TypeVar("Spec", EndpointSpec, DeploymentSpec)
 
@@ -153,6 +155,17 @@ def check_put(what: str, command: Put, revision: int) -> None:
             ErrorCode.REVISION_MISMATCH,
             f"{what} has been changed meanwhile: its revision is {revision}, "
             f"not {command.if_revision}; read it again and repeat the change",
+        )
+
+
+def check_workspace(workspace: str) -> None:
+    """Refuse a workspace that could not stand in an address."""
+    if not _WORKSPACE.match(workspace):
+        raise error(
+            ErrorCode.INVALID_NAME,
+            f"{workspace[:80]!r} is no workspace name: 1 to 64 letters, digits, '-', '_' and '.', "
+            "a letter or digit first",
+            "workspace",
         )
 
 

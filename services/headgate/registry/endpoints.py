@@ -28,6 +28,7 @@ def put(group: Group | None, command: registry.PutEndpoint, keys: Keys, moment: 
             for field in traffic.FIELDS
         }
     )
+    core.check_workspace(command.workspace)
     core.check_size(spec)
     if group is None:
         core.check_absent(f"the endpoint {spec.name!r}", command)

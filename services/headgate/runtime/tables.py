@@ -36,8 +36,8 @@ _PRAGMAS = (
     f"PRAGMA busy_timeout={_MIGRATION_WAIT_MS}",
     "PRAGMA foreign_keys=ON",
 )
-# SQLSTATE of PostgreSQL: lock_not_available, disk_full.
-_PG_LOCKED, _PG_DISK_FULL = "55P03", "53100"
+# SQLSTATE of PostgreSQL: lock_not_available, disk_full, character_not_in_repertoire.
+_PG_LOCKED, _PG_DISK_FULL, _PG_BAD_TEXT = "55P03", "53100", "22021"
 
 
 class Database:
@@ -171,6 +171,8 @@ def _explain(error: DBAPIError) -> HeadgateError:
         return _busy()
     if state == _PG_DISK_FULL or "disk is full" in said:
         return HeadgateError(ErrorCode.STORAGE_FULL, "the disk of the database is full")
+    if state == _PG_BAD_TEXT:
+        return HeadgateError(ErrorCode.BAD_ARGUMENT, "no name holds a NUL character")
     return HeadgateError(
         ErrorCode.UNAVAILABLE, f"the database does not answer: {said}", retry_after_s=1
     )
