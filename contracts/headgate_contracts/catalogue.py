@@ -8,13 +8,25 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_origin
 
-from headgate_contracts import provisioning, registry, routing, rpc, scoring, streams, subjects
+from headgate_contracts import (
+    identity,
+    provisioning,
+    registry,
+    routing,
+    rpc,
+    scoring,
+    streams,
+    subjects,
+)
 from headgate_contracts.envelope import Command, Done, Event, Message, Refused, Value
 
-_MODULES = (provisioning, registry, routing, scoring)
-STORED_VALUES: dict[str, type[Value]] = {"headgate.router.value.v1.route": scoring.Route}
+_MODULES = (identity, provisioning, registry, routing, scoring)
+STORED_VALUES: dict[str, type[Value]] = {
+    "headgate.router.value.v1.route": scoring.Route,
+    "headgate.identity.value.v1.trust": identity.Trust,
+}
 # JSON Schema limit -> whether the first value is tighter than the second
 _LIMITS = {
     "minimum": operator.gt,
@@ -128,10 +140,8 @@ def event_subject(event: type[Event]) -> str:
     sample: dict[str, Any] = {
         name: f"id-{name}"
         for name, field in event.model_fields.items()
-        if field.is_required() and field.annotation is str
+        if field.is_required() and (field.annotation is str or get_origin(field.annotation))
     }
-    if issubclass(event, registry.AssetRegistered):
-        sample["kind"] = "id-kind"
     subject: str = event.model_construct(**sample).subject()
     return re.sub(r"id-(\w+)", r"<\1>", subject)
 

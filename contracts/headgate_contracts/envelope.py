@@ -43,7 +43,12 @@ class Message(Value):
 
 
 class Command(Message):
-    """An order to one service, named in the imperative. Answered by its reply or a WireError."""
+    """An order to one service, named in the imperative. Answered by its reply or a WireError.
+
+    ``by`` is the principal that gave the order, as the gateway has checked it.
+    """
+
+    by: str = ""
 
 
 class Query(Message):

@@ -5,7 +5,7 @@ who must act: the caller, us, nobody (we are busy), or nobody (it took too long)
 assigned at the HTTP edges only, from :data:`HTTP_STATUS` below.
 
 Ranges: 1000 any service · 1100 registry · 1200 provisioner · 1300 router · 1400 gateway ·
-1500 metering · 1600 batch · 1700 autoscaler.
+1500 metering · 1600 batch · 1700 autoscaler · 1800 identity.
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ class ErrorCode(StrEnum):
     PAYLOAD_TOO_LARGE = "PayloadTooLarge"
     METHOD_NOT_ALLOWED = "MethodNotAllowed"
     UNSUPPORTED_MEDIA_TYPE = "UnsupportedMediaType"
+    PRECONDITION_REQUIRED = "PreconditionRequired"
+    IDEMPOTENCY_KEY_REUSED = "IdempotencyKeyReused"
+    TOO_MANY_REQUESTS = "TooManyRequests"
+    URI_TOO_LONG = "UriTooLong"
 
 
 # code -> (number, blame, HTTP status at the gateway)
@@ -87,6 +91,10 @@ _TABLE: dict[ErrorCode, tuple[int, Blame, int]] = {
     ErrorCode.PAYLOAD_TOO_LARGE: (1403, Blame.CALLER, 413),
     ErrorCode.METHOD_NOT_ALLOWED: (1404, Blame.CALLER, 405),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: (1405, Blame.CALLER, 415),
+    ErrorCode.PRECONDITION_REQUIRED: (1406, Blame.CALLER, 428),
+    ErrorCode.IDEMPOTENCY_KEY_REUSED: (1407, Blame.CALLER, 422),
+    ErrorCode.TOO_MANY_REQUESTS: (1408, Blame.CALLER, 429),
+    ErrorCode.URI_TOO_LONG: (1409, Blame.CALLER, 414),
 }
 
 

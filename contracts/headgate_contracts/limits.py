@@ -39,6 +39,9 @@ CLIENT_REQUEST_ID_CHARS_MAX = 100  # the reference inference server answers 431 
 KEY_CHARS_MIN = 32
 KEY_CHARS_MAX = 256
 ENDPOINTS_MAX = 1_000
+GRANTS_MAX = 50
+ACCESS_TOKENS_MAX = 1_000
+IDENTITIES_PER_WORKSPACE_MAX = 200
 SPEC_BYTES_MAX = 256 * 1024
 ERROR_MESSAGE_CHARS_MAX = 4_096
 OPERATIONS_KEPT_MAX = 10_000
@@ -71,6 +74,16 @@ LOG_LINES_DEFAULT = 5_000
 LOG_LINES_MAX = 50_000
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1_000
+
+# Tokens. Azure does not say how long its own live; a working day needs no refresh of a scoring
+# token, and a stolen short one is of no use tomorrow.
+ACCESS_TOKEN_LIFETIME_S_DEFAULT = 90 * 86_400.0
+ACCESS_TOKEN_LIFETIME_S_MAX = 365 * 86_400.0
+SHORT_TOKEN_LIFETIME_S_DEFAULT = 3_600.0
+SHORT_TOKEN_LIFETIME_S_MAX = 12 * 3_600.0
+TOKEN_CHARS_MAX = 8 * 1024
+TOKEN_LEEWAY_S = 5.0  # between the clocks of two machines
+SIGNING_KEY_LIFETIME_S = 30 * 86_400.0
 
 ROUTE_REREAD_S = 3.0  # a KV watch may stay blind for 20 s after a server restart
 KEY_REVOCATION_S_MAX = 5.0

@@ -238,6 +238,8 @@ class Resource(Value):
     revision: int = 0
     created_at: float = 0.0
     updated_at: float = 0.0
+    created_by: str = ""
+    updated_by: str = ""
 
 
 class Endpoint(Resource):

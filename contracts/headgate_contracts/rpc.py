@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headgate_contracts import provisioning, registry, routing, subjects
+from headgate_contracts import identity, provisioning, registry, routing, subjects
 from headgate_contracts.envelope import Command, Done, Query, Reply
 
 # service -> request type -> reply type
@@ -29,6 +29,16 @@ ANSWERS: dict[str, dict[type[Command] | type[Query], type[Reply]]] = {
     provisioning.SERVICE: {
         provisioning.ListInstances: provisioning.InstancesReply,
         provisioning.GetLogs: provisioning.LogsReply,
+    },
+    identity.SERVICE: {
+        identity.CreateToken: identity.TokenReply,
+        identity.RevokeToken: identity.TokenReply,
+        identity.ListTokens: identity.TokensReply,
+        identity.IssueToken: identity.IssuedTokenReply,
+        identity.PutIdentity: identity.IdentityReply,
+        identity.DeleteIdentity: Done,
+        identity.GetIdentity: identity.IdentityReply,
+        identity.ListIdentities: identity.IdentitiesReply,
     },
     routing.SERVICE: {
         routing.GetTraffic: routing.TrafficReply,

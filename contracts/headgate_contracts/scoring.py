@@ -129,6 +129,9 @@ class Route(Value):
     revision: int = Field(0, description="grows with every change; older values are ignored")
     auth_mode: str = "key"
     keys: tuple[KeyDigest, ...] = ()
+    tokens_not_before: float = Field(
+        0.0, description="scoring tokens issued before this Unix time count no longer"
+    )
     traffic: dict[str, int] = {}
     mirror_traffic: dict[str, int] = {}
     deployments: dict[str, DeploymentRoute] = {}

@@ -54,4 +54,10 @@ ROUTES = Bucket(
     description="Routing tables, one key per endpoint; rebuilt from the registry",
     max_bytes=64 * _MIB,
 )
-LAYOUT = Layout(streams=(EVENTS,), buckets=(ROUTES,))
+TRUST = Bucket(
+    name="hg_trust",
+    description="What checks a token: public keys, revocations; one key, rebuilt by identity",
+    max_bytes=16 * _MIB,
+)
+TRUST_KEY = "trust"
+LAYOUT = Layout(streams=(EVENTS,), buckets=(ROUTES, TRUST))

@@ -46,6 +46,11 @@ def heartbeat(endpoint: str, deployment_name: str, instance_id: str) -> str:
     return f"{ROOT}.hb.{token(endpoint)}.{token(deployment_name)}.{token(instance_id)}"
 
 
+def identity(endpoint: str, deployment_name: str, instance_id: str) -> str:
+    """Where one instance asks for a token of its managed identity; the bus vouches for who asks."""
+    return f"{ROOT}.idt.{token(endpoint)}.{token(deployment_name)}.{token(instance_id)}"
+
+
 def rpc(service: str, op: str) -> str:
     """One command or query of a service."""
     return f"{ROOT}.rpc.{token(service)}.{token(op)}"
@@ -67,6 +72,7 @@ DEPLOYMENT_ALL = f"{ROOT}.dep.>"
 INSTANCE_ALL = f"{ROOT}.inst.>"
 HEARTBEAT_ALL = f"{ROOT}.hb.>"
 EVENT_ALL = f"{ROOT}.evt.>"
+IDENTITY_ALL = f"{ROOT}.idt.>"
 
 
 def rpc_all(service: str) -> str:
@@ -92,3 +98,8 @@ def answers(connection: str, instance_id: str) -> str:
 def answers_all(instance_id: str) -> str:
     """Where one instance answers any router."""
     return f"{inbox_prefix('router')}.*.{token(instance_id)}"
+
+
+def worker_inbox(instance_id: str) -> str:
+    """The private inbox prefix of one instance."""
+    return f"_INBOX_worker.{token(instance_id)}"

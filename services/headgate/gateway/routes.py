@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from headgate.azure.arm_fields import Json
 from headgate.azure.arm_ids import PROVIDER
+from headgate.gateway.access import Action, action_of
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
 H = TypeVar("H")
@@ -22,7 +23,8 @@ WORKSPACE = (
 class Route(Generic[H]):
     """One row. ``path`` has ``{name}`` for one segment and, at its end, ``{name...}`` for the rest.
 
-    ``body`` and ``answers`` (status -> what it means) are for the OpenAPI document.
+    ``body`` and ``answers`` (status -> what it means) are for the OpenAPI document. ``action`` is
+    what a caller must be allowed to do, where that does not follow from the verb.
     """
 
     verb: str
@@ -33,6 +35,12 @@ class Route(Generic[H]):
     body: Json | None = None
     answers: Mapping[int, str] = field(default_factory=lambda: {200: "done"})
     public: bool = False
+    action: Action | None = None
+
+    @property
+    def needs(self) -> Action:
+        """What a caller must be allowed to do; follows from the verb unless it is said."""
+        return self.action or action_of(self.verb)
 
 
 @dataclass(frozen=True, slots=True)

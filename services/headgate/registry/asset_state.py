@@ -74,10 +74,12 @@ async def save(session: AsyncSession, asset: Asset) -> None:
             revision=0,
             created_at=asset.created_at,
             updated_at=0.0,
+            created_by=asset.created_by,
         )
     row.spec = spec.model_dump_json()
     row.revision = asset.revision
     row.updated_at = asset.updated_at
+    row.updated_by = asset.updated_by
     session.add(row)
 
 
@@ -118,6 +120,8 @@ def _asset(row: AssetRow) -> Asset:
         "revision": row.revision,
         "created_at": row.created_at,
         "updated_at": row.updated_at,
+        "created_by": row.created_by,
+        "updated_by": row.updated_by,
     }
     if row.kind == "models":
         return Model(spec=ModelSpec.model_validate_json(row.spec), **about)

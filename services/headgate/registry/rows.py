@@ -30,8 +30,11 @@ class EndpointRow(Row, table=True):
     operation_id: str
     revision: int = Field(sa_type=BigInteger)
     route_revision: int = Field(sa_type=BigInteger)
+    tokens_not_before: float = 0.0
     created_at: float
     updated_at: float
+    created_by: str = ""
+    updated_by: str = ""
 
 
 class DeploymentRow(Row, table=True):
@@ -51,6 +54,8 @@ class DeploymentRow(Row, table=True):
     revision: int = Field(sa_type=BigInteger)
     created_at: float
     updated_at: float
+    created_by: str = ""
+    updated_by: str = ""
 
 
 class AssetRow(Row, table=True):
@@ -74,6 +79,31 @@ class AssetRow(Row, table=True):
     revision: int = Field(sa_type=BigInteger)
     created_at: float
     updated_at: float
+    created_by: str = ""
+    updated_by: str = ""
+    is_archived: bool = False
+
+
+class ThingRow(Row, table=True):
+    """A resource without a life of its own: datastore, compute, batch endpoint, batch deployment.
+
+    ``name`` of a batch deployment is ``<endpoint>/<deployment>``. ``sealed`` holds credentials.
+    """
+
+    __tablename__ = "registry_thing"
+
+    workspace: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    state: str = ""
+    spec: str = Field(sa_type=Text)
+    sealed: str = Field(default="", sa_type=Text)
+    operation_id: str = ""
+    revision: int = Field(sa_type=BigInteger)
+    created_at: float
+    updated_at: float
+    created_by: str = ""
+    updated_by: str = ""
 
 
 class OperationRow(Row, table=True):

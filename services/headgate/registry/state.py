@@ -182,7 +182,7 @@ async def forget_operations(session: AsyncSession, now: float) -> None:
 
 
 def _stamps(row: Any) -> dict[str, Any]:
-    fields = ("workspace", "revision", "created_at", "updated_at")
+    fields = ("workspace", "revision", "created_at", "updated_at", "created_by", "updated_by")
     return {field: getattr(row, field) for field in fields}
 
 

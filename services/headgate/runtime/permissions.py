@@ -66,6 +66,7 @@ def _write_bucket(bucket: str) -> tuple[str, ...]:
 
 _EVENTS = streams.EVENTS.name
 _ROUTES = streams.ROUTES.name
+_TRUST = streams.TRUST.name
 _RPC_ALL = f"{subjects.ROOT}.rpc.>"
 _USAGE_ALL = f"{subjects.ROOT}.usage.>"
 
@@ -84,6 +85,15 @@ _TABLE: Mapping[str, _Row] = {
         say=(subjects.EVENT_ALL, *_write_bucket(_ROUTES)),
         hear=(subjects.rpc_all("registry"),),
     ),
+    "identity": _Row(
+        say=(
+            subjects.rpc_all("registry"),
+            f"{subjects.ROOT}.evt.token.>",
+            f"{subjects.ROOT}.evt.identity.>",
+            *_write_bucket(_TRUST),
+        ),
+        hear=(subjects.rpc_all("identity"), subjects.IDENTITY_ALL, subjects.EVENT_ALL),
+    ),
     "provisioner": _Row(
         say=(
             subjects.rpc_all("registry"),
@@ -99,10 +109,14 @@ _TABLE: Mapping[str, _Row] = {
             subjects.DEPLOYMENT_ALL,
             _USAGE_ALL,
             *_read_bucket(_ROUTES),
+            *_read_bucket(_TRUST),
         ),
         hear=(subjects.rpc_all("router"), subjects.HEARTBEAT_ALL, subjects.SCORE_ALL),
     ),
-    "gateway": _Row(say=(_RPC_ALL, DISCOVERY, *_read_stream(_EVENTS)), hear=(subjects.EVENT_ALL,)),
+    "gateway": _Row(
+        say=(_RPC_ALL, DISCOVERY, *_read_stream(_EVENTS), *_read_bucket(_TRUST)),
+        hear=(subjects.EVENT_ALL,),
+    ),
     # Looks at everything and changes nothing but what a command changes: status, tests.
     "probe": _Row(
         say=(
@@ -112,6 +126,7 @@ _TABLE: Mapping[str, _Row] = {
             "$JS.API.INFO",
             *_read_stream(_EVENTS),
             *_read_bucket(_ROUTES),
+            *_read_bucket(_TRUST),
         ),
         hear=(subjects.EVENT_ALL, subjects.HEARTBEAT_ALL),
         answers=False,
@@ -140,14 +155,17 @@ def worker_permissions(endpoint: str, deployment: str, lanes: Sequence[str]) -> 
     The deployment's subject is heard only in the queue group: a plain subscription there would
     hear the requests of its sisters. Answers go to the reply subject of a request, and to the
     instance's own place in a router's inbox: the server forgets the former with the connection,
-    and an answer that was finished while the bus was away has only the latter.
+    and an answer that was finished while the bus was away has only the latter. The first lane's
+    id is that of the instance, under which it asks for tokens of its managed identity.
     """
     return Permissions(
         say=(
             *(subjects.heartbeat(endpoint, deployment, lane) for lane in lanes),
             *map(subjects.answers_all, lanes),
+            subjects.identity(endpoint, deployment, lanes[0]),
         ),
         hear=(
+            f"{subjects.worker_inbox(lanes[0])}.>",
             *(subjects.instance(endpoint, deployment, lane) for lane in lanes),
             f"{subjects.deployment(endpoint, deployment)} {WORKER_QUEUE}",
         ),

@@ -56,6 +56,18 @@ class Settings(BaseModel):
         limits.DRAIN_TIMEOUT_S, gt=0, description="time an instance gets to finish its requests"
     )
 
+    oidc_issuer: str = Field(
+        "", description="OpenID Connect issuer whose tokens count besides our own; empty: none"
+    )
+    oidc_audience: str = Field("", description="audience that tokens of that issuer must have")
+    oidc_jwks: str = Field("", description="URL of its keys; empty: asked of the issuer itself")
+    oidc_roles_claim: str = Field(
+        "roles", description="claim that lists a caller's roles as <workspace>/<role>"
+    )
+    require_if_match: bool = Field(
+        False, description="refuse changes of existing resources without If-Match (428)"
+    )
+
     @model_validator(mode="after")
     def _keep_http_inside(self) -> Self:
         if self.http and self.host not in _LOOPBACK:
