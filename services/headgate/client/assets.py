@@ -14,7 +14,7 @@ from typing import TypeVar
 from headgate.azure.arm_resources import next_version
 from headgate.azure.yaml_files import LocalDeployment, LocalEnvironment, LocalModel
 from headgate.client.api import Client, Found
-from headgate.client.uploads import Bar, silent_bar, upload
+from headgate.client.uploads import Bar, Upload, measured, silent_bar, upload
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.resources import (
     CodeConfiguration,
@@ -37,22 +37,27 @@ async def register_all(
     client: Client, local: LocalDeployment, bar: Bar = silent_bar
 ) -> DeploymentSpec:
     """Uploads and registers everything local of a deployment; its spec with references."""
-    changes: dict[str, object] = {}
-    if local.code is not None and local.spec.code_configuration is not None:
-        sent = await upload(client.http, local.code, keep_name=False, bar=bar)
-        name = sent.digest[:_CONTENT_NAME_CHARS]
-        code = CodeSpec(name=name, version="1", path=sent.key, sha256=sent.digest)
+    code = model = environment = None
+    if local.code is not None:
+        code = _code(await upload(client.http, local.code, keep_name=False, bar=bar))
         await client.put_code(code)
-        changes["code_configuration"] = CodeConfiguration(
-            code=f"azureml:{name}:1", scoring_script=local.spec.code_configuration.scoring_script
-        )
     if local.model is not None:
         model = (await register_model(client, local.model, bar)).spec
-        changes["model"] = f"azureml:{model.name}:{model.version}"
     if local.environment is not None:
         environment = (await register_environment(client, local.environment, bar)).spec
-        changes["environment"] = f"azureml:{environment.name}:{environment.version}"
-    return local.spec.model_copy(update=changes)
+    return _referring(local, code, model, environment)
+
+
+async def planned(client: Client, local: LocalDeployment) -> DeploymentSpec:
+    """The spec that :func:`register_all` would give; nothing is sent or registered."""
+    code = model = environment = None
+    if local.code is not None:
+        code = _code(await measured(local.code, keep_name=False))
+    if local.model is not None:
+        model = await planned_model(client, local.model)
+    if local.environment is not None:
+        environment = await planned_environment(client, local.environment)
+    return _referring(local, code, model, environment)
 
 
 async def register_model(
@@ -60,6 +65,55 @@ async def register_model(
 ) -> Found[ModelSpec]:
     """Uploads a model file or folder, which keeps its own name, and registers it."""
     sent = await upload(client.http, local.path, keep_name=True, bar=bar)
+    return await client.put_model(await _model(client, local, sent))
+
+
+async def planned_model(client: Client, local: LocalModel) -> ModelSpec:
+    """The version that :func:`register_model` would make or find."""
+    return await _model(client, local, await measured(local.path, keep_name=True))
+
+
+async def register_environment(
+    client: Client, local: LocalEnvironment, bar: Bar = silent_bar
+) -> Found[EnvironmentSpec]:
+    """Registers an environment; the folder of a Docker build is uploaded."""
+    sent = None
+    if local.build is not None:
+        sent = await upload(client.http, local.build, keep_name=False, bar=bar)
+    return await client.put_environment(await _environment(client, local, sent))
+
+
+async def planned_environment(client: Client, local: LocalEnvironment) -> EnvironmentSpec:
+    """The version that :func:`register_environment` would make or find."""
+    sent = None if local.build is None else await measured(local.build, keep_name=False)
+    return await _environment(client, local, sent)
+
+
+def _referring(
+    local: LocalDeployment,
+    code: CodeSpec | None,
+    model: ModelSpec | None,
+    environment: EnvironmentSpec | None,
+) -> DeploymentSpec:
+    changes: dict[str, object] = {}
+    if code is not None and local.spec.code_configuration is not None:
+        changes["code_configuration"] = CodeConfiguration(
+            code=f"azureml:{code.name}:{code.version}",
+            scoring_script=local.spec.code_configuration.scoring_script,
+        )
+    if model is not None:
+        changes["model"] = f"azureml:{model.name}:{model.version}"
+    if environment is not None:
+        changes["environment"] = f"azureml:{environment.name}:{environment.version}"
+    return local.spec.model_copy(update=changes)
+
+
+def _code(sent: Upload) -> CodeSpec:
+    name = sent.digest[:_CONTENT_NAME_CHARS]
+    return CodeSpec(name=name, version="1", path=sent.key, sha256=sent.digest)
+
+
+async def _model(client: Client, local: LocalModel, sent: Upload) -> ModelSpec:
     fields = local.fields
     spec = ModelSpec(
         name=fields.name or _UNNAMED,
@@ -71,20 +125,18 @@ async def register_model(
         properties=fields.properties,
     )
     if fields.name is None:
-        spec = spec.model_copy(update={"name": _content_name(spec), "version": "1"})
-    elif not fields.version:
-        spec = _versioned(spec, await _existing(client.list_models(fields.name)))
-    return await client.put_model(spec)
+        return spec.model_copy(update={"name": _content_name(spec), "version": "1"})
+    if not fields.version:
+        return _versioned(spec, await _existing(client.list_models(fields.name)))
+    return spec
 
 
-async def register_environment(
-    client: Client, local: LocalEnvironment, bar: Bar = silent_bar
-) -> Found[EnvironmentSpec]:
-    """Registers an environment; the folder of a Docker build is uploaded."""
+async def _environment(
+    client: Client, local: LocalEnvironment, sent: Upload | None
+) -> EnvironmentSpec:
     fields = local.fields
     build = None
-    if local.build is not None and fields.build is not None:
-        sent = await upload(client.http, local.build, keep_name=False, bar=bar)
+    if sent is not None and fields.build is not None:
         build = EnvironmentBuild(path=sent.key, dockerfile_path=fields.build.dockerfile_path)
     spec = EnvironmentSpec(
         name=fields.name or ANONYMOUS_ENVIRONMENT,
@@ -98,10 +150,10 @@ async def register_environment(
         properties=fields.properties,
     )
     if fields.name is None:
-        spec = spec.model_copy(update={"version": _content_name(spec)})
-    elif not fields.version:
-        spec = _versioned(spec, await _existing(client.list_environments(fields.name)))
-    return await client.put_environment(spec)
+        return spec.model_copy(update={"version": _content_name(spec)})
+    if not fields.version:
+        return _versioned(spec, await _existing(client.list_environments(fields.name)))
+    return spec
 
 
 def _content_name(spec: ModelSpec | EnvironmentSpec) -> str:

@@ -51,19 +51,27 @@ def silent_bar(name: str, total_bytes: int) -> AbstractContextManager[Advance]:
     return nullcontext(lambda sent_bytes: None)
 
 
+async def measured(path: Path, *, keep_name: bool) -> Upload:
+    """What an upload of the same file or folder would make; nothing is sent."""
+    return (await _prepared(path, keep_name))[0]
+
+
 async def upload(http: Http, path: Path, *, keep_name: bool, bar: Bar = silent_bar) -> Upload:
     """Sends a file or the content of a folder. ``keep_name`` puts its own name above it."""
-    sources = await asyncio.to_thread(_sources, path, keep_name)
-    files = await asyncio.to_thread(_measured, sources)
-    manifest = Manifest(files=files)
-    uploads.check_manifest(manifest.files)
-    sent = Upload(manifest.digest, manifest.files)
+    sent, sources = await _prepared(path, keep_name)
     if not await _exists(http, f"/blobs/{sent.key}"):
-        with bar(path.name, sum(file.size for file in files)) as advance:
-            await _send_all(http, sent.key, sources, files, advance)
-        body = manifest.model_dump(mode="json")
+        with bar(path.name, sum(file.size for file in sent.files)) as advance:
+            await _send_all(http, sent.key, sources, sent.files, advance)
+        body = Manifest(files=sent.files).model_dump(mode="json")
         await http.send("POST", f"/blobs/{sent.key}/complete", body=body, repeatable=True)
     return sent
+
+
+async def _prepared(path: Path, keep_name: bool) -> tuple[Upload, list[Source]]:
+    sources = await asyncio.to_thread(_sources, path, keep_name)
+    manifest = Manifest(files=await asyncio.to_thread(_measured, sources))
+    uploads.check_manifest(manifest.files)
+    return Upload(manifest.digest, manifest.files), sources
 
 
 def _sources(path: Path, keep_name: bool) -> list[Source]:
