@@ -9,7 +9,7 @@ from headgate.cli.output import write
 from headgate.cli.progress import upload_bar
 from headgate.cli.session import Session
 from headgate.cli.waiting import tell_started, wait
-from headgate.client import Client
+from headgate.client import Client, Started
 from headgate.client.assets import register_all
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
@@ -42,15 +42,23 @@ async def deploy(
     if no_wait:
         tell_started(started, text)
         return
+    await wait_for_deployment(session, client, started, spec, text)
+    if all_traffic:
+        await _give_all_traffic(session, client, endpoint, name)
+    session.show(shapes.deployment(await client.get_deployment(endpoint, name)))
+
+
+async def wait_for_deployment(
+    session: Session, client: Client, started: Started, spec: DeploymentSpec, text: str
+) -> None:
+    """Until it is ready; when it fails, says where the log is."""
+    endpoint, name = spec.endpoint_name, spec.name
     try:
         await wait(session, client, started, text, deployment=(endpoint, name))
     except HeadgateError as error:
         if error.error.code not in (ErrorCode.UNAVAILABLE, ErrorCode.UNAUTHORIZED):
             say(f"see the log: headgate online-deployment get-logs -n {name} -e {endpoint}")
         raise
-    if all_traffic:
-        await _give_all_traffic(session, client, endpoint, name)
-    session.show(shapes.deployment(await client.get_deployment(endpoint, name)))
 
 
 async def _refuse_existing(client: Client, spec: DeploymentSpec) -> None:

@@ -41,6 +41,14 @@ class CommandFailedError(Exception):
         self.hint = hint
 
 
+class RefusedError(Exception):
+    """Headgate did not begin what was asked, and the caller can mend it: like a usage error."""
+
+    def __init__(self, cause: HeadgateError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 def say(text: str) -> None:
     """A message for people: on stderr, so that stdout stays one document."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the place that prints
@@ -69,15 +77,17 @@ def report(error: Exception) -> int:
             if error.hint:
                 say(error.hint)
             return error.exit_code
+        case RefusedError():
+            return _report_refusal(error.cause, otherwise=USAGE)
         case HeadgateError():
             return _report_refusal(error)
     raise error
 
 
-def _report_refusal(failure: HeadgateError) -> int:
+def _report_refusal(failure: HeadgateError, otherwise: int = FAILED) -> int:
     error = failure.error
     say(f"error: {error.code.value}: {error.message}")
     for detail in error.details:
         if detail.message not in error.message:
             say(f"  {detail.target + ': ' if detail.target else ''}{detail.message}")
-    return _EXIT_CODES.get(error.code.value, FAILED)
+    return _EXIT_CODES.get(error.code.value, otherwise)

@@ -1,0 +1,57 @@
+"""Tells of a YAML file which kind of resource it describes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from headgate.azure.yaml_files import DEPLOYMENT, ENDPOINT, ENVIRONMENT, MODEL, Kind
+from headgate.azure.yaml_nodes import Mapping, Node, Scalar
+
+
+class ResourceKind(StrEnum):
+    """What ``headgate apply`` can bring about, in the order in which it does."""
+
+    ENVIRONMENT = "environment"
+    MODEL = "model"
+    ENDPOINT = "online-endpoint"
+    DEPLOYMENT = "online-deployment"
+
+
+_SCHEMAS: dict[ResourceKind, Kind] = {
+    ResourceKind.ENVIRONMENT: ENVIRONMENT,
+    ResourceKind.MODEL: MODEL,
+    ResourceKind.ENDPOINT: ENDPOINT,
+    ResourceKind.DEPLOYMENT: DEPLOYMENT,
+}
+# A field that only one kind has, for files that do not name their schema.
+_TELLING: dict[str, ResourceKind] = {
+    "endpoint_name": ResourceKind.DEPLOYMENT,
+    "auth_mode": ResourceKind.ENDPOINT,
+    "traffic": ResourceKind.ENDPOINT,
+    "mirror_traffic": ResourceKind.ENDPOINT,
+    "image": ResourceKind.ENVIRONMENT,
+    "conda_file": ResourceKind.ENVIRONMENT,
+    "build": ResourceKind.ENVIRONMENT,
+    "path": ResourceKind.MODEL,
+}
+
+
+def schema_of(root: Node) -> str:
+    """The last part of the schema that a file names, in lower case; empty when it names none."""
+    node = root.items.get("$schema") if isinstance(root, Mapping) else None
+    text = node.text if isinstance(node, Scalar) else ""
+    return text.rsplit("/", 1)[-1].removesuffix(".json").removesuffix(".schema").lower()
+
+
+def named_kind(root: Node) -> ResourceKind | None:
+    """The kind that the file's ``$schema`` names; None when it names none that is known."""
+    schema = schema_of(root)
+    return next((kind for kind, known in _SCHEMAS.items() if schema in known.schemas), None)
+
+
+def guessed_kind(root: Node) -> ResourceKind | None:
+    """The kind whose fields the file has."""
+    if named := named_kind(root):
+        return named
+    fields = root.items if isinstance(root, Mapping) and not schema_of(root) else {}
+    return next((kind for field, kind in _TELLING.items() if field in fields), None)

@@ -1,0 +1,219 @@
+"""What ``headgate apply`` would do: wanted and stored compared, one step per resource.
+
+A field that a file leaves out gets its default, as if the resource were made anew; traffic and
+mirroring alone stay as they are unless the file says something of them, because they are moved
+while a deployment is rolled out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeVar
+
+from headgate.azure.yaml_files import LocalDeployment, LocalEnvironment, LocalModel
+from headgate.azure.yaml_kinds import ResourceKind
+from headgate.cli.apply_files import Wanted
+from headgate.client import Client, Found
+from headgate.client.assets import planned, planned_environment, planned_model
+from headgate_contracts.envelope import Value
+from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.resources import (
+    DeploymentSpec,
+    EndpointSpec,
+    EnvironmentSpec,
+    Identity,
+    ModelSpec,
+    ProvisioningState,
+)
+
+S = TypeVar("S", bound=Value)
+_TRAFFIC = ("traffic", "mirror_traffic")
+
+
+class Action(StrEnum):
+    CREATE = "create"
+    UPDATE = "update"
+    RETRY = "retry"
+    NOTHING = "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What has to be done for one resource; ``fields`` differ from what is stored."""
+
+    wanted: Wanted
+    action: Action
+    fields: tuple[str, ...] = ()
+    etag: str = ""
+    endpoint: EndpointSpec | None = field(default=None, repr=False)
+    is_traffic: bool = False
+
+    @property
+    def kind(self) -> str:
+        return "traffic" if self.is_traffic else self.wanted.kind.value
+
+    def described(self) -> dict[str, object]:
+        """The step as a row for people and programs."""
+        return {
+            "action": self.action.value,
+            "kind": self.kind,
+            "name": self.wanted.name,
+            "fields": list(self.fields),
+            "file": str(self.wanted.file),
+        }
+
+
+def difference(stored: Value | None, wanted: Value) -> tuple[str, ...]:
+    """Names of the fields that differ; all that are set when nothing is stored."""
+    if stored is None:
+        return tuple(wanted.model_fields_set)
+    old, new = stored.model_dump(), wanted.model_dump()
+    return tuple(name for name in new if new[name] != old.get(name))
+
+
+def action_for(fields: Sequence[str], *, exists: bool, failed: bool = False) -> Action:
+    """What to do about a difference; a resource that failed is tried again as it is."""
+    if not exists:
+        return Action.CREATE
+    if fields:
+        return Action.UPDATE
+    return Action.RETRY if failed else Action.NOTHING
+
+
+def as_stored(wanted: EndpointSpec, stored: EndpointSpec | None) -> EndpointSpec:
+    """The endpoint as it would be stored: with what the server adds or nobody may take away."""
+    kept = {} if stored is None else dict(stored.properties)
+    shares = {name: {} if stored is None else getattr(stored, name) for name in _TRAFFIC}
+    return wanted.model_copy(
+        update={
+            "identity": wanted.identity or (stored.identity if stored else None) or Identity(),
+            "properties": {**kept, **wanted.properties},
+            **shares,
+        }
+    )
+
+
+def with_traffic(spec: EndpointSpec, wanted: EndpointSpec, mentions: Iterable[str]) -> EndpointSpec:
+    """The stored endpoint with the shares that the file says something of."""
+    shares = {
+        name: {part: share for part, share in getattr(wanted, name).items() if share}
+        for name in _TRAFFIC
+        if name in mentions
+    }
+    return spec.model_copy(update=shares)
+
+
+class Planner:
+    """Compares with what one Headgate has."""
+
+    def __init__(self, client: Client, wanted: Sequence[Wanted]) -> None:
+        self._client = client
+        self._wanted = wanted
+        self._fresh: dict[tuple[str, str], str] = {}  # (kind, name) -> version that will be newest
+
+    async def plan(self) -> list[Step]:
+        """One step per resource in the order of doing, traffic last. Changes nothing."""
+        steps = [await self._step(each) for each in self._wanted]
+        for each in self._wanted:
+            if each.kind is ResourceKind.ENDPOINT and each.mentions & set(_TRAFFIC):
+                steps.append(await self._traffic(each))
+        return steps
+
+    async def _step(self, wanted: Wanted) -> Step:
+        match wanted.local:
+            case EndpointSpec() as spec:
+                return await self._endpoint(wanted, spec)
+            case LocalDeployment() as local:
+                return await self._deployment(wanted, local)
+            case LocalModel() as model:
+                planned_spec: ModelSpec | EnvironmentSpec = await planned_model(self._client, model)
+                return await self._asset(wanted, planned_spec, self._client.get_model)
+            case LocalEnvironment() as environment:
+                planned_spec = await planned_environment(self._client, environment)
+                return await self._asset(wanted, planned_spec, self._client.get_environment)
+
+    async def _endpoint(self, wanted: Wanted, spec: EndpointSpec) -> Step:
+        found = await _existing(self._client.get_endpoint(spec.name))
+        stored = None
+        if found is not None:
+            stored = found.spec.model_copy(update={"identity": found.spec.identity or Identity()})
+        spec = as_stored(spec, stored)
+        fields = difference(stored, spec)
+        action = action_for(fields, exists=found is not None)
+        return Step(wanted, action, fields, found.etag if found else "", endpoint=spec)
+
+    async def _traffic(self, wanted: Wanted) -> Step:
+        assert isinstance(wanted.local, EndpointSpec)
+        found = await _existing(self._client.get_endpoint(wanted.name))
+        stored = found.spec if found else EndpointSpec(name=wanted.name)
+        spec = with_traffic(stored, wanted.local, wanted.mentions)
+        fields = tuple(name for name in _TRAFFIC if getattr(stored, name) != getattr(spec, name))
+        action = Action.UPDATE if fields else Action.NOTHING
+        return Step(wanted, action, fields, is_traffic=True)
+
+    async def _deployment(self, wanted: Wanted, local: LocalDeployment) -> Step:
+        spec = await self._exact(await planned(self._client, local))
+        found = await _existing(self._client.get_deployment(spec.endpoint_name, spec.name))
+        if found is None:
+            await self._require_endpoint(wanted, spec.endpoint_name)
+            return Step(wanted, Action.CREATE, difference(None, spec))
+        merged = {**found.spec.properties, **spec.properties}
+        fields = difference(found.spec, spec.model_copy(update={"properties": merged}))
+        failed = found.state == ProvisioningState.FAILED
+        return Step(wanted, action_for(fields, exists=True, failed=failed), fields, found.etag)
+
+    async def _require_endpoint(self, wanted: Wanted, endpoint: str) -> None:
+        made_here = (each.name for each in self._wanted if each.kind is ResourceKind.ENDPOINT)
+        if endpoint in made_here or await _existing(self._client.get_endpoint(endpoint)):
+            return
+        raise HeadgateError(
+            ErrorCode.RESOURCE_NOT_FOUND,
+            f"{wanted.file}: there is no endpoint {endpoint!r}, and no file here makes it",
+            target="endpoint_name",
+        )
+
+    async def _asset(
+        self,
+        wanted: Wanted,
+        spec: ModelSpec | EnvironmentSpec,
+        get: Callable[[str, str], Awaitable[Found[S]]],
+    ) -> Step:
+        self._fresh[f"{wanted.kind}s", spec.name] = spec.version
+        found = await _existing(get(spec.name, spec.version))
+        fields = difference(found.spec if found else None, spec)
+        content = set(fields) - {"description", "tags", "properties"}
+        if found is not None and content:
+            raise HeadgateError(
+                ErrorCode.RESOURCE_CONFLICT,
+                f"{wanted.file}: version {spec.version} of the {wanted.kind} {spec.name!r} exists "
+                f"with other content ({', '.join(sorted(content))}); versions never change: give "
+                "another version, or none to get the next one",
+                target="version",
+            )
+        return Step(wanted, action_for(fields, exists=found is not None), fields)
+
+    async def _exact(self, spec: DeploymentSpec) -> DeploymentSpec:
+        """References with a label as the versions that they mean when the time comes."""
+        changes = {}
+        for name, kind in (("model", "models"), ("environment", "environments")):
+            text = getattr(spec, name) or ""
+            asset, separator, label = text.removeprefix("azureml:").partition("@")
+            if not separator:
+                continue
+            version = self._fresh.get((kind, asset)) if label == "latest" else None
+            if version is None:
+                get = self._client.get_model if name == "model" else self._client.get_environment
+                version = (await get(asset, f"@{label}")).spec.version
+            changes[name] = f"azureml:{asset}:{version}"
+        return spec.model_copy(update=changes)
+
+
+async def _existing(asked: Awaitable[Found[S]]) -> Found[S] | None:
+    try:
+        return await asked
+    except HeadgateError as error:
+        if error.error.code is ErrorCode.RESOURCE_NOT_FOUND:
+            return None
+        raise
