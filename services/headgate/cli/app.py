@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from headgate import __version__
-from headgate.cli import apply, assets, events, online_deployment, online_endpoint, system
+from headgate.cli import (
+    apply,
+    assets,
+    azure_env,
+    events,
+    online_deployment,
+    online_endpoint,
+    system,
+)
 
 SPREAD = ("--set", "--add", "--remove", "--traffic", "-r", "--mirror-traffic")
 
@@ -28,6 +36,7 @@ app.add_typer(assets.environments, name="environment")
 app.add_typer(events.app, name="events")
 system.register(app)
 apply.register(app)
+azure_env.register(app)
 
 
 def _version(wanted: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -159,6 +160,51 @@ def load(
 def client_token(environ: Mapping[str, str] | None = None) -> str:
     """The token of a client: never a command-line argument, which other users could see."""
     return (os.environ if environ is None else environ).get("HEADGATE_TOKEN", "")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """What a client reads from its environment, with the names that the command line has."""
+
+    data: Path
+    url: str
+    ca: Path | None
+    token: str = field(repr=False)
+    token_file: Path | None
+    workspace: str
+
+
+def client_settings(environ: Mapping[str, str] | None = None) -> ClientSettings:
+    """The settings of a program that uses a Headgate, where it is not the command line."""
+    found = os.environ if environ is None else environ
+
+    def path(name: str) -> Path | None:
+        return Path(found[_PREFIX + name]).expanduser() if found.get(_PREFIX + name) else None
+
+    return ClientSettings(
+        data=path("DATA") or Path("~/.headgate").expanduser(),
+        url=found.get(_PREFIX + "URL", ""),
+        ca=path("CA"),
+        token=client_token(found),
+        token_file=path("TOKEN_FILE"),
+        workspace=found.get(_PREFIX + "WORKSPACE") or "local",
+    )
+
+
+CA_BUNDLE = "REQUESTS_CA_BUNDLE"
+
+
+def ca_bundle(environ: Mapping[str, str] | None = None) -> str:
+    """The file of authorities that the user has chosen for HTTP libraries; empty: none."""
+    return (os.environ if environ is None else environ).get(CA_BUNDLE, "")
+
+
+def trust_in_this_process(bundle: Path) -> None:
+    """Let the HTTP libraries of this process trust the authorities of a file.
+
+    Azure's storage client is made deep inside ``azure-ai-ml`` and takes no other word for it.
+    """
+    os.environ[CA_BUNDLE] = str(bundle)
 
 
 def inherited(environ: Mapping[str, str] | None = None) -> dict[str, str]:
