@@ -41,7 +41,7 @@ def settings(data_dir: Path, nats: RunningServer) -> Settings:
     keys = data_dir / "keys"
     keys.mkdir()
     (keys / app.TOKEN_FILE).write_text(f"{TOKEN}\n")
-    return Settings(data=data_dir, nats=nats.url, port=0)
+    return Settings(data=data_dir, nats=nats.url, port=0, failed_auth_per_minute=0)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from headgate.gateway.assets import KINDS, Assets
+from headgate.gateway.authentication import Authenticator
 from headgate.gateway.backend import Backend
 from headgate.gateway.blobs import Blobs
 from headgate.gateway.deployments import Deployments
@@ -22,6 +23,7 @@ from headgate.runtime.clock import Clock
 from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings
 from headgate.runtime.store import Store
+from headgate.runtime.trust import TrustFollower
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
 DESCRIPTION = "Azure's REST API for online endpoints"
@@ -61,12 +63,20 @@ async def build(
     )
     table = RouteTable(route for part in parts for route in part.routes())
     system.describe(table.routes)
-    edge = Edge(table, read_token(settings.keys_dir / TOKEN_FILE), clock, scoring_url.rstrip("/"))
+    trust = TrustFollower(bus)
+    authenticator = Authenticator(
+        read_token(settings.keys_dir / TOKEN_FILE),
+        lambda: trust.trust,
+        clock,
+        failures_per_minute=settings.failed_auth_per_minute,
+    )
+    edge = Edge(table, authenticator, clock, scoring_url.rstrip("/"))
     listener = Listener(edge, backend, settings.host, settings.port, tls)
     service = GatewayService(
         bus,
         description=DESCRIPTION,
-        starts=(events.start, listener.start),
+        starts=(trust.load, events.start, listener.start),
+        loops={"trust": trust.run},
         stops=(listener.stop,),
     )
     service.listener = listener

@@ -12,6 +12,7 @@ from aiohttp import web
 from headgate.azure.arm_fields import Json, Shape
 from headgate.azure.arm_resources import page
 from headgate.gateway import core
+from headgate.gateway.authentication import CALLER
 from headgate.gateway.http import Call, answer
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock
@@ -46,7 +47,12 @@ class Backend:
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def ask(self, request: Command | Query, reply: type[T], shape: Shape | None = None) -> T:
-        """Ask a service. With ``shape``, the field an error is about gets its JSON pointer."""
+        """Ask a service. With ``shape``, the field an error is about gets its JSON pointer.
+
+        A command says who gave it: whoever is being served.
+        """
+        if isinstance(request, Command):
+            request = request.model_copy(update={"by": CALLER.get()})
         try:
             return await self.bus.ask(request, reply)
         except HeadgateError as error:

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from headgate.azure.arm_fields import Json
+from headgate.gateway.access import nothing_here
 from headgate_contracts import limits, subjects
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.resources import Resource
@@ -38,7 +39,7 @@ def split_path(raw: str) -> list[str]:
     """
     path = raw.partition("?")[0].partition("#")[0]
     if not path.startswith("/"):
-        raise _no_path()
+        raise nothing_here()
     segments = []
     for part in path[1:].split("/") if path != "/" else []:
         try:
@@ -50,19 +51,13 @@ def split_path(raw: str) -> list[str]:
         if "/" in segment or "\\" in segment:
             raise _bad_path("has an encoded slash or a backslash")
         if segment in ("", ".", ".."):
-            raise _no_path()
+            raise nothing_here()
         segments.append(segment)
     return segments
 
 
 def _bad_path(problem: str) -> HeadgateError:
     return HeadgateError(ErrorCode.BAD_ARGUMENT, f"the path {problem}")
-
-
-def _no_path() -> HeadgateError:
-    return HeadgateError(
-        ErrorCode.RESOURCE_NOT_FOUND, "there is nothing at this path; see /openapi.json"
-    )
 
 
 # --- conditions --------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from headgate.azure.arm_fields import Field as Row
 from headgate.azure.arm_fields import Problems, Shape, checked, choice
 from headgate.azure.arm_resources import deployment_resource, instance_resource, page
 from headgate.gateway import core
+from headgate.gateway.access import Action
 from headgate.gateway.backend import (
     Backend,
     deletion_answer,
@@ -225,6 +226,7 @@ class Deployments:
                 "Read log lines",
                 query=("cursor", "wait"),
                 body=arm_schema.describe(_LOG_REQUEST, LogRequest),
+                action=Action.READ,
             ),
             Route("GET", f"{_ONE}/skus", self.skus, "Tell the possible instance counts"),
             Route("GET", f"{_ONE}/instances", self.instances, "List running instances"),

@@ -7,7 +7,8 @@ from aiohttp import web
 from headgate.azure import arm, arm_schema
 from headgate.azure.arm_fields import Json, Problems, pointer
 from headgate.azure.arm_resources import endpoint_resource, instance_resource, page
-from headgate.gateway import core
+from headgate.gateway import access, core
+from headgate.gateway.access import Action
 from headgate.gateway.backend import (
     Backend,
     deletion_answer,
@@ -18,7 +19,14 @@ from headgate.gateway.backend import (
 )
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.routes import WORKSPACE, Route
+from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.identity import (
+    DATA_AUDIENCE,
+    IssuedTokenReply,
+    IssueToken,
+    endpoint_audience,
+)
 from headgate_contracts.provisioning import InstancesReply, ListInstances
 from headgate_contracts.registry import (
     DeleteEndpoint,
@@ -29,13 +37,18 @@ from headgate_contracts.registry import (
     PutEndpoint,
     RegenerateKey,
 )
-from headgate_contracts.resources import Endpoint
+from headgate_contracts.resources import AuthMode, Endpoint
 from headgate_contracts.routing import GetTraffic, TrafficReply
 
 _LIST = f"{WORKSPACE}/onlineEndpoints"
 _ONE = f"{_LIST}/{{endpoint}}"
 _PATCHABLE = ("tags", "identity")
 PATCH_TRIES = 5
+_ELSEWHERE = {
+    AuthMode.KEY: "read its keys with listKeys",
+    AuthMode.AML_TOKEN: "get a token with POST .../token",
+    AuthMode.AAD_TOKEN: f"score with a token of your own for {DATA_AUDIENCE}",
+}
 
 
 def patched(body: Json, patch: object, patchable: tuple[str, ...]) -> Json:
@@ -131,9 +144,46 @@ class Endpoints:
         return deletion_answer(call, reply.operation)
 
     async def list_keys(self, call: Call) -> web.StreamResponse:
-        query = ListKeys(workspace=call.workspace, endpoint=call.params["endpoint"])
+        spec = (await self._backend.endpoint(call)).spec
+        if spec.auth_mode is not AuthMode.KEY:
+            raise HeadgateError(
+                ErrorCode.BAD_ARGUMENT,
+                f"the endpoint {spec.name!r} has no keys, for its auth_mode is "
+                f"{spec.auth_mode.value}; {_ELSEWHERE[spec.auth_mode]}",
+                target="auth_mode",
+            )
+        query = ListKeys(workspace=call.workspace, endpoint=spec.name)
         reply = await self._backend.ask(query, KeysReply)
         return answer(arm.keys_body(reply.keys))
+
+    async def token(self, call: Call) -> web.StreamResponse:
+        """A token for this endpoint alone; it ends with the one it was asked for with."""
+        spec = (await self._backend.endpoint(call)).spec
+        if spec.auth_mode is not AuthMode.AML_TOKEN:
+            raise HeadgateError(
+                ErrorCode.BAD_ARGUMENT,
+                f"the endpoint {spec.name!r} hands out no tokens, for its auth_mode is "
+                f"{spec.auth_mode.value}; {_ELSEWHERE[spec.auth_mode]}",
+                target="auth_mode",
+            )
+        now = self._backend.clock.now()
+        command = IssueToken(
+            subject=call.principal.subject,
+            audiences=(endpoint_audience(spec.name),),
+            via=access.root_token(call.principal),
+            lifetime_s=access.lifetime_s(
+                call.principal, limits.SHORT_TOKEN_LIFETIME_S_DEFAULT, now
+            ),
+        )
+        reply = await self._backend.ask(command, IssuedTokenReply)
+        return answer(
+            {
+                "accessToken": reply.token,
+                "tokenType": "Bearer",
+                "expiryTimeUtc": int(reply.expires_at),
+                "refreshAfterTimeUtc": int(reply.refresh_after),
+            }
+        )
 
     async def regenerate_keys(self, call: Call) -> web.StreamResponse:
         """Answers no key: the right to read keys is one of its own (``listKeys``)."""
@@ -187,13 +237,27 @@ class Endpoints:
                 "Delete an endpoint and its deployments",
                 answers={202: "being deleted", 204: "there was none"},
             ),
-            Route("POST", f"{_ONE}/listKeys", self.list_keys, "Read both keys"),
+            Route(
+                "POST",
+                f"{_ONE}/listKeys",
+                self.list_keys,
+                "Read both keys",
+                action=Action.LIST_KEYS,
+            ),
+            Route(
+                "POST",
+                f"{_ONE}/token",
+                self.token,
+                "Get a short-lived scoring token",
+                action=Action.SCORE,
+            ),
             Route(
                 "POST",
                 f"{_ONE}/regenerateKeys",
                 self.regenerate_keys,
                 "Make a new key",
                 body=arm_schema.KEY_CHOICE,
+                action=Action.REPLACE_KEYS,
             ),
             Route("GET", f"{_ONE}/instances", self.instances, "List running instances"),
             Route("GET", f"{_ONE}/traffic", self.traffic, "Compare declared and observed traffic"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 from aiohttp import web
 from nats.aio.msg import Msg
@@ -16,7 +17,9 @@ from nats.errors import Error as NatsError
 from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 
-from headgate.gateway import core
+from headgate.azure.arm_fields import Json
+from headgate.gateway import access, core
+from headgate.gateway.access import Action
 from headgate.gateway.backend import Backend
 from headgate.gateway.http import Call, Handle
 from headgate.gateway.routes import Route
@@ -113,25 +116,44 @@ class Events:
         # The id alone is no event; it lets a reader that hears nothing resume from here.
         await self._write(response, f"retry: 1000\nid: {sequence - 1}\n\n")
         quiet_since = self._backend.clock.monotonic()
-        while not self._backend.closing.is_set():
+        while not self._backend.closing.is_set() and self._still_counts(call):
             news = self._news
             try:
                 message = await self._next(sequence, subject)
             except NatsError:  # the bus is away; it comes back, and nothing is lost meanwhile
                 message = None
             if message is not None and message.seq is not None:
-                await self._write(response, _frame(message))
                 sequence = message.seq + 1
-                quiet_since = self._backend.clock.monotonic()
-                continue
-            if not follows:
+                event = _described(message)
+                if self._is_wanted(call, event.get("data")):
+                    await self._write(response, _frame(event))
+                    quiet_since = self._backend.clock.monotonic()
+            elif not follows:
                 break
             if self._backend.clock.monotonic() - quiet_since >= KEEP_ALIVE_S:
-                await self._write(response, ": still here\n\n")
+                await self._write(response, f": still here\nid: {sequence - 1}\n\n")
                 quiet_since = self._backend.clock.monotonic()
-            await self._wait_for(news)
+            if message is None:
+                await self._wait_for(news)
         await response.write_eof()
         return response
+
+    @staticmethod
+    def _still_counts(call: Call) -> bool:
+        """A stream must not outlive the token that opened it."""
+        try:
+            call.authenticate()
+        except HeadgateError:
+            return False
+        return True
+
+    @staticmethod
+    def _is_wanted(call: Call, data: Any) -> bool:
+        """Whether an event is the caller's to see, and of the workspace that was asked for."""
+        workspace = call.query.get("workspace", "").lower()
+        if workspace and not (isinstance(data, dict) and data.get("workspace") == workspace):
+            return False
+        return access.may_see(call.principal, data)
 
     async def _wait_for(self, news: asyncio.Event) -> None:
         waits = [
@@ -159,13 +181,17 @@ class Events:
                 "/events",
                 self.stream,
                 "Follow what happens, as server-sent events",
-                query=("since", "filter", "follow"),
+                query=("since", "filter", "follow", "workspace"),
+                action=Action.ANY,
             ),
         )
 
 
-def _frame(message: RawStreamMsg) -> str:
-    event = core.describe_event(
+def _described(message: RawStreamMsg) -> Json:
+    return core.describe_event(
         message.seq or 0, message.subject or "", message.headers or {}, message.data or b""
     )
-    return f"id: {message.seq}\nevent: {event['type']}\ndata: {json.dumps(event)}\n\n"
+
+
+def _frame(event: Json) -> str:
+    return f"id: {event['sequence']}\nevent: {event['type']}\ndata: {json.dumps(event)}\n\n"

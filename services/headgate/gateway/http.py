@@ -1,29 +1,31 @@
 """The HTTP edge: routing, authentication, bodies, errors. Knows no resource.
 
-Every request passes :meth:`Edge.serve`: token first, then the route, then the body.
+Every request passes :meth:`Edge.serve`: credential first, then the route, then the right to it,
+then the body.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 from aiohttp import ClientPayloadError, web
 
 from headgate.azure.arm_fields import Json
 from headgate.azure.arm_ids import Context
 from headgate.azure.arm_resources import error_body
-from headgate.gateway import bodies, core
+from headgate.gateway import access, bodies, core
+from headgate.gateway.access import NOBODY, Action
+from headgate.gateway.authentication import CALLER, Authenticator
 from headgate.gateway.routes import Match, RouteTable
 from headgate.runtime.clock import Clock, new_id
 from headgate.runtime.log import Log
+from headgate.runtime.tokens import Principal
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError, WireError, http_status_of
 
@@ -34,6 +36,9 @@ _HOST = re.compile(r"[A-Za-z0-9.\-_]{1,253}(:\d{1,5})?\Z|\[[0-9A-Fa-f:.]{2,45}\]
 _ID = re.compile(rf"[!-~]{{1,{limits.CLIENT_REQUEST_ID_CHARS_MAX}}}\Z")
 _SCOPE = re.compile(r"[A-Za-z0-9._()-]{1,90}\Z")
 _JSON_TYPES = ("application/json", "application/merge-patch+json")
+_FORM_TYPE = "application/x-www-form-urlencoded"
+_FORM_FIELDS_MAX = 20
+_HSTS = f"max-age={365 * 86_400}"
 
 
 Handle = Callable[["Call"], Awaitable[web.StreamResponse]]
@@ -47,6 +52,9 @@ class Call:
     match: Match[Handle]
     id: str
     scoring_url: str
+    principal: Principal = NOBODY
+    authenticate: Callable[[], Principal] = lambda: NOBODY
+    """Tells again who is calling, for answers that go on for long."""
 
     @property
     def params(self) -> Mapping[str, str]:
@@ -66,11 +74,7 @@ class Call:
         subscription, group = self.params["subscription"], self.params["resourceGroup"]
         workspace = self.params["workspace"].lower()
         if not all(_SCOPE.match(part) for part in (subscription, group, workspace)):
-            raise HeadgateError(
-                ErrorCode.RESOURCE_NOT_FOUND,
-                "subscription, resource group and workspace are made of letters, digits, "
-                "'.', '_', '-' and parentheses",
-            )
+            raise access.nothing_here()
         return Context(
             workspace=workspace,
             subscription=subscription,
@@ -89,6 +93,10 @@ class Call:
         """An absolute address on this gateway."""
         rest = "&".join(f"{quote(key, '$')}={quote(text, '')}" for key, text in query.items())
         return f"{self.origin}{quote(path)}{'?' if rest else ''}{rest}"
+
+    def require(self, action: Action, workspace: str) -> None:
+        """For routes whose path does not say the workspace: refuse who may not do that there."""
+        access.require(self.principal, action, workspace)
 
     @property
     def condition(self) -> core.Condition:
@@ -110,6 +118,21 @@ class Call:
         if (self.request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
             raise HeadgateError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "JSON is sent in UTF-8")
         return bodies.parse(raw)
+
+    async def fields(self) -> Mapping[str, str]:
+        """The body of an OAuth request: a form, or JSON with texts and numbers."""
+        if self.request.content_type != _FORM_TYPE:
+            body = await self.json(optional=True)
+            if not isinstance(body, dict):
+                raise HeadgateError(ErrorCode.BAD_ARGUMENT, "the body must be an object")
+            return {name: str(value) for name, value in body.items()}
+        raw = await self._read(limits.TOKEN_CHARS_MAX)
+        try:
+            return dict(
+                parse_qsl(raw.decode(), strict_parsing=True, max_num_fields=_FORM_FIELDS_MAX)
+            )
+        except ValueError:
+            raise HeadgateError(ErrorCode.BAD_ARGUMENT, "the body is no valid form") from None
 
     async def _read(self, bytes_max: int) -> bytes:
         check_length(self.request, bytes_max)
@@ -151,6 +174,8 @@ def add_common_headers(request: web.BaseRequest, response: web.StreamResponse) -
         headers[CLIENT_REQUEST_ID] = given
     headers["X-Content-Type-Options"] = "nosniff"
     headers.setdefault("Cache-Control", "no-store")
+    if request.secure:
+        headers["Strict-Transport-Security"] = _HSTS
 
 
 def check_length(request: web.BaseRequest, bytes_max: int) -> None:
@@ -190,10 +215,10 @@ def refusal(error: WireError) -> web.Response:
 
 @dataclass
 class Edge:
-    """Serves the routes of a table to those who hold the token."""
+    """Serves the routes of a table to those who may use them."""
 
     table: RouteTable[Handle]
-    token: str
+    authenticator: Authenticator
     clock: Clock
     scoring_url: str
     log: Log = field(default_factory=lambda: Log("gateway"))
@@ -222,23 +247,33 @@ class Edge:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         segments = core.split_path(request.raw_path)
-        match = self.table.find_public(request.method, segments)
+        match = self.table.find_exempt(request.method, segments)
         if match is None:
-            self._authenticate(request)
+            self.authenticator.bearer(request)  # before anything is told about paths
             match = self.table.find(request.method, segments)
-        call = Call(request, match, request_id(request), self.scoring_url)
-        return await match.route.handler(call)
+            call = self._call(request, match, lambda: self.authenticator.bearer(request))
+            workspace = call.workspace if "workspace" in match.params else None
+            access.require(call.principal, match.route.needs, workspace)
+        elif guard := match.route.guard:
+            params = match.params
+            call = self._call(request, match, lambda: guard(self.authenticator, request, params))
+        else:
+            call = self._call(request, match, lambda: NOBODY)
+        caller = CALLER.set(call.principal.subject)
+        try:
+            return await match.route.handler(call)
+        finally:
+            CALLER.reset(caller)
 
-    def _authenticate(self, request: web.BaseRequest) -> None:
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        # Digests have one length, so the comparison tells nothing about the token's.
-        same = hmac.compare_digest(_digest(given.strip()), _digest(self.token))
-        if not same or scheme.lower() != "bearer":
-            raise HeadgateError(
-                ErrorCode.UNAUTHORIZED,
-                "this needs the header 'Authorization: Bearer <token>' with the admin token, "
-                "which is in keys/admin.token of the data folder",
-            )
+    def _call(
+        self,
+        request: web.BaseRequest,
+        match: Match[Handle],
+        authenticate: Callable[[], Principal],
+    ) -> Call:
+        return Call(
+            request, match, request_id(request), self.scoring_url, authenticate(), authenticate
+        )
 
     def _note(self, request: web.BaseRequest, status: int, begun: float) -> None:
         note = (
@@ -254,7 +289,3 @@ class Edge:
             ms=round((self.clock.monotonic() - begun) * 1000, 1),
             request_id=request_id(request),
         )
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from headgate.azure.arm_fields import Json
 from headgate.azure.arm_ids import PROVIDER
-from headgate.gateway.access import Action, action_of
+from headgate.gateway.access import Action, action_of, nothing_here
 from headgate_contracts.errors import ErrorCode, HeadgateError
+
+if TYPE_CHECKING:
+    from headgate.gateway.authentication import Guard
 
 H = TypeVar("H")
 
@@ -24,7 +27,8 @@ class Route(Generic[H]):
     """One row. ``path`` has ``{name}`` for one segment and, at its end, ``{name...}`` for the rest.
 
     ``body`` and ``answers`` (status -> what it means) are for the OpenAPI document. ``action`` is
-    what a caller must be allowed to do, where that does not follow from the verb.
+    what a caller must be allowed to do, where that does not follow from the verb. ``guard`` is the
+    route's own way to tell who is calling; it answers for their rights too.
     """
 
     verb: str
@@ -36,6 +40,7 @@ class Route(Generic[H]):
     answers: Mapping[int, str] = field(default_factory=lambda: {200: "done"})
     public: bool = False
     action: Action | None = None
+    guard: Guard | None = None
 
     @property
     def needs(self) -> Action:
@@ -60,10 +65,10 @@ class RouteTable(Generic[H]):
             ([part for part in route.path.split("/") if part], route) for route in self.routes
         ]
 
-    def find_public(self, verb: str, segments: Sequence[str]) -> Match[H] | None:
-        """The route, when it is one that needs no token."""
+    def find_exempt(self, verb: str, segments: Sequence[str]) -> Match[H] | None:
+        """The route, when it is public or has a guard of its own."""
         for match in self._matches(segments):
-            if match.route.public and match.route.verb == verb:
+            if match.route.verb == verb and (match.route.public or match.route.guard):
                 return match
         return None
 
@@ -80,9 +85,7 @@ class RouteTable(Generic[H]):
                 f"{verb[:20]} is not possible here; {allowed} is",
                 target=allowed,
             )
-        raise HeadgateError(
-            ErrorCode.RESOURCE_NOT_FOUND, "there is nothing at this path; see /openapi.json"
-        )
+        raise nothing_here()
 
     def _matches(self, segments: Sequence[str]) -> list[Match[H]]:
         found = []

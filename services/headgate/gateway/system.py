@@ -15,11 +15,15 @@ from headgate import __version__
 from headgate.azure.arm_fields import Json
 from headgate.azure.arm_resources import workspace_resource
 from headgate.gateway import openapi
+from headgate.gateway.access import Action
 from headgate.gateway.backend import Backend
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.routes import WORKSPACE, Route
+from headgate.runtime.tokens import Principal
 from headgate_contracts.errors import HeadgateError
+from headgate_contracts.identity import ANY_WORKSPACE
 from headgate_contracts.registry import DeploymentsReply, ListDeployments
+from headgate_contracts.resources import Deployment
 
 _PING = "$SRV.PING"
 _PING_WAIT_S = 0.3
@@ -76,19 +80,26 @@ class System:
                 "urls": {"gateway": call.origin, "scoring": call.scoring_url},
                 "bus": {"connected": self._backend.bus.nc.is_connected},
                 "services": sorted(services, key=lambda item: (item["name"], item["id"])),
-                **await self._count(),
+                **await self._count(call.principal),
             }
         )
 
-    async def _count(self) -> Json:
+    async def _count(self, principal: Principal) -> Json:
+        """What there is in the caller's workspaces; where all are, in the usual one."""
+        names = {
+            self._workspace if name == ANY_WORKSPACE else name for name in principal.workspaces
+        }
+        endpoints = 0
+        deployments: list[Deployment] = []
         try:
-            endpoints = await self._backend.endpoints(self._workspace)
-            query = ListDeployments(workspace=self._workspace)
-            deployments = (await self._backend.ask(query, DeploymentsReply)).deployments
+            for name in sorted(names):
+                endpoints += len(await self._backend.endpoints(name))
+                query = ListDeployments(workspace=name)
+                deployments += (await self._backend.ask(query, DeploymentsReply)).deployments
         except HeadgateError:
             return {"endpoints": None, "deployments": None, "readyInstances": None}
         return {
-            "endpoints": len(endpoints),
+            "endpoints": endpoints,
             "deployments": len(deployments),
             "readyInstances": sum(item.ready_instances for item in deployments),
         }
@@ -123,8 +134,8 @@ class System:
                 answers={200: "ready", 503: "not ready"},
                 public=True,
             ),
-            Route("GET", "/", self.index, "Tell what this is"),
-            Route("GET", "/openapi.json", self.openapi, "Read this document"),
-            Route("GET", "/status", self.status, "Tell which services are up"),
+            Route("GET", "/", self.index, "Tell what this is", action=Action.ANY),
+            Route("GET", "/openapi.json", self.openapi, "Read this document", action=Action.ANY),
+            Route("GET", "/status", self.status, "Tell which services are up", action=Action.ANY),
             Route("GET", WORKSPACE, self.workspace, "Read the workspace"),
         )

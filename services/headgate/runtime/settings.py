@@ -65,6 +65,12 @@ class Settings(BaseModel):
     oidc_roles_claim: str = Field(
         "roles", description="claim that lists a caller's roles as <workspace>/<role>"
     )
+    failed_auth_per_minute: int = Field(
+        10,
+        ge=0,
+        le=1_000_000,
+        description="wrong credentials that the gateway checks per minute and address; 0: any",
+    )
     require_if_match: bool = Field(
         False, description="refuse changes of existing resources without If-Match (428)"
     )
