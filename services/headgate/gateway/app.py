@@ -14,10 +14,12 @@ from headgate.gateway.deployments import Deployments
 from headgate.gateway.endpoints import Endpoints
 from headgate.gateway.events import Events
 from headgate.gateway.http import Edge, Handle
+from headgate.gateway.identities import Identities
 from headgate.gateway.operations import Operations
 from headgate.gateway.routes import Route, RouteTable
 from headgate.gateway.server import Listener
 from headgate.gateway.system import System
+from headgate.gateway.tokens import Tokens
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock
 from headgate.runtime.service import Service
@@ -58,6 +60,8 @@ async def build(
         Deployments(backend),
         *(Assets(backend, kind) for kind in KINDS),
         Operations(backend),
+        Tokens(backend),
+        Identities(backend, settings.workspace),
         Blobs(backend),
         events,
     )

@@ -14,12 +14,19 @@ from headgate.azure.arm_resources import page
 from headgate.gateway import core
 from headgate.gateway.authentication import CALLER
 from headgate.gateway.http import Call, answer
+from headgate.runtime import tokens
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock
 from headgate.runtime.store import Store
 from headgate_contracts import limits
 from headgate_contracts.envelope import Command, Query, Reply
 from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.identity import (
+    GetIdentity,
+    IdentitiesReply,
+    IdentityReply,
+    ListIdentities,
+)
 from headgate_contracts.registry import (
     DeploymentReply,
     EndpointReply,
@@ -35,6 +42,9 @@ R = TypeVar("R", bound=Resource)
 
 OPERATION_TIMEOUT = "PT1H"
 POLL_AFTER_S = 1
+IDENTITY_WAIT_S = 1.0
+TENANT_ID = tokens.derived_uuid("tenant")
+"""The directory that everybody is in, for clients that want one."""
 
 
 @dataclass
@@ -94,6 +104,28 @@ class Backend:
             name=call.params["deployment"],
         )
         return (await self.ask(query, DeploymentReply)).deployment
+
+    async def principal_id(self, workspace: str, endpoint: str) -> str:
+        """Who the system-assigned identity of an endpoint is; empty while nobody can say."""
+        query = GetIdentity(workspace=workspace, name=endpoint, kind="system")
+        try:
+            reply = await self.bus.ask(query, IdentityReply, timeout_s=IDENTITY_WAIT_S)
+        except HeadgateError:
+            return ""
+        return reply.identity.principal_id
+
+    async def principal_ids(self, workspace: str) -> dict[str, str]:
+        """The same for all endpoints of a workspace, by their names."""
+        query = ListIdentities(workspace=workspace)
+        try:
+            reply = await self.bus.ask(query, IdentitiesReply, timeout_s=IDENTITY_WAIT_S)
+        except HeadgateError:
+            return {}
+        return {
+            identity.name: identity.principal_id
+            for identity in reply.identities
+            if identity.kind == "system"
+        }
 
     async def closes_within(self, wait_s: float) -> bool:
         """Wait that long; True at once when the gateway is about to stop."""

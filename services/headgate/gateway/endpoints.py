@@ -10,6 +10,7 @@ from headgate.azure.arm_resources import endpoint_resource, instance_resource, p
 from headgate.gateway import access, core
 from headgate.gateway.access import Action
 from headgate.gateway.backend import (
+    TENANT_ID,
     Backend,
     deletion_answer,
     list_answer,
@@ -65,6 +66,14 @@ def patched(body: Json, patch: object, patchable: tuple[str, ...]) -> Json:
     return merged
 
 
+def _identified(body: Json, principal_id: str) -> Json:
+    """The resource of an endpoint, with who its system-assigned identity is."""
+    identity = body["identity"]
+    if principal_id and identity["type"].startswith("SystemAssigned"):
+        body["identity"] = {**identity, "principalId": principal_id, "tenantId": TENANT_ID}
+    return body
+
+
 class Endpoints:
     """Handlers of endpoints."""
 
@@ -77,7 +86,14 @@ class Endpoints:
             for endpoint in await self._backend.endpoints(call.workspace)
             if self._is_wanted(endpoint, call)
         ]
-        return list_answer(call, found, lambda item: endpoint_resource(item, call.context))
+        ids = await self._backend.principal_ids(call.workspace)
+        return list_answer(
+            call,
+            found,
+            lambda item: _identified(
+                endpoint_resource(item, call.context), ids.get(item.spec.name, "")
+            ),
+        )
 
     @staticmethod
     def _is_wanted(endpoint: Endpoint, call: Call) -> bool:
@@ -91,7 +107,9 @@ class Endpoints:
 
     async def get(self, call: Call) -> web.StreamResponse:
         endpoint = await self._backend.endpoint(call)
-        return resource_answer(call, endpoint_resource(endpoint, call.context), endpoint.revision)
+        principal_id = await self._backend.principal_id(call.workspace, endpoint.spec.name)
+        body = _identified(endpoint_resource(endpoint, call.context), principal_id)
+        return resource_answer(call, body, endpoint.revision)
 
     async def put(self, call: Call) -> web.StreamResponse:
         body = await call.json()
@@ -130,9 +148,11 @@ class Endpoints:
     async def _store(self, call: Call, command: PutEndpoint) -> web.StreamResponse:
         reply = await self._backend.ask(command, EndpointReply, arm.ENDPOINT)
         url = operation_url(call, reply.operation)
+        principal_id = await self._backend.principal_id(call.workspace, reply.endpoint.spec.name)
+        body = endpoint_resource(reply.endpoint, call.context, operation_url=url)
         return resource_answer(
             call,
-            endpoint_resource(reply.endpoint, call.context, operation_url=url),
+            _identified(body, principal_id),
             reply.endpoint.revision,
             created=reply.created,
             operation=reply.operation,
