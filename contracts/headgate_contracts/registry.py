@@ -56,6 +56,8 @@ class DeleteEndpoint(Command):
 
 
 class GetEndpoint(Query):
+    """An endpoint; services that know its name alone leave ``workspace`` empty."""
+
     TYPE: ClassVar[str] = "headgate.registry.query.v1.get_endpoint"
 
     workspace: str
@@ -140,6 +142,8 @@ class DeleteDeployment(Command):
 
 
 class GetDeployment(Query):
+    """A deployment; services that know the names alone leave ``workspace`` empty."""
+
     TYPE: ClassVar[str] = "headgate.registry.query.v1.get_deployment"
 
     workspace: str

@@ -1,6 +1,6 @@
 """Which services exist, and how one process runs some of them: ``headgate run <name>``.
 
-``control`` stands for the three control services in one process. The same ``build`` functions
+``control`` stands for the control services in one process. The same ``build`` functions
 serve ``headgate up``, containers and tests.
 """
 
@@ -24,12 +24,18 @@ from headgate_contracts.errors import ErrorCode, HeadgateError
 
 Build = Callable[[Settings, Bus, Clock], Awaitable[Service]]
 
-CONTROL = ("registry", "provisioner", "gateway")
+CONTROL = ("registry", "identity", "provisioner", "gateway")
 _log = Log("run")
 
 
 async def _registry(settings: Settings, bus: Bus, clock: Clock) -> Service:
     from headgate.registry import app
+
+    return await app.build(settings, bus, clock)
+
+
+async def _identity(settings: Settings, bus: Bus, clock: Clock) -> Service:
+    from headgate.identity import app
 
     return await app.build(settings, bus, clock)
 
@@ -59,6 +65,7 @@ async def _router(settings: Settings, bus: Bus, clock: Clock) -> Service:
 # Imports are inside the functions: a process loads only the services it runs.
 BUILDS: dict[str, Build] = {
     "registry": _registry,
+    "identity": _identity,
     "provisioner": _provisioner,
     "gateway": _gateway,
     "router": _router,

@@ -8,8 +8,6 @@ is sealed with a master key outside the database, because ``get-credentials`` sh
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import re
 import secrets
@@ -17,11 +15,8 @@ import string
 import zlib
 from pathlib import Path
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from headgate.registry.records import StoredKey
-from headgate.runtime.files import private_dir, write_atomic
+from headgate.runtime import vault
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.resources import KeyType
 
@@ -30,10 +25,6 @@ _ID_CHARS, _SECRET_CHARS, _CHECK_CHARS = 8, 43, 6
 _ID_BYTES, _SECRET_BYTES = 6, 32
 ENTROPY_BYTES = _ID_BYTES + _SECRET_BYTES
 _OURS = re.compile(r"hg_([0-9A-Za-z]{8})_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}\Z")
-
-_MASTER_BYTES = 32
-_NONCE_BYTES = 12
-_FORMAT = "1."  # of sealed keys; a later form gets another number
 
 
 def make_key(entropy: bytes) -> str:
@@ -64,29 +55,15 @@ def _base62(data: bytes, chars: int) -> str:
 
 
 class Vault:
-    """Seals and opens keys. The master key is a private file, made on first use."""
+    """Makes, seals and opens endpoint keys."""
 
-    def __init__(self, master: bytes, path: Path) -> None:
-        self._cipher = AESGCM(master)
-        self._path = path
+    def __init__(self, sealing: vault.Vault) -> None:
+        self._sealing = sealing
 
     @classmethod
     def open(cls, keys_dir: Path) -> Vault:
         """The vault of a data folder; raises HeadgateError when its master key is damaged."""
-        path = private_dir(keys_dir) / "master.key"
-        if not path.exists():
-            write_atomic(path, secrets.token_hex(_MASTER_BYTES) + "\n")
-        try:
-            master = bytes.fromhex(path.read_text().strip())
-        except ValueError:
-            master = b""
-        if len(master) != _MASTER_BYTES:
-            raise HeadgateError(
-                ErrorCode.INTERNAL,
-                f"{path} does not hold a whole master key; put it back from a backup",
-                target=str(path),
-            )
-        return cls(master, path)
+        return cls(vault.Vault.open(keys_dir))
 
     def fresh(self, endpoint: str, key_type: KeyType) -> StoredKey:
         """A new random key of an endpoint."""
@@ -94,25 +71,21 @@ class Vault:
 
     def stored(self, endpoint: str, key_type: KeyType, key: str) -> StoredKey:
         """A key as it is kept. The seal holds for this endpoint and this place only."""
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed = self._cipher.encrypt(nonce, key.encode(), _place(endpoint, key_type))
-        text = _FORMAT + base64.b64encode(nonce + sealed).decode()
-        return StoredKey(id=key_id(key), sha256=digest(key), sealed=text)
+        sealed = self._sealing.seal(_place(endpoint, key_type), key)
+        return StoredKey(id=key_id(key), sha256=digest(key), sealed=sealed)
 
     def opened(self, endpoint: str, key_type: KeyType, stored: StoredKey) -> str:
         """The key itself; HeadgateError when the master key is not the one it was sealed with."""
         try:
-            raw = base64.b64decode(stored.sealed.removeprefix(_FORMAT), validate=True)
-            nonce, sealed = raw[:_NONCE_BYTES], raw[_NONCE_BYTES:]
-            return self._cipher.decrypt(nonce, sealed, _place(endpoint, key_type)).decode()
-        except (InvalidTag, binascii.Error, ValueError):
+            return self._sealing.unseal(_place(endpoint, key_type), stored.sealed)
+        except vault.SealedWithAnotherKeyError:
             raise HeadgateError(
                 ErrorCode.INTERNAL,
                 f"the {key_type} key of {endpoint!r} was sealed with another master key than the "
-                f"one in {self._path}; put that file back, or regenerate both keys",
+                f"one in {self._sealing.path}; put that file back, or regenerate both keys",
                 target=key_type,
             ) from None
 
 
-def _place(endpoint: str, key_type: KeyType) -> bytes:
-    return f"{endpoint}/{key_type}".encode()
+def _place(endpoint: str, key_type: KeyType) -> str:
+    return f"{endpoint}/{key_type}"

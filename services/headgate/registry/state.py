@@ -111,9 +111,9 @@ async def _save_endpoint(
 
 
 async def endpoint(session: AsyncSession, workspace: str, name: str) -> Endpoint | None:
-    """The endpoint of this name, if it belongs to the workspace."""
+    """The endpoint of this name, if it belongs to the workspace; empty: to any."""
     row = await session.get(EndpointRow, name)
-    return _endpoint(row) if row is not None and row.workspace == workspace else None
+    return _endpoint(row) if row is not None and workspace in ("", row.workspace) else None
 
 
 async def endpoints(
