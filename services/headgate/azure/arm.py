@@ -41,7 +41,11 @@ S = TypeVar("S", bound=Value)
 # What the system itself puts among a resource's properties, and clients send back.
 ENDPOINT_ID_PROPERTY = "azureml.onlineendpointid"
 OPERATION_PROPERTY = "AzureAsyncOperationUri"
-_SYSTEM_PROPERTIES = frozenset({ENDPOINT_ID_PROPERTY.lower(), OPERATION_PROPERTY.lower()})
+# Azure's Python client shows systemData as properties, and sends these back as well.
+_CLIENT_PROPERTIES = ("createdBy", "createdAt", "lastModifiedAt")
+_SYSTEM_PROPERTIES = frozenset(
+    name.lower() for name in (ENDPOINT_ID_PROPERTY, OPERATION_PROPERTY, *_CLIENT_PROPERTIES)
+)
 CODE_HASH_PROPERTY = "hash_sha256"
 
 _ENVELOPE_READ_ONLY = ("id", "name", "type", "kind", "location", "systemData", "etag")

@@ -33,6 +33,8 @@ _STORAGE_SUFFIX = "core.windows.net"
 _DEFAULT_SCOPE = "/.default"
 _CLASSIC_CONTROL_AUDIENCE = "https://management.core.windows.net"
 EXPIRY_MARGIN_S = 60.0
+RETRIES = 5
+RETRY_FIRST_S = 0.2
 RETRY_AFTER_FAILURE_S = 10.0
 
 
@@ -141,7 +143,7 @@ class HeadgateCredential:
             target.url,
             policies=[
                 UserAgentPolicy(base_user_agent=f"headgate/{__version__}"),
-                RetryPolicy(retry_total=4),
+                RetryPolicy(retry_total=RETRIES, retry_backoff_factor=RETRY_FIRST_S),
             ],
             connection_verify=str(target.ca) if target.ca else True,
             connection_timeout=5,
@@ -232,7 +234,7 @@ class HeadgateCredential:
         message = f"{self._target.url} gives no token: {text}"
         if response.status_code >= 500 or response.status_code == 429:
             return ServiceRequestError(message)
-        return ClientAuthenticationError(message, response=response)
+        return ClientAuthenticationError(message)
 
     def close(self) -> None:
         """Closes the connections; needed only where many credentials are made."""
