@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, get_origin
 
 from headgate_contracts import (
+    batch,
     identity,
     provisioning,
     registry,
@@ -22,7 +23,7 @@ from headgate_contracts import (
 )
 from headgate_contracts.envelope import Command, Done, Event, Message, Refused, Value
 
-_MODULES = (identity, provisioning, registry, routing, scoring)
+_MODULES = (batch, identity, provisioning, registry, routing, scoring)
 STORED_VALUES: dict[str, type[Value]] = {
     "headgate.router.value.v1.route": scoring.Route,
     "headgate.identity.value.v1.trust": identity.Trust,

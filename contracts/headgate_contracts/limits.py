@@ -23,6 +23,10 @@ REQUEST_TIMEOUT_MS_DEFAULT = 5_000
 REQUEST_TIMEOUT_MS_MAX = 180_000
 MIRROR_PERCENT_MAX = 50
 CONCURRENCY_PER_INSTANCE_MAX = 1_000
+INT32_MAX = 2**31 - 1  # what Azure's counters hold
+BATCH_RETRIES_MAX = 1_000
+BATCH_TIMEOUT_S_MAX = 259_200  # Azure: three days for one mini-batch
+FILE_NAME_CHARS_MAX = 255
 PENDING_PER_SLOT = 2  # Azure: pending <= 2 x max_concurrent_requests_per_instance x instances
 
 # NATS counts payload and headers together and closes the connection above its limit, so a

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headgate_contracts import identity, provisioning, registry, routing, subjects
+from headgate_contracts import batch, identity, provisioning, registry, routing, subjects
 from headgate_contracts.envelope import Command, Done, Query, Reply
 
 # service -> request type -> reply type
@@ -25,6 +25,14 @@ ANSWERS: dict[str, dict[type[Command] | type[Query], type[Reply]]] = {
         registry.GetAsset: registry.AssetReply,
         registry.ListAssets: registry.AssetsReply,
         registry.GetOperation: registry.OperationReply,
+        batch.PutBatchEndpoint: batch.BatchEndpointReply,
+        batch.DeleteBatchEndpoint: registry.OperationReply,
+        batch.GetBatchEndpoint: batch.BatchEndpointReply,
+        batch.ListBatchEndpoints: batch.BatchEndpointsReply,
+        batch.PutBatchDeployment: batch.BatchDeploymentReply,
+        batch.DeleteBatchDeployment: registry.OperationReply,
+        batch.GetBatchDeployment: batch.BatchDeploymentReply,
+        batch.ListBatchDeployments: batch.BatchDeploymentsReply,
     },
     provisioning.SERVICE: {
         provisioning.ListInstances: provisioning.InstancesReply,

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from headgate.registry.asset_handlers import AssetHandlers
+from headgate.registry.batch_handlers import BatchHandlers
 from headgate.registry.handlers import Handlers
 from headgate.registry.keys import Vault
 from headgate.registry.relay import Relay
@@ -37,7 +38,11 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
     return Service(
         bus,
         description="Endpoints, deployments, assets, keys and operations",
-        handlers={**handlers.table(), **AssetHandlers(database, outbox, clock).table()},
+        handlers={
+            **handlers.table(),
+            **AssetHandlers(database, outbox, clock).table(),
+            **BatchHandlers(database, outbox, clock).table(),
+        },
         loops={"outbox": outbox.run, "routes": relay.run, "housekeeping": housekeeping},
         stops=(database.close,),
     )

@@ -8,7 +8,15 @@ from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
-from headgate.registry.assets import LATEST, Asset, AssetKind, Reference, kind_of, number_of
+from headgate.registry.assets import (
+    LATEST,
+    Asset,
+    AssetKind,
+    Reference,
+    kind_of,
+    number_of,
+    unknown,
+)
 from headgate.registry.rows import AssetRow
 from headgate_contracts.resources import (
     Code,
@@ -39,14 +47,17 @@ async def find(
     return _asset(found) if found else None
 
 
-async def find_all(
+async def find_known(
     session: AsyncSession, workspace: str, references: tuple[Reference, ...]
-) -> dict[str, Asset | None]:
-    """What each reference means, by its field."""
-    return {
-        each.field: await find(session, workspace, each.kind, each.name, each.version)
-        for each in references
-    }
+) -> dict[str, Asset]:
+    """What each reference means, by its field; refused when one means nothing."""
+    known: dict[str, Asset] = {}
+    for each in references:
+        asset = await find(session, workspace, each.kind, each.name, each.version)
+        if asset is None:
+            raise unknown(each)
+        known[each.field] = asset
+    return known
 
 
 async def next_number(session: AsyncSession, workspace: str, kind: AssetKind, name: str) -> int:

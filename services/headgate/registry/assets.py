@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from headgate.registry import core
 from headgate.registry.records import Moment
 from headgate_contracts import limits, registry
+from headgate_contracts.batch import BatchDeploymentSpec
 from headgate_contracts.errors import ErrorCode
 from headgate_contracts.resources import (
     Code,
@@ -23,6 +24,7 @@ from headgate_contracts.resources import (
 AssetKind = Literal["models", "environments", "codes"]
 Asset = Model | Environment | Code
 AssetSpec = ModelSpec | EnvironmentSpec | CodeSpec
+D = TypeVar("D", DeploymentSpec, BatchDeploymentSpec)
 KINDS: tuple[AssetKind, ...] = get_args(AssetKind)
 
 LATEST = "latest"
@@ -129,7 +131,7 @@ def _check_paths(spec: AssetSpec) -> None:
 # --- references --------------------------------------------------------------------------------
 
 
-def references(spec: DeploymentSpec) -> tuple[Reference, ...]:
+def references(spec: DeploymentSpec | BatchDeploymentSpec) -> tuple[Reference, ...]:
     """What a deployment refers to; refused where it is not written as a reference."""
     code = spec.code_configuration
     written: list[tuple[AssetKind, str, str | None]] = [
@@ -168,8 +170,8 @@ def unknown(reference: Reference) -> Exception:
     )
 
 
-def resolved(spec: DeploymentSpec, found: dict[str, Asset]) -> tuple[DeploymentSpec, str]:
-    """The deployment with concrete versions, and its scoring path. ``found`` is by field."""
+def resolved(spec: D, found: dict[str, Asset]) -> D:
+    """The deployment with concrete versions. ``found`` is by field."""
     exact = {
         field: f"azureml:{asset.spec.name}:{asset.spec.version}" for field, asset in found.items()
     }
@@ -179,10 +181,11 @@ def resolved(spec: DeploymentSpec, found: dict[str, Asset]) -> tuple[DeploymentS
     if spec.code_configuration is not None:
         code = exact["code_configuration.code"]
         changes["code_configuration"] = spec.code_configuration.model_copy(update={"code": code})
-    return spec.model_copy(update=changes), _scoring_path(found.get("environment"))
+    return spec.model_copy(update=changes)
 
 
-def _scoring_path(environment: Asset | None) -> str:
+def scoring_path(environment: Asset | None) -> str:
+    """Where a container of this environment takes requests."""
     if isinstance(environment, Environment) and environment.spec.inference_config is not None:
         scoring = environment.spec.inference_config.scoring_route
         if scoring is not None:

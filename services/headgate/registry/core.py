@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Literal, TypeVar
 
 from headgate.registry.records import Group, Moment
-from headgate_contracts import limits, registry
+from headgate_contracts import batch, limits, registry
+from headgate_contracts.batch import BatchDeploymentSpec, BatchEndpointSpec
 from headgate_contracts.envelope import Value
 from headgate_contracts.errors import ErrorCode, HeadgateError, WireError
 from headgate_contracts.resources import (
@@ -27,7 +28,7 @@ from headgate_contracts.scoring import DeploymentRoute, KeyDigest, Route
 
 _WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 S = ProvisioningState
-Spec = TypeVar("Spec", EndpointSpec, DeploymentSpec)
+Spec = TypeVar("Spec", EndpointSpec, DeploymentSpec, BatchEndpointSpec, BatchDeploymentSpec)
 
 
 class Happening(StrEnum):
@@ -132,7 +133,44 @@ def absent_deployment(endpoint: str, name: str) -> HeadgateError:
     )
 
 
-Put = registry.PutEndpoint | registry.PutDeployment
+def taken(name: str) -> HeadgateError:
+    """The refusal of an endpoint name that belongs to somebody else or to another kind."""
+    return error(
+        ErrorCode.RESOURCE_EXISTS,
+        f"the endpoint name {name!r} is taken on this installation (online and batch endpoints "
+        "share their names); choose another",
+        "name",
+    )
+
+
+def check_new_endpoint(name: str, moment: Moment) -> None:
+    """Refuse one endpoint too many, or a name that an endpoint of the other kind has."""
+    if moment.is_taken:
+        raise taken(name)
+    if moment.endpoints >= limits.ENDPOINTS_MAX:
+        raise error(
+            ErrorCode.QUOTA_EXCEEDED,
+            f"this installation has {moment.endpoints} endpoints, and {limits.ENDPOINTS_MAX} "
+            "is the most; delete one first",
+        )
+
+
+def check_new_deployment(endpoint: str, deployments: int) -> None:
+    """Refuse one deployment too many."""
+    if deployments >= limits.DEPLOYMENTS_PER_ENDPOINT_MAX:
+        raise error(
+            ErrorCode.QUOTA_EXCEEDED,
+            f"the endpoint {endpoint!r} has {deployments} deployments, and "
+            f"{limits.DEPLOYMENTS_PER_ENDPOINT_MAX} is the most; delete one first",
+        )
+
+
+Put = (
+    registry.PutEndpoint
+    | registry.PutDeployment
+    | batch.PutBatchEndpoint
+    | batch.PutBatchDeployment
+)
 
 
 def check_absent(what: str, command: Put) -> None:

@@ -13,6 +13,7 @@ from headgate_contracts import limits, registry
 from headgate_contracts.envelope import Event
 from headgate_contracts.errors import ErrorCode, ErrorDetail, WireError
 from headgate_contracts.resources import (
+    CodeConfiguration,
     Deployment,
     DeploymentSpec,
     Operation,
@@ -56,12 +57,7 @@ def put(
 
 def _create(group: Group, wanted: Resolved, moment: Moment) -> Outcome:
     spec = wanted.spec
-    if len(group.deployments) >= limits.DEPLOYMENTS_PER_ENDPOINT_MAX:
-        raise core.error(
-            ErrorCode.QUOTA_EXCEEDED,
-            f"the endpoint {group.name!r} has {len(group.deployments)} deployments, and "
-            f"{limits.DEPLOYMENTS_PER_ENDPOINT_MAX} is the most; delete one first",
-        )
+    core.check_new_deployment(group.name, len(group.deployments))
     operation = core.begun("create", group.workspace, core.path(group.name, spec.name), moment)
     value = Deployment(
         workspace=group.workspace,
@@ -111,7 +107,11 @@ def _check_spec(spec: DeploymentSpec) -> None:
             "liveness_probe.success_threshold must be 1",
             "liveness_probe.success_threshold",
         )
-    code = spec.code_configuration
+    check_script(spec.code_configuration)
+
+
+def check_script(code: CodeConfiguration | None) -> None:
+    """Refuse a scoring script outside its code folder."""
     if code is not None:
         script = PurePosixPath(code.scoring_script)
         if script.is_absolute() or ".." in script.parts or "\0" in code.scoring_script:

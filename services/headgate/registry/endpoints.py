@@ -34,11 +34,7 @@ def put(group: Group | None, command: registry.PutEndpoint, keys: Keys, moment: 
         core.check_absent(f"the endpoint {spec.name!r}", command)
         return _create(command, spec, keys, moment)
     if group.workspace != command.workspace:
-        raise core.error(
-            ErrorCode.RESOURCE_EXISTS,
-            f"the endpoint name {spec.name!r} is taken on this installation; choose another",
-            "name",
-        )
+        raise core.taken(spec.name)
     stored = group.endpoint.value
     core.check_put(f"the endpoint {spec.name!r}", command, stored.revision)
     core.endpoint_after(group, Happening.UPDATE)
@@ -58,12 +54,7 @@ def put(group: Group | None, command: registry.PutEndpoint, keys: Keys, moment: 
 def _create(
     command: registry.PutEndpoint, spec: EndpointSpec, keys: Keys, moment: Moment
 ) -> Outcome:
-    if moment.endpoints >= limits.ENDPOINTS_MAX:
-        raise core.error(
-            ErrorCode.QUOTA_EXCEEDED,
-            f"this installation has {moment.endpoints} endpoints, and {limits.ENDPOINTS_MAX} "
-            "is the most; delete one first",
-        )
+    core.check_new_endpoint(spec.name, moment)
     traffic.check(spec, None, {})
     if command.keys:
         check_given_keys(command.keys)

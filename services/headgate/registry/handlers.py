@@ -153,18 +153,15 @@ class Handlers:
 
     async def _resolved(self, command: registry.PutDeployment) -> deployments.Resolved:
         """The wanted deployment with exact versions; those never change and are never deleted."""
-        references = assets.references(command.spec)
         async with self.database.reading() as session:
             group = await state.group(session, command.spec.endpoint_name)
             core.visible(group, command.workspace, command.spec.endpoint_name)
-            found = await asset_state.find_all(session, command.workspace, references)
-        known: dict[str, assets.Asset] = {}
-        for reference in references:
-            asset = found[reference.field]
-            if asset is None:
-                raise assets.unknown(reference)
-            known[reference.field] = asset
-        return deployments.Resolved(*assets.resolved(command.spec, known))
+            known = await asset_state.find_known(
+                session, command.workspace, assets.references(command.spec)
+            )
+        return deployments.Resolved(
+            assets.resolved(command.spec, known), assets.scoring_path(known.get("environment"))
+        )
 
     async def delete_deployment(
         self, command: registry.DeleteDeployment
@@ -223,7 +220,8 @@ class Handlers:
     async def _decide(self, endpoint: str, cause: str, decide: Decide) -> Outcome:
         async with self.database.transaction() as session:
             group = await state.group(session, endpoint)
-            moment = await state.moment(session, self.clock.now(), new_id())
+            is_taken = await state.has_batch_endpoint(session, endpoint)
+            moment = await state.moment(session, self.clock.now(), new_id(), is_taken=is_taken)
             outcome = decide(group, moment)
             await state.save(session, group, outcome, moment)
             self.outbox.add(session, outcome.events, cause=cause)

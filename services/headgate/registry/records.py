@@ -91,13 +91,15 @@ class Moment:
     """What a decision may not fetch for itself.
 
     ``revision`` is larger than every revision ever given out, so that a resource made again under
-    an old name never repeats one. ``dice`` are random, for ids. ``endpoints`` is how many exist.
+    an old name never repeats one. ``dice`` are random, for ids. ``endpoints`` is how many exist,
+    online and batch; ``is_taken``: the name at hand belongs to an endpoint of the other kind.
     """
 
     now: float
     revision: int
     dice: str
     endpoints: int = 0
+    is_taken: bool = False
 
     def id_for(self, what: str) -> str:
         """A random id, another one for each ``what``."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import TypeAdapter
 from sqlmodel import col, delete, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from headgate.registry import core
+from headgate.registry import core, things
 from headgate.registry.records import (
     DeploymentRecord,
     EndpointRecord,
@@ -31,15 +29,22 @@ from headgate_contracts.resources import (
 )
 from headgate_contracts.scoring import Route
 
+BATCH_ENDPOINTS = "batchEndpoints"
 _REVISION = "revision"
 _KEYS = TypeAdapter(Keys)
 
 
-async def moment(session: AsyncSession, now: float, dice: str) -> Moment:
+async def moment(session: AsyncSession, now: float, dice: str, *, is_taken: bool = False) -> Moment:
     """What the next decision may not fetch for itself."""
     counter = await session.get(CounterRow, _REVISION)
     endpoints = (await session.exec(select(func.count()).select_from(EndpointRow))).one()
-    return Moment(now, (counter.value if counter else 0) + 1, dice, endpoints)
+    endpoints += await things.count(session, BATCH_ENDPOINTS)
+    return Moment(now, (counter.value if counter else 0) + 1, dice, endpoints, is_taken)
+
+
+async def has_batch_endpoint(session: AsyncSession, name: str) -> bool:
+    """Whether a batch endpoint of any workspace has this name."""
+    return await things.find_anywhere(session, BATCH_ENDPOINTS, name) is not None
 
 
 async def spend_revision(session: AsyncSession, used: Moment) -> None:
@@ -76,7 +81,7 @@ async def save(
     """Store what a decision changed. ``before`` must be what is stored."""
     after = outcome.group
     for operation in outcome.operations:
-        await session.merge(_operation_row(operation))
+        await save_operation(session, operation)
     if after == before:
         return
     await spend_revision(session, moment)
@@ -163,6 +168,11 @@ async def operation(session: AsyncSession, workspace: str, id: str) -> Operation
     return _operation(row) if row is not None and row.workspace == workspace else None
 
 
+async def save_operation(session: AsyncSession, value: Operation) -> None:
+    """Store an operation, new or changed."""
+    await session.merge(_operation_row(value))
+
+
 async def forget_operations(session: AsyncSession, now: float) -> None:
     """Drop ended operations that are old, or too many; never one that a resource refers to."""
     newest = select(OperationRow.started_at).order_by(col(OperationRow.started_at).desc())
@@ -181,16 +191,11 @@ async def forget_operations(session: AsyncSession, now: float) -> None:
 # --- rows and values ---------------------------------------------------------------------------
 
 
-def _stamps(row: Any) -> dict[str, Any]:
-    fields = ("workspace", "revision", "created_at", "updated_at", "created_by", "updated_by")
-    return {field: getattr(row, field) for field in fields}
-
-
 def _endpoint(row: EndpointRow) -> Endpoint:
     return Endpoint(
         spec=EndpointSpec.model_validate_json(row.spec),
         provisioning_state=ProvisioningState(row.state),
-        **_stamps(row),
+        **things.stamps(row),
     )
 
 
@@ -203,7 +208,7 @@ def _endpoint_row(record: EndpointRecord, route_revision: int) -> EndpointRow:
         keys=_KEYS.dump_json(record.keys).decode(),
         operation_id=record.operation.id,
         route_revision=route_revision,
-        **_stamps(value),
+        **things.stamps(value),
     )
 
 
@@ -214,7 +219,7 @@ def _deployment(row: DeploymentRow) -> Deployment:
         provisioning_state=ProvisioningState(row.state),
         ready_instances=row.ready_instances,
         error=WireError.model_validate_json(row.error) if row.error else None,
-        **_stamps(row),
+        **things.stamps(row),
     )
 
 
@@ -231,7 +236,7 @@ def _deployment_row(record: DeploymentRecord) -> DeploymentRow:
         ready_instances=value.ready_instances,
         operation_id=record.operation.id,
         generation=value.generation,
-        **_stamps(value),
+        **things.stamps(value),
     )
 
 
