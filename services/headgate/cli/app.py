@@ -9,13 +9,16 @@ import typer
 
 from headgate import __version__
 from headgate.cli import (
+    access,
     apply,
     assets,
     azure_env,
     events,
+    identity,
     online_deployment,
     online_endpoint,
     system,
+    tokens,
 )
 
 SPREAD = ("--set", "--add", "--remove", "--traffic", "-r", "--mirror-traffic")
@@ -37,6 +40,9 @@ app.add_typer(events.app, name="events")
 system.register(app)
 apply.register(app)
 azure_env.register(app)
+access.register(app)
+app.add_typer(tokens.app, name="token")
+app.add_typer(identity.app, name="identity")
 
 
 def _version(wanted: bool) -> None:

@@ -163,16 +163,17 @@ async def invoke(
 ) -> None:
     """Send one request to an endpoint and print its answer as it is."""
     from headgate.cli.invoking import print_answer, read_request
+    from headgate.client.access import Access
     from headgate.client.scoring import score
 
     body = read_request(request_file)
     async with session.client() as client:
         found = await client.get_endpoint(name)
-        keys = await client.keys(name)
+        secret = await Access(client).scoring_secret(found)
         answer = await score(
             client.http.target,
             str(found.properties.get("scoringUri")),
-            keys.primary_key,
+            secret,
             body,
             deployment=deployment_name,
             content_type=content_type,
@@ -182,10 +183,11 @@ async def invoke(
 
 @client_command(app, "get-credentials")
 async def get_credentials(session: Session, name: options.EndpointName) -> None:
-    """Print both keys of an endpoint."""
+    """Print what opens an endpoint: both keys, or a token, as its auth_mode says."""
+    from headgate.client.access import Access
+
     async with session.client() as client:
-        keys = await client.keys(name)
-        session.show({"primaryKey": keys.primary_key, "secondaryKey": keys.secondary_key})
+        session.show(await Access(client).credentials(await client.get_endpoint(name)))
 
 
 @client_command(app, "regenerate-keys")

@@ -22,6 +22,15 @@ class Format(StrEnum):
 Data = Annotated[
     Path, Option("--data", envvar="HEADGATE_DATA", help="Data folder of the local Headgate.")
 ]
+AnyData = Annotated[
+    Path | None,
+    Option(
+        "--data",
+        envvar="HEADGATE_DATA",
+        help="Data folder of a local Headgate. Default: the login, else ~/.headgate.",
+        show_default=False,
+    ),
+]
 Url = Annotated[
     str, Option("--url", envvar="HEADGATE_URL", help="Address of another Headgate's gateway.")
 ]
@@ -38,7 +47,14 @@ TokenFile = Annotated[
     ),
 ]
 Workspace = Annotated[
-    str, Option("--workspace", "-w", envvar="HEADGATE_WORKSPACE", help="Workspace.")
+    str,
+    Option(
+        "--workspace",
+        "-w",
+        envvar="HEADGATE_WORKSPACE",
+        help="Workspace. Default: that of the login, else local.",
+        show_default=False,
+    ),
 ]
 Output = Annotated[
     Format | None,

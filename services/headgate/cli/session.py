@@ -25,7 +25,7 @@ AsyncCommand = Callable[..., Coroutine[Any, Any, None]]
 class Session:
     """One run of one command."""
 
-    data: Path
+    data: Path | None
     url: str
     ca: Path | None
     token_file: Path | None
@@ -35,7 +35,12 @@ class Session:
     waiting_for: str = ""
     """Id of the operation that is being waited for; told when the wait is broken off."""
 
-    def target(self) -> Target:
+    @property
+    def data_folder(self) -> Path:
+        """The data folder that was given, or the usual one."""
+        return (self.data or DEFAULT_DATA).expanduser()
+
+    def target(self, *, require_token: bool = True, use_login: bool = True) -> Target:
         """The Headgate that this command talks to."""
         from headgate.client import find_target
         from headgate.runtime.settings import client_token
@@ -47,7 +52,16 @@ class Session:
             token=client_token(),
             token_file=self.token_file,
             workspace=self.workspace,
+            require_token=require_token,
+            use_login=use_login,
         )
+
+    def token(self) -> str:
+        """The token that was given for this command; empty: none."""
+        from headgate.client.logins import read_token
+        from headgate.runtime.settings import client_token
+
+        return client_token() or (read_token(self.token_file) if self.token_file else "")
 
     def client(self) -> Client:
         """A client, to be entered with ``async with``."""
@@ -66,7 +80,12 @@ def client_command(app: typer.Typer, name: str) -> Callable[[AsyncCommand], Asyn
 
     def register(command: AsyncCommand) -> AsyncCommand:
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-        common = list(inspect.signature(_session, eval_str=True).parameters.values())
+        # A command may have its own idea of an option that all have, such as several workspaces.
+        common = [
+            parameter
+            for name, parameter in inspect.signature(_session, eval_str=True).parameters.items()
+            if name not in {each.name for each in own}
+        ]
         names = [parameter.name for parameter in common]
 
         def wrapper(**values: Any) -> None:
@@ -84,11 +103,11 @@ def client_command(app: typer.Typer, name: str) -> Callable[[AsyncCommand], Asyn
 
 
 def _session(
-    data: options.Data = DEFAULT_DATA,
+    data: options.AnyData = None,
     url: options.Url = "",
     ca: options.Ca = None,
     token_file: options.TokenFile = None,
-    workspace: options.Workspace = "local",
+    workspace: options.Workspace = "",
     output: options.Output = None,
     query: options.Query = "",
 ) -> Session:

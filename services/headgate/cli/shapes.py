@@ -63,6 +63,46 @@ def container(body: Document) -> Document:
     }
 
 
+def principal(body: Document) -> Document:
+    """Who is calling."""
+    return {
+        "subject": body.get("subject"),
+        "name": body.get("name"),
+        "grants": body.get("grants") or [],
+        "token_id": body.get("tokenId"),
+        "expires_at": body.get("expiresAt"),
+    }
+
+
+def token(body: Document) -> Document:
+    """An access token; the secret itself only where it has just been made."""
+    names = {
+        "id": "id",
+        "name": "name",
+        "grants": "grants",
+        "createdAt": "created_at",
+        "createdBy": "created_by",
+        "expiresAt": "expires_at",
+        "revokedAt": "revoked_at",
+        "token": "token",
+    }
+    return {ours: body[wire] for wire, ours in names.items() if wire in body}
+
+
+def identity(body: Document) -> Document:
+    """A managed identity."""
+    properties = body.get("properties") or {}
+    return {
+        "name": body.get("name"),
+        "id": body.get("id"),
+        "principal_id": properties.get("principalId"),
+        "client_id": properties.get("clientId"),
+        "tenant_id": properties.get("tenantId"),
+        "workspace": properties.get("workspace"),
+        "grants": properties.get("grants") or [],
+    }
+
+
 def _common(found: Found[Any]) -> Document:
     return {
         name: found.body[name] for name in ("id", "kind", "location") if found.body.get(name)

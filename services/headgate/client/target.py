@@ -1,22 +1,24 @@
 """Which Headgate a client talks to, whom it trusts there, and with which token.
 
-An address given by hand wins; otherwise the data folder of a local Headgate tells the address,
-its certificate authority and the administrator's token.
+An address given by hand wins, then a data folder given by hand, then what ``headgate login`` has
+stored; otherwise the usual data folder of a local Headgate tells the address, its certificate
+authority and the administrator's token.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from headgate.client import logins
+from headgate.client.logins import DEFAULT_WORKSPACE, read_token
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
-TOKEN_BYTES_MAX = 4_096
+DEFAULT_DATA = Path("~/.headgate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +28,30 @@ class Target:
     url: str
     token: str = field(repr=False)
     ca: Path | None = None
-    workspace: str = "local"
+    workspace: str = DEFAULT_WORKSPACE
 
 
 def find_target(
-    data: Path,
+    data: Path | None,
     *,
     url: str = "",
     ca: Path | None = None,
     token: str = "",
     token_file: Path | None = None,
-    workspace: str = "local",
+    workspace: str = "",
+    require_token: bool = True,
+    use_login: bool = True,
 ) -> Target:
-    """The Headgate meant by the given values. Raises HeadgateError."""
-    data = data.expanduser()
+    """The Headgate meant by the given values; what is not given is empty. Raises HeadgateError.
+
+    A login counts where no data folder is given, and also for its own address given by hand.
+    """
+    stored = logins.load() if data is None and use_login else None
+    if stored is not None and url.rstrip("/") in ("", stored.url):
+        url, ca = stored.url, ca or stored.ca
+        token = token or ("" if token_file else stored.token)
+        workspace = workspace or stored.workspace
+    data = (data or DEFAULT_DATA).expanduser()
     local_ca = data / "tls" / "ca.pem"
     if not url:
         running = read_running(data)
@@ -53,14 +65,15 @@ def find_target(
         raise HeadgateError(ErrorCode.BAD_ARGUMENT, f"the CA file {ca} does not exist")
     if not token and token_file is not None:
         token = read_token(token_file)
-    if not token:
+    if not token and require_token:
         raise HeadgateError(
             ErrorCode.UNAUTHORIZED,
-            f"no token for {url}: set HEADGATE_TOKEN, or name a file with --token-file",
+            f"no token for {url}: run 'headgate login --url {url}', set HEADGATE_TOKEN, or name "
+            "a file with --token-file",
         )
     if not token.isascii() or not token.isprintable() or " " in token:
         raise HeadgateError(ErrorCode.UNAUTHORIZED, "the token holds characters no token has")
-    return Target(url.rstrip("/"), token, ca, workspace)
+    return Target(url.rstrip("/"), token, ca, workspace or DEFAULT_WORKSPACE)
 
 
 def read_running(data: Path) -> dict[str, Any]:
@@ -79,28 +92,6 @@ def read_running(data: Path) -> dict[str, Any]:
     if not isinstance(running, dict) or not isinstance(running.get("gateway"), str):
         raise HeadgateError(ErrorCode.UNAVAILABLE, f"{path} does not name the gateway's address")
     return running
-
-
-def read_token(path: Path) -> str:
-    """A token from a file that nobody else can read."""
-    try:
-        mode = path.stat().st_mode
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise HeadgateError(
-                ErrorCode.FORBIDDEN,
-                f"{path} can be read by others (mode {stat.S_IMODE(mode):04o}); "
-                f"run: chmod 600 {path}",
-            )
-        with path.open("rb") as stream:
-            return stream.read(TOKEN_BYTES_MAX).decode("ascii").strip()
-    except FileNotFoundError:
-        raise HeadgateError(
-            ErrorCode.UNAUTHORIZED, f"the token file {path} does not exist"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise HeadgateError(
-            ErrorCode.UNAUTHORIZED, f"the token file {path} cannot be read: {error}"
-        ) from None
 
 
 def _check_url(url: str) -> None:

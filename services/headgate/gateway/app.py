@@ -49,7 +49,8 @@ async def build(
     settings: Settings, bus: Bus, clock: Clock, *, tls: ssl.SSLContext | None, scoring_url: str
 ) -> GatewayService:
     """The gateway. ``scoring_url`` is where clients reach the router."""
-    backend = Backend(bus, clock, Store(settings.store_url()))
+    trust = TrustFollower(bus)
+    backend = Backend(bus, clock, Store(settings.store_url()), trust)
     events = Events(backend)
     system = System(
         backend, settings.workspace, lambda: service.ready.is_set() and bus.nc.is_connected
@@ -67,7 +68,6 @@ async def build(
     )
     table = RouteTable(route for part in parts for route in part.routes())
     system.describe(table.routes)
-    trust = TrustFollower(bus)
     authenticator = Authenticator(
         read_token(settings.keys_dir / TOKEN_FILE),
         lambda: trust.trust,

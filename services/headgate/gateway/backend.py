@@ -18,15 +18,10 @@ from headgate.runtime import tokens
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock
 from headgate.runtime.store import Store
+from headgate.runtime.trust import TrustFollower
 from headgate_contracts import limits
 from headgate_contracts.envelope import Command, Query, Reply
 from headgate_contracts.errors import ErrorCode, HeadgateError
-from headgate_contracts.identity import (
-    GetIdentity,
-    IdentitiesReply,
-    IdentityReply,
-    ListIdentities,
-)
 from headgate_contracts.registry import (
     DeploymentReply,
     EndpointReply,
@@ -42,9 +37,6 @@ R = TypeVar("R", bound=Resource)
 
 OPERATION_TIMEOUT = "PT1H"
 POLL_AFTER_S = 1
-IDENTITY_WAIT_S = 1.0
-TENANT_ID = tokens.derived_uuid("tenant")
-"""The directory that everybody is in, for clients that want one."""
 
 
 @dataclass
@@ -54,6 +46,7 @@ class Backend:
     bus: Bus
     clock: Clock
     store: Store
+    trust: TrustFollower
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def ask(self, request: Command | Query, reply: type[T], shape: Shape | None = None) -> T:
@@ -105,27 +98,17 @@ class Backend:
         )
         return (await self.ask(query, DeploymentReply)).deployment
 
-    async def principal_id(self, workspace: str, endpoint: str) -> str:
-        """Who the system-assigned identity of an endpoint is; empty while nobody can say."""
-        query = GetIdentity(workspace=workspace, name=endpoint, kind="system")
-        try:
-            reply = await self.bus.ask(query, IdentityReply, timeout_s=IDENTITY_WAIT_S)
-        except HeadgateError:
-            return ""
-        return reply.identity.principal_id
+    @property
+    def tenant_id(self) -> str:
+        """The directory that everybody is in, for clients that want one."""
+        return tokens.installation_id(self.trust.trust)
 
-    async def principal_ids(self, workspace: str) -> dict[str, str]:
-        """The same for all endpoints of a workspace, by their names."""
-        query = ListIdentities(workspace=workspace)
-        try:
-            reply = await self.bus.ask(query, IdentitiesReply, timeout_s=IDENTITY_WAIT_S)
-        except HeadgateError:
-            return {}
-        return {
-            identity.name: identity.principal_id
-            for identity in reply.identities
-            if identity.kind == "system"
-        }
+    def principal_id(self, endpoint: Endpoint) -> str:
+        """Who the system-assigned identity of an endpoint is; empty before that can be known."""
+        if not self.tenant_id:
+            return ""
+        place = ("system", endpoint.workspace, endpoint.spec.name)
+        return tokens.identity_uuids(self.tenant_id, *place)[0]
 
     async def closes_within(self, wait_s: float) -> bool:
         """Wait that long; True at once when the gateway is about to stop."""

@@ -10,7 +10,6 @@ from headgate.azure.arm_resources import endpoint_resource, instance_resource, p
 from headgate.gateway import access, core
 from headgate.gateway.access import Action
 from headgate.gateway.backend import (
-    TENANT_ID,
     Backend,
     deletion_answer,
     list_answer,
@@ -66,14 +65,6 @@ def patched(body: Json, patch: object, patchable: tuple[str, ...]) -> Json:
     return merged
 
 
-def _identified(body: Json, principal_id: str) -> Json:
-    """The resource of an endpoint, with who its system-assigned identity is."""
-    identity = body["identity"]
-    if principal_id and identity["type"].startswith("SystemAssigned"):
-        body["identity"] = {**identity, "principalId": principal_id, "tenantId": TENANT_ID}
-    return body
-
-
 class Endpoints:
     """Handlers of endpoints."""
 
@@ -86,14 +77,7 @@ class Endpoints:
             for endpoint in await self._backend.endpoints(call.workspace)
             if self._is_wanted(endpoint, call)
         ]
-        ids = await self._backend.principal_ids(call.workspace)
-        return list_answer(
-            call,
-            found,
-            lambda item: _identified(
-                endpoint_resource(item, call.context), ids.get(item.spec.name, "")
-            ),
-        )
+        return list_answer(call, found, lambda item: self._resource(item, call))
 
     @staticmethod
     def _is_wanted(endpoint: Endpoint, call: Call) -> bool:
@@ -105,11 +89,18 @@ class Endpoints:
             and core.has_labels(spec.properties, query.get("properties", ""))
         )
 
+    def _resource(self, endpoint: Endpoint, call: Call, *, operation_url: str = "") -> Json:
+        """The resource, with who its system-assigned identity is."""
+        body = endpoint_resource(endpoint, call.context, operation_url=operation_url)
+        principal_id = self._backend.principal_id(endpoint)
+        if principal_id and body["identity"]["type"].startswith("SystemAssigned"):
+            tenant_id = self._backend.tenant_id
+            body["identity"] |= {"principalId": principal_id, "tenantId": tenant_id}
+        return body
+
     async def get(self, call: Call) -> web.StreamResponse:
         endpoint = await self._backend.endpoint(call)
-        principal_id = await self._backend.principal_id(call.workspace, endpoint.spec.name)
-        body = _identified(endpoint_resource(endpoint, call.context), principal_id)
-        return resource_answer(call, body, endpoint.revision)
+        return resource_answer(call, self._resource(endpoint, call), endpoint.revision)
 
     async def put(self, call: Call) -> web.StreamResponse:
         body = await call.json()
@@ -148,11 +139,9 @@ class Endpoints:
     async def _store(self, call: Call, command: PutEndpoint) -> web.StreamResponse:
         reply = await self._backend.ask(command, EndpointReply, arm.ENDPOINT)
         url = operation_url(call, reply.operation)
-        principal_id = await self._backend.principal_id(call.workspace, reply.endpoint.spec.name)
-        body = endpoint_resource(reply.endpoint, call.context, operation_url=url)
         return resource_answer(
             call,
-            _identified(body, principal_id),
+            self._resource(reply.endpoint, call, operation_url=url),
             reply.endpoint.revision,
             created=reply.created,
             operation=reply.operation,

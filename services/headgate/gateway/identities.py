@@ -14,7 +14,7 @@ from headgate.azure.arm_ids import LOCATION
 from headgate.azure.arm_resources import page, timestamp
 from headgate.gateway import access
 from headgate.gateway.access import Action
-from headgate.gateway.backend import TENANT_ID, Backend
+from headgate.gateway.backend import Backend
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.routes import Route
 from headgate.gateway.tokens import GRANTS
@@ -65,16 +65,21 @@ class Identities:
         call.require(action, workspace)
         return workspace
 
+    def _resource(self, call: Call, identity: ManagedIdentity) -> Json:
+        return _resource(call, identity, self._backend.tenant_id)
+
     async def list_all(self, call: Call) -> web.StreamResponse:
         query = ListIdentities(workspace=self._place(call, Action.READ))
         reply = await self._backend.ask(query, IdentitiesReply)
         named = (identity for identity in reply.identities if identity.kind == "user")
-        return answer(page([_resource(call, identity) for identity in named]))
+        return answer(page([self._resource(call, identity) for identity in named]))
 
     async def get(self, call: Call) -> web.StreamResponse:
         workspace = self._place(call, Action.READ)
         query = GetIdentity(workspace=workspace, name=call.params["identity"])
-        return answer(_resource(call, (await self._backend.ask(query, IdentityReply)).identity))
+        return answer(
+            self._resource(call, (await self._backend.ask(query, IdentityReply)).identity)
+        )
 
     async def put(self, call: Call) -> web.StreamResponse:
         """Whoever may give the roles may make an identity that has them."""
@@ -85,7 +90,7 @@ class Identities:
         command = checked(PutIdentity, values | about, _IDENTITY, problems)
         access.require_may_give(call.principal, command.grants)
         reply = await self._backend.ask(command, IdentityReply, _IDENTITY)
-        return answer(_resource(call, reply.identity), 201 if reply.created else 200)
+        return answer(self._resource(call, reply.identity), 201 if reply.created else 200)
 
     async def delete(self, call: Call) -> web.StreamResponse:
         workspace = self._place(call, Action.GIVE_ACCESS)
@@ -132,7 +137,7 @@ class Identities:
         )
 
 
-def _resource(call: Call, identity: ManagedIdentity) -> Json:
+def _resource(call: Call, identity: ManagedIdentity, tenant_id: str) -> Json:
     prefix = (
         f"/subscriptions/{call.params['subscription']}"
         f"/resourceGroups/{call.params['resourceGroup']}/providers/{IDENTITY_TYPE}"
@@ -144,7 +149,7 @@ def _resource(call: Call, identity: ManagedIdentity) -> Json:
         "location": LOCATION,
         "tags": identity.tags,
         "properties": {
-            "tenantId": TENANT_ID,
+            "tenantId": tenant_id,
             "principalId": identity.principal_id,
             "clientId": identity.client_id,
             "workspace": identity.workspace,

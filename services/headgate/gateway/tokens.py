@@ -16,7 +16,6 @@ from headgate.gateway.backend import Backend
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.routes import Route
 from headgate_contracts import limits
-from headgate_contracts.envelope import Done
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.identity import (
     ANY_WORKSPACE,
@@ -138,7 +137,8 @@ class Tokens:
             workspaces = (ANY_WORKSPACE,)
         elif not workspaces:
             raise access.nothing_here()
-        await self._backend.ask(RevokeToken(token_id=token_id, workspaces=workspaces), Done)
+        command = RevokeToken(token_id=token_id, workspaces=workspaces)
+        await self._backend.ask(command, TokenReply)
         return web.Response(status=204)
 
     def routes(self) -> tuple[Route[Handle], ...]:

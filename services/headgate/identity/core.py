@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headgate.runtime.tokens import derived_uuid
+from headgate.runtime.tokens import derived_uuid, identity_uuids
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.identity import (
@@ -156,13 +156,8 @@ def managed(
         kind="system",
         grants=(Grant(workspace=workspace, role=Role.READER),),
     )
-    place = (installation.id, base.kind, base.workspace, base.name)
-    return base.model_copy(
-        update={
-            "principal_id": derived_uuid(*place, "principal"),
-            "client_id": derived_uuid(*place, "client"),
-        }
-    )
+    principal_id, client_id = identity_uuids(installation.id, base.kind, base.workspace, base.name)
+    return base.model_copy(update={"principal_id": principal_id, "client_id": client_id})
 
 
 def no_identity(name: str) -> HeadgateError:

@@ -168,6 +168,12 @@ def client_token(environ: Mapping[str, str] | None = None) -> str:
     return (os.environ if environ is None else environ).get("HEADGATE_TOKEN", "")
 
 
+def config_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """The folder in which a user's programs keep what they were told: ``~/.config/headgate``."""
+    found = os.environ if environ is None else environ
+    return Path(found.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "headgate"
+
+
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
     """What a client reads from its environment, with the names that the command line has."""

@@ -105,6 +105,18 @@ def derived_uuid(*parts: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, "/".join(("headgate:", *parts))))
 
 
+def identity_uuids(installation: str, kind: str, workspace: str, name: str) -> tuple[str, str]:
+    """Principal and client id of a managed identity; known without asking anybody."""
+    place = (installation, kind, workspace, name)
+    return derived_uuid(*place, "principal"), derived_uuid(*place, "client")
+
+
+def installation_id(trust: Trust) -> str:
+    """The UUID of this installation, which clients see as their directory; empty: not known yet."""
+    ours = (issuer.issuer for issuer in trust.issuers if issuer.is_ours)
+    return next(ours, "").rpartition("/")[2]
+
+
 def _signer(token: str, trust: Trust) -> tuple[Issuer, VerificationKey]:
     if len(token) > limits.TOKEN_CHARS_MAX:
         raise refused(f"it is longer than {limits.TOKEN_CHARS_MAX} characters")

@@ -1,0 +1,98 @@
+"""The client's calls about access: who am I, tokens, identities, credentials of endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from headgate.azure.arm_fields import Json
+from headgate.client.api import Client, Found
+from headgate.client.http import API_VERSION, Answer, not_understood
+from headgate_contracts.identity import DATA_AUDIENCE
+from headgate_contracts.resources import AuthMode, EndpointSpec
+
+
+class Access:
+    """What a session with a Headgate can be asked about access. Methods raise HeadgateError."""
+
+    def __init__(self, client: Client) -> None:
+        self._http = client.http
+        self._context = client.context
+        self._identities = (
+            f"/subscriptions/{self._context.subscription}"
+            f"/resourceGroups/{self._context.resource_group}"
+            "/providers/Microsoft.ManagedIdentity/userAssignedIdentities"
+        )
+
+    async def whoami(self) -> Json:
+        """Who the token of this session speaks for."""
+        return (await self._http.send("GET", "/whoami")).object
+
+    # --- tokens --------------------------------------------------------------------------------
+
+    async def create_token(self, name: str, grants: Sequence[str], lifetime: str = "") -> Json:
+        """``grants`` as ``<workspace>/<role>``, ``lifetime`` as ISO 8601 writes it."""
+        body: Json = {"name": name, "grants": list(grants)}
+        if lifetime:
+            body["lifetime"] = lifetime
+        return (await self._http.send("POST", "/access/tokens", body=body)).object
+
+    async def list_tokens(self) -> list[Json]:
+        return _items((await self._http.send("GET", "/access/tokens")).object)
+
+    async def revoke_token(self, token_id: str) -> None:
+        await self._http.send("DELETE", f"/access/tokens/{quote(token_id, safe='')}")
+
+    # --- managed identities --------------------------------------------------------------------
+
+    async def put_identity(self, name: str, grants: Sequence[str]) -> Json:
+        body = {"location": self._context.location, "properties": {"grants": list(grants)}}
+        return (await self._identity("PUT", name, body)).object
+
+    async def get_identity(self, name: str) -> Json:
+        return (await self._identity("GET", name)).object
+
+    async def list_identities(self) -> list[Json]:
+        return _items((await self._identity("GET")).object)
+
+    async def delete_identity(self, name: str) -> None:
+        await self._identity("DELETE", name)
+
+    async def _identity(self, method: str, name: str = "", body: Json | None = None) -> Answer:
+        path = f"{self._identities}/{quote(name, safe='')}" if name else self._identities
+        query = {"api-version": API_VERSION, "workspace": self._context.workspace}
+        return await self._http.send(method, path, query=query, body=body)
+
+    # --- endpoints -----------------------------------------------------------------------------
+
+    async def credentials(self, endpoint: Found[EndpointSpec]) -> Json:
+        """What opens an endpoint, as ``az`` prints it: keys or a token, as its auth_mode says."""
+        spec = endpoint.spec
+        path = f"{self._context.endpoint_id(spec.name)}/"
+        query = {"api-version": API_VERSION}
+        if spec.auth_mode is AuthMode.AAD_TOKEN:
+            body = {"resource": DATA_AUDIENCE}
+            answer = await self._http.send("POST", "/oauth2/token", body=body, repeatable=True)
+            return {
+                "accessToken": answer.object.get("access_token"),
+                "expiryTimeUtc": answer.object.get("expires_on"),
+                "tokenType": "Bearer",
+            }
+        action = "listKeys" if spec.auth_mode is AuthMode.KEY else "token"
+        answer = await self._http.send("POST", path + action, query=query, repeatable=True)
+        return answer.object
+
+    async def scoring_secret(self, endpoint: Found[EndpointSpec]) -> str:
+        """The key or token that a request to the endpoint shows."""
+        found = await self.credentials(endpoint)
+        secret = found.get("primaryKey") or found.get("accessToken")
+        if not isinstance(secret, str):
+            raise not_understood()
+        return secret
+
+
+def _items(body: Json) -> list[Json]:
+    items = body.get("value")
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise not_understood()
+    return items
