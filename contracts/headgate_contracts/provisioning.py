@@ -66,10 +66,11 @@ class LogsReply(Reply):
 
 
 class InstanceEvent(Event):
-    """Base of events about one instance."""
+    """Base of events about one instance; its workspace decides who may see them."""
 
     WHAT: ClassVar[str] = ""
 
+    workspace: str = ""
     endpoint: str
     deployment: str
     instance: str

@@ -46,9 +46,15 @@ class Fleet:
     """``records`` are the facts; whenever one changes, ``changed`` is called."""
 
     def __init__(
-        self, tools: Tools, key: Key, records: list[Record], changed: Callable[[], None]
+        self,
+        tools: Tools,
+        key: Key,
+        workspace: str,
+        records: list[Record],
+        changed: Callable[[], None],
     ) -> None:
         self.key = key
+        self._workspace = workspace
         self.records = {record.id: record for record in records}
         self._tools = tools
         self._changed = changed
@@ -311,8 +317,8 @@ class Fleet:
 
     def _about(self, instance: str) -> dict[str, str]:
         spec = self.records[instance].observed.spec
-        named = {"endpoint": self.key[0], "deployment": self.key[1]}
-        return {**named, "instance": instance, "spec": spec}
+        named = {"endpoint": self.key[0], "deployment": self.key[1], "instance": instance}
+        return {"workspace": self._workspace, **named, "spec": spec}
 
     def _named(self, instance: str) -> dict[str, str]:
         return {"deployment": "/".join(self.key), "instance": instance}

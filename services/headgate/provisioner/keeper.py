@@ -47,7 +47,7 @@ class Keeper:
         self, tools: Tools, preparer: Preparer, desire: Desire, records: list[Record]
     ) -> None:
         self.desire = desire
-        self.fleet = Fleet(tools, desire.key, records, self.wake)
+        self.fleet = Fleet(tools, desire.key, desire.deployment.workspace, records, self.wake)
         self.gone = False
         self.hearing_since: float | None = None
         self._tools = tools
