@@ -25,7 +25,6 @@ from headgate.azure.arm_fields import (
 )
 from headgate.azure.arm_ids import LOCATION
 from headgate_contracts.envelope import Value
-from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.resources import (
     CodeSpec,
     DeploymentSpec,
@@ -48,7 +47,7 @@ _SYSTEM_PROPERTIES = frozenset(
 )
 CODE_HASH_PROPERTY = "hash_sha256"
 
-_ENVELOPE_READ_ONLY = ("id", "name", "type", "kind", "location", "systemData", "etag")
+ENVELOPE_READ_ONLY = ("id", "name", "type", "kind", "location", "systemData", "etag")
 _SWITCH = choice({"enabled": "Enabled", "disabled": "Disabled"})
 _MAP: Json = {"type": "object", "additionalProperties": {"type": "string"}}
 
@@ -59,7 +58,9 @@ def _without_system_properties(value: Any) -> Any:
     return {key: item for key, item in value.items() if key.lower() not in _SYSTEM_PROPERTIES}
 
 
-def _reference(kind: str) -> Form:
+def reference_to(kind: str) -> Form:
+    """A reference to an asset of this kind, as a resource id or in short."""
+
     def load(value: Any) -> str:
         if not isinstance(value, str):
             raise ValueError("a reference such as azureml:<name>:<version> is expected")
@@ -80,7 +81,7 @@ def _load_identities(value: Any) -> list[str]:
     return list(value)
 
 
-_PROPERTIES = Form(lambda value: value, _without_system_properties, _MAP)
+PROPERTIES = Form(lambda value: value, _without_system_properties, _MAP)
 _IDENTITY = Shape(
     Field(
         "type",
@@ -111,14 +112,14 @@ ENDPOINT = Shape(
             ),
             Field("description", "description"),
             Field("compute", "compute"),
-            Field("properties", "properties", _PROPERTIES),
+            Field("properties", "properties", PROPERTIES),
             Field("traffic", "traffic"),
             Field("mirrorTraffic", "mirror_traffic"),
             Field("publicNetworkAccess", "public_network_access", _SWITCH),
             ignored=("provisioningState", "scoringUri", "swaggerUri", "keys"),
         ),
     ),
-    ignored=(*_ENVELOPE_READ_ONLY, "sku"),
+    ignored=(*ENVELOPE_READ_ONLY, "sku"),
 )
 
 _PROBE = Shape(
@@ -154,18 +155,18 @@ DEPLOYMENT = Shape(
         Shape(
             Field("endpointComputeType", "", constant("Managed")),
             Field("description", "description"),
-            Field("properties", "properties", _PROPERTIES),
-            Field("model", "model", _reference("models")),
+            Field("properties", "properties", PROPERTIES),
+            Field("model", "model", reference_to("models")),
             Field("modelMountPath", "model_mount_path"),
             Field(
                 "codeConfiguration",
                 "code_configuration",
                 Shape(
-                    Field("codeId", "code", _reference("codes")),
+                    Field("codeId", "code", reference_to("codes")),
                     Field("scoringScript", "scoring_script"),
                 ),
             ),
-            Field("environmentId", "environment", _reference("environments")),
+            Field("environmentId", "environment", reference_to("environments")),
             Field("environmentVariables", "environment_variables"),
             Field("instanceType", "instance_type"),
             Field("appInsightsEnabled", "app_insights_enabled"),
@@ -188,7 +189,13 @@ DEPLOYMENT = Shape(
             ignored=("provisioningState", "readyInstances", "error"),
         ),
     ),
-    ignored=(*_ENVELOPE_READ_ONLY, "identity"),
+    ignored=(*ENVELOPE_READ_ONLY, "identity"),
+)
+
+_REFERENCES = (
+    "/properties/model",
+    "/properties/environmentId",
+    "/properties/codeConfiguration/codeId",
 )
 
 _ASSET_FIELDS = (
@@ -203,7 +210,7 @@ _MODEL_TYPES = choice({word: word for word in ("custom_model", "mlflow_model", "
 
 def _asset(*fields: Field, ignored: Sequence[str] = ()) -> Shape:
     inner = Shape(*_ASSET_FIELDS, *fields, ignored=(*_ASSET_IGNORED, *ignored))
-    return Shape(Field("properties", "", inner), ignored=_ENVELOPE_READ_ONLY)
+    return Shape(Field("properties", "", inner), ignored=ENVELOPE_READ_ONLY)
 
 
 _ROUTE = Shape(Field("path", "path"), Field("port", "port"))
@@ -250,7 +257,8 @@ def dumped(shape: Shape, spec: Value, *, full: bool) -> Json:
     return shape.dump(spec.model_dump(mode="json", exclude_defaults=not full))
 
 
-def _loaded(model: type[S], shape: Shape, body: Any, given: Json) -> S:
+def loaded(model: type[S], shape: Shape, body: Any, given: Json) -> S:
+    """The contract value of a body; ``given`` is what the address says already."""
     problems = Problems()
     values = shape.load(body, problems)
     return checked(model, {**values, **given}, shape, problems)
@@ -266,7 +274,7 @@ def endpoint_body(spec: EndpointSpec, location: str = LOCATION) -> Json:
 
 def endpoint_spec(name: str, body: Any) -> EndpointSpec:
     """The endpoint that a body or resource describes."""
-    return _loaded(EndpointSpec, ENDPOINT, body, {"name": name})
+    return loaded(EndpointSpec, ENDPOINT, body, {"name": name})
 
 
 def endpoint_keys(body: Any) -> EndpointKeys | None:
@@ -276,7 +284,7 @@ def endpoint_keys(body: Any) -> EndpointKeys | None:
     if keys is None:
         return None
     shape = Shape(Field("properties", "", Shape(Field("keys", "", _KEYS))))
-    return _loaded(EndpointKeys, shape, {"properties": {"keys": keys}}, {})
+    return loaded(EndpointKeys, shape, {"properties": {"keys": keys}}, {})
 
 
 def keys_body(keys: EndpointKeys) -> Json:
@@ -284,7 +292,7 @@ def keys_body(keys: EndpointKeys) -> Json:
 
 
 def keys_of(body: Any) -> EndpointKeys:
-    return _loaded(EndpointKeys, _KEYS, body, {})
+    return loaded(EndpointKeys, _KEYS, body, {})
 
 
 class KeyChoice(Value):
@@ -296,7 +304,7 @@ class KeyChoice(Value):
 
 def key_choice(body: Any) -> tuple[KeyType, str]:
     """Which key to regenerate, and the value the client sent along."""
-    chosen = _loaded(KeyChoice, REGENERATE_KEY, body, {})
+    chosen = loaded(KeyChoice, REGENERATE_KEY, body, {})
     return chosen.key_type, chosen.value
 
 
@@ -321,30 +329,8 @@ def deployment_spec(
     reference could not tell them apart.
     """
     if workspace is not None:
-        _refuse_foreign_references(body, workspace)
-    return _loaded(DeploymentSpec, DEPLOYMENT, body, {"name": name, "endpoint_name": endpoint})
-
-
-def _refuse_foreign_references(body: Any, workspace: str) -> None:
-    properties = body.get("properties") if isinstance(body, Mapping) else None
-    if not isinstance(properties, Mapping):
-        return
-    code = properties.get("codeConfiguration")
-    found = {
-        "/properties/model": properties.get("model"),
-        "/properties/environmentId": properties.get("environmentId"),
-        "/properties/codeConfiguration/codeId": code.get("codeId")
-        if isinstance(code, Mapping)
-        else None,
-    }
-    for at, text in found.items():
-        other = arm_ids.workspace_of(text) if isinstance(text, str) else None
-        if other is not None and other.lower() != workspace.lower():
-            raise HeadgateError(
-                ErrorCode.RESOURCE_NOT_FOUND,
-                f"{at}: there is no such asset in the workspace {workspace!r}",
-                target=at,
-            )
+        arm_ids.refuse_foreign(body, _REFERENCES, workspace)
+    return loaded(DeploymentSpec, DEPLOYMENT, body, {"name": name, "endpoint_name": endpoint})
 
 
 # --- assets ------------------------------------------------------------------------------------
@@ -355,7 +341,7 @@ def model_body(spec: ModelSpec) -> Json:
 
 
 def model_spec(name: str, version: str, body: Any) -> ModelSpec:
-    return _loaded(ModelSpec, MODEL, body, {"name": name, "version": version})
+    return loaded(ModelSpec, MODEL, body, {"name": name, "version": version})
 
 
 def environment_body(spec: EnvironmentSpec) -> Json:
@@ -363,7 +349,7 @@ def environment_body(spec: EnvironmentSpec) -> Json:
 
 
 def environment_spec(name: str, version: str, body: Any) -> EnvironmentSpec:
-    return _loaded(EnvironmentSpec, ENVIRONMENT, body, {"name": name, "version": version})
+    return loaded(EnvironmentSpec, ENVIRONMENT, body, {"name": name, "version": version})
 
 
 def code_body(spec: CodeSpec, *, full: bool = False) -> Json:
@@ -375,7 +361,7 @@ def code_body(spec: CodeSpec, *, full: bool = False) -> Json:
 
 
 def code_spec(name: str, version: str, body: Any) -> CodeSpec:
-    spec = _loaded(CodeSpec, CODE, body, {"name": name, "version": version})
+    spec = loaded(CodeSpec, CODE, body, {"name": name, "version": version})
     sha256 = spec.properties.get(CODE_HASH_PROPERTY)
     if sha256 is None:
         return spec
@@ -391,4 +377,4 @@ class PendingUpload(Value):
 
 def pending_upload(body: Any) -> str:
     """The digest of the files that a client wants to send."""
-    return _loaded(PendingUpload, PENDING_UPLOAD, body, {}).id
+    return loaded(PendingUpload, PENDING_UPLOAD, body, {}).id

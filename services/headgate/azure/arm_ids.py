@@ -7,9 +7,12 @@ writes the same as a full resource id. Both are accepted, whatever the case of t
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from headgate_contracts import limits
+from headgate_contracts.errors import ErrorCode, HeadgateError
 
 PROVIDER = "Microsoft.MachineLearningServices"
 WORKSPACE_TYPE = f"{PROVIDER}/workspaces"
@@ -28,6 +31,12 @@ _FULL = re.compile(
     rf"/(?P<name>{_ASSET_NAME})/(?P<by>versions|labels)/(?P<version>{_ASSET_VERSION})/?\Z",
     re.IGNORECASE,
 )
+_COMPUTE = re.compile(
+    rf"(?:azureml:)?/subscriptions/[^/]+/resourceGroups/[^/]+/providers/{re.escape(PROVIDER)}"
+    rf"/workspaces/(?P<workspace>[^/]+)/computes/(?P<name>{_ASSET_NAME})/?\Z",
+    re.IGNORECASE,
+)
+_SHORT_COMPUTE = re.compile(rf"(?:azureml:)?(?P<name>{_ASSET_NAME})\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,15 @@ class Context:
 
     def deployment_id(self, endpoint: str, deployment: str) -> str:
         return f"{self.endpoint_id(endpoint)}/deployments/{deployment}"
+
+    def batch_endpoint_id(self, endpoint: str) -> str:
+        return f"{self.workspace_id}/batchEndpoints/{endpoint}"
+
+    def batch_deployment_id(self, endpoint: str, deployment: str) -> str:
+        return f"{self.batch_endpoint_id(endpoint)}/deployments/{deployment}"
+
+    def compute_id(self, name: str) -> str:
+        return f"{self.workspace_id}/computes/{name}"
 
     def container_id(self, kind: str, name: str) -> str:
         return f"{self.workspace_id}/{kind}/{name}"
@@ -97,7 +115,35 @@ def reference(kind: str, text: str) -> str:
     )
 
 
+def compute_reference(text: str) -> str:
+    """``azureml:<name>`` of the compute that ``text`` means; ValueError when it means none."""
+    if match := _COMPUTE.match(text) or _SHORT_COMPUTE.match(text):
+        return f"azureml:{match['name']}"
+    raise ValueError(
+        f"{text[:80]!r} is no compute; write azureml:<name> or a resource id "
+        ".../workspaces/<workspace>/computes/<name>"
+    )
+
+
 def workspace_of(text: str) -> str | None:
     """The workspace named by a full resource id; None for any other text."""
-    match = _FULL.match(text)
+    match = _FULL.match(text) or _COMPUTE.match(text)
     return match["workspace"] if match else None
+
+
+def refuse_foreign(body: Any, pointers: Iterable[str], workspace: str) -> None:
+    """Refuse resource ids of other workspaces at these places of a body.
+
+    A short contract reference could not tell them from the workspace's own.
+    """
+    for pointer in pointers:
+        value = body
+        for step in pointer.split("/")[1:]:
+            value = value.get(step) if isinstance(value, Mapping) else None
+        other = workspace_of(value) if isinstance(value, str) else None
+        if other is not None and other.lower() != workspace.lower():
+            raise HeadgateError(
+                ErrorCode.RESOURCE_NOT_FOUND,
+                f"{pointer}: there is no such resource in the workspace {workspace!r}",
+                target=pointer,
+            )

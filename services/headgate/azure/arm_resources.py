@@ -54,7 +54,7 @@ def endpoint_resource(endpoint: Endpoint, context: Context, *, operation_url: st
         "swaggerUri": swagger_uri(context, spec.name),
     }
     return {
-        **_envelope(context.endpoint_id(spec.name), spec.name, "onlineEndpoints", endpoint),
+        **envelope(context.endpoint_id(spec.name), spec.name, "onlineEndpoints", endpoint),
         "location": context.location,
         "kind": "Managed",
         **body,
@@ -83,7 +83,7 @@ def deployment_resource(
         properties["error"] = error_body(deployment.error)["error"]
     identifier = context.deployment_id(spec.endpoint_name, spec.name)
     return {
-        **_envelope(identifier, spec.name, "onlineEndpoints/deployments", deployment),
+        **envelope(identifier, spec.name, "onlineEndpoints/deployments", deployment),
         "location": context.location,
         "kind": "Managed",
         **body,
@@ -111,7 +111,7 @@ def asset_resource(asset: Asset, context: Context) -> Json:
     body["properties"] |= {"isAnonymous": False, "isArchived": False}
     body["properties"]["provisioningState"] = "Succeeded"
     identifier = context.asset_id(kind, spec.name, spec.version)
-    return {**_envelope(identifier, spec.version, f"{kind}/versions", asset), **body}
+    return {**envelope(identifier, spec.version, f"{kind}/versions", asset), **body}
 
 
 def container_resource(versions: Sequence[Asset], context: Context) -> Json:
@@ -119,7 +119,7 @@ def container_resource(versions: Sequence[Asset], context: Context) -> Json:
     newest = versions[0]
     kind, spec = kind_of(newest), newest.spec
     return {
-        **_envelope(context.container_id(kind, spec.name), spec.name, kind, newest),
+        **envelope(context.container_id(kind, spec.name), spec.name, kind, newest),
         "properties": {
             "description": spec.description,
             "tags": spec.tags,
@@ -238,7 +238,8 @@ def error_of(body: Any) -> WireError | None:
     )
 
 
-def _envelope(identifier: str, name: str, kind: str, resource: Resource) -> Json:
+def envelope(identifier: str, name: str, kind: str, resource: Resource) -> Json:
+    """What every resource of ARM has around its properties."""
     return {
         "id": identifier,
         "name": name,
