@@ -97,7 +97,7 @@ def test_plain_http_is_refused_before_azure_does(headgate: Headgate) -> None:
     with pytest.raises(HeadgateError, match="start Headgate without --http"):
         HeadgateCredential(target)
     with pytest.raises(HeadgateError, match="start Headgate without --http"):
-        env.variables(target, headgate.data / "azure")
+        env.variables(target, headgate.data)
 
 
 def test_without_the_extra_the_error_says_what_to_install() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from headgate.azure.arm_ids import Context
 from headgate.client.target import Target
 from headgate.runtime.files import PUBLIC_FILE, write_atomic
-from headgate.runtime.settings import ca_bundle
+from headgate.runtime.settings import ca_bundle, config_dir
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
 TOKEN_PATH = "/oauth2/token"
@@ -28,7 +28,7 @@ _PEM = re.compile(
 
 
 def variables(
-    target: Target, folder: Path, *, subscription: str = "", resource_group: str = ""
+    target: Target, data: Path | None, *, subscription: str = "", resource_group: str = ""
 ) -> dict[str, str]:
     """Name and value of each variable. One holds a secret: the token of ``target``."""
     require_tls(target)
@@ -46,7 +46,7 @@ def variables(
         "IDENTITY_ENDPOINT": f"{target.url}{TOKEN_PATH}",
         "IDENTITY_HEADER": target.token,
     }
-    if bundle := trust_bundle(target, folder):
+    if bundle := trust_bundle(target, data):
         found["REQUESTS_CA_BUNDLE"] = str(bundle)
     return found
 
@@ -61,17 +61,19 @@ def require_tls(target: Target) -> None:
         )
 
 
-def trust_bundle(target: Target, folder: Path) -> Path | None:
+def trust_bundle(target: Target, data: Path | None) -> Path | None:
     """A file with all authorities trusted so far and Headgate's own; None when it needs none.
 
     The variable replaces the authorities that a program trusts, so the file must hold both:
-    the program goes on to reach everything else that it reached before.
+    the program goes on to reach everything else that it reached before. It lies in the data
+    folder that was named, or where logins are kept.
     """
     if target.ca is None:
         return None
     own = target.ca.read_text(encoding="ascii")
     kept = _trusted_so_far()
     both = "\n".join(dict.fromkeys([*_PEM.findall(kept), *_PEM.findall(own)])) + "\n"
+    folder = (data or config_dir()).expanduser().absolute() / "azure"
     path = folder / f"trust-{hashlib.sha256(both.encode()).hexdigest()[:16]}.pem"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)

@@ -69,8 +69,7 @@ def ml_client(
     """
     target = _target(data, url, workspace, ca=ca, token=token, token_file=token_file)
     env.require_tls(target)
-    folder = _data_folder(data) / "azure"
-    if bundle := env.trust_bundle(target, folder):
+    if bundle := env.trust_bundle(target, _data_folder(data)):
         trust_in_this_process(bundle)
     place = Context(target.workspace)
     return MLClient(
@@ -100,7 +99,7 @@ def _cloud_metadata(url: str) -> dict[str, str]:
     }
 
 
-def _data_folder(data: Path | str | None) -> Path:
+def _data_folder(data: Path | str | None) -> Path | None:
     return Path(data).expanduser() if data else client_settings().data
 
 

@@ -42,7 +42,7 @@ async def azure_env(
 
     found = env.variables(
         session.target(),
-        session.data_folder / "azure",
+        session.data,
         subscription=subscription,
         resource_group=resource_group,
     )

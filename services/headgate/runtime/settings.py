@@ -178,7 +178,7 @@ def config_dir(environ: Mapping[str, str] | None = None) -> Path:
 class ClientSettings:
     """What a client reads from its environment, with the names that the command line has."""
 
-    data: Path
+    data: Path | None
     url: str
     ca: Path | None
     token: str = field(repr=False)
@@ -194,12 +194,12 @@ def client_settings(environ: Mapping[str, str] | None = None) -> ClientSettings:
         return Path(found[_PREFIX + name]).expanduser() if found.get(_PREFIX + name) else None
 
     return ClientSettings(
-        data=path("DATA") or Path("~/.headgate").expanduser(),
+        data=path("DATA"),
         url=found.get(_PREFIX + "URL", ""),
         ca=path("CA"),
         token=client_token(found),
         token_file=path("TOKEN_FILE"),
-        workspace=found.get(_PREFIX + "WORKSPACE") or "local",
+        workspace=found.get(_PREFIX + "WORKSPACE", ""),
     )
 
 
