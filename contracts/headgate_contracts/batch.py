@@ -130,6 +130,7 @@ class DeleteBatchEndpoint(Command):
 
     workspace: str
     name: str
+    if_revision: int | None = Field(None, description="refuse unless this is the stored revision")
 
 
 class GetBatchEndpoint(Query):
@@ -190,6 +191,7 @@ class DeleteBatchDeployment(Command):
     workspace: str
     endpoint: str
     name: str
+    if_revision: int | None = Field(None, description="refuse unless this is the stored revision")
 
 
 class GetBatchDeployment(Query):

@@ -78,6 +78,13 @@ LOG_LINES_DEFAULT = 5_000
 LOG_LINES_MAX = 50_000
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1_000
+URL_BYTES_MAX = 8 * 1024
+
+# Requests that are sent again with the same Idempotency-Key.
+REPEATS_KEPT_S = 86_400.0
+REPEAT_KEY_CHARS_MAX = 255
+REPEAT_ANSWER_BYTES_MAX = 64 * 1024
+REPEAT_RUNNING_S_MAX = 120.0  # a gateway that has not answered by then has died
 
 # Tokens. Azure does not say how long its own live; a working day needs no refresh of a scoring
 # token, and a stolen short one is of no use tomorrow.

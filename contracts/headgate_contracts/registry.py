@@ -53,6 +53,7 @@ class DeleteEndpoint(Command):
 
     workspace: str
     name: str
+    if_revision: int | None = Field(None, description="refuse unless this is the stored revision")
 
 
 class GetEndpoint(Query):
@@ -139,6 +140,7 @@ class DeleteDeployment(Command):
     workspace: str
     endpoint: str
     name: str
+    if_revision: int | None = Field(None, description="refuse unless this is the stored revision")
 
 
 class GetDeployment(Query):

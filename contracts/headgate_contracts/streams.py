@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from headgate_contracts import subjects
+from headgate_contracts import limits, subjects
 
 _MIB = 1024 * 1024
 _DAY_S = 86_400.0
@@ -25,12 +25,13 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A KV bucket."""
+    """A KV bucket. ``max_age_s`` 0: what it holds stays."""
 
     name: str
     description: str
     max_bytes: int
     history: int = 1
+    max_age_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +61,10 @@ TRUST = Bucket(
     max_bytes=16 * _MIB,
 )
 TRUST_KEY = "trust"
-LAYOUT = Layout(streams=(EVENTS,), buckets=(ROUTES, TRUST))
+REPEATS = Bucket(
+    name="hg_repeats",
+    description="Sealed answers to requests with an Idempotency-Key; nothing is lost with it",
+    max_bytes=64 * _MIB,
+    max_age_s=limits.REPEATS_KEPT_S,
+)
+LAYOUT = Layout(streams=(EVENTS,), buckets=(ROUTES, TRUST, REPEATS))

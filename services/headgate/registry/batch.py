@@ -140,8 +140,11 @@ def delete_endpoint(
     group: BatchGroup | None, command: batch.DeleteBatchEndpoint, moment: Moment
 ) -> BatchOutcome:
     """Delete the endpoint with its deployments. Jobs under way hold what they need and go on."""
+    what = f"the endpoint {command.name!r}"
     if group is None or group.workspace != command.workspace:
+        core.check_absent(what, command)
         return BatchOutcome(group)
+    core.check_revision(what, command, group.endpoint.revision)
     operation = core.done("delete", group.workspace, path(group.name), moment)
     events = [_deleted(each, moment) for each in group.deployments.values()]
     about = {**_about(group.endpoint), "revision": moment.revision}
@@ -218,11 +221,13 @@ def delete_deployment(
     The default gets every invocation that names no deployment: it is to a batch endpoint what
     live traffic is to an online one, and like that it has to be moved first.
     """
-    if group is None or group.workspace != command.workspace:
+    what = f"the deployment {command.name!r}"
+    visible = group is not None and group.workspace == command.workspace
+    stored = group.deployments.get(command.name) if group is not None and visible else None
+    if group is None or stored is None:
+        core.check_absent(what, command)
         return BatchOutcome(group)
-    stored = group.deployments.get(command.name)
-    if stored is None:
-        return BatchOutcome(group)
+    core.check_revision(what, command, stored.revision)
     if group.endpoint.spec.defaults.deployment_name == command.name:
         raise core.error(
             ErrorCode.RESOURCE_CONFLICT,

@@ -173,8 +173,16 @@ Put = (
 )
 
 
-def check_absent(what: str, command: Put) -> None:
-    """Refuse to create what the caller believes to be changing."""
+Delete = (
+    registry.DeleteEndpoint
+    | registry.DeleteDeployment
+    | batch.DeleteBatchEndpoint
+    | batch.DeleteBatchDeployment
+)
+
+
+def check_absent(what: str, command: Put | Delete) -> None:
+    """Refuse to create or delete what the caller believes to know."""
     if command.if_revision is not None:
         raise error(
             ErrorCode.REVISION_MISMATCH,
@@ -188,6 +196,11 @@ def check_put(what: str, command: Put, revision: int) -> None:
         raise error(
             ErrorCode.RESOURCE_EXISTS, f"{what} exists already; update it, or choose another name"
         )
+    check_revision(what, command, revision)
+
+
+def check_revision(what: str, command: Put | Delete, revision: int) -> None:
+    """Refuse to touch what the caller has not seen as it is."""
     if command.if_revision is not None and command.if_revision != revision:
         raise error(
             ErrorCode.REVISION_MISMATCH,

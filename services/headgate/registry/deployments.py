@@ -135,13 +135,15 @@ def _keep_fixed(old: DeploymentSpec, new: DeploymentSpec) -> DeploymentSpec:
 
 def delete(group: Group | None, command: registry.DeleteDeployment, moment: Moment) -> Outcome:
     """Begin to delete the deployment; it goes when its last instance has."""
-    if group is None or group.workspace != command.workspace:
-        return Outcome(group)
-    record = group.deployments.get(command.name)
-    if record is None:
+    what = f"the deployment {command.name!r}"
+    visible = group is not None and group.workspace == command.workspace
+    record = group.deployments.get(command.name) if group is not None and visible else None
+    if group is None or record is None:
+        core.check_absent(what, command)
         return Outcome(group)
     if record.is_deleting:
         return Outcome(group, (record.operation,))
+    core.check_revision(what, command, record.value.revision)
     traffic.refuse_deletion(group, command.name)
     return withdraw(group, record, moment)
 

@@ -107,10 +107,13 @@ def _keep_fixed(old: EndpointSpec, new: EndpointSpec) -> EndpointSpec:
 
 def delete(group: Group | None, command: registry.DeleteEndpoint, moment: Moment) -> Outcome:
     """Withdraw the endpoint at once; it goes with the last of its deployments."""
+    what = f"the endpoint {command.name!r}"
     if group is None or group.workspace != command.workspace:
+        core.check_absent(what, command)
         return Outcome(group)
     if group.endpoint.is_deleting:
         return Outcome(group, (group.endpoint.operation,))
+    core.check_revision(what, command, group.endpoint.value.revision)
     state = core.endpoint_after(group, Happening.DELETE)
     about = {"workspace": group.workspace, "endpoint": group.name, "revision": moment.revision}
     if not group.deployments:

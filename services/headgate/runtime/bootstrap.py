@@ -81,6 +81,7 @@ def _bucket_config(bucket: Bucket) -> StreamConfig:
         discard=DiscardPolicy.NEW,
         max_bytes=bucket.max_bytes,
         max_msgs_per_subject=bucket.history,
+        max_age=bucket.max_age_s,
         duplicate_window=120.0,
         allow_rollup_hdrs=True,
         allow_direct=True,

@@ -67,6 +67,7 @@ def _write_bucket(bucket: str) -> tuple[str, ...]:
 _EVENTS = streams.EVENTS.name
 _ROUTES = streams.ROUTES.name
 _TRUST = streams.TRUST.name
+_REPEATS = streams.REPEATS.name
 _RPC_ALL = f"{subjects.ROOT}.rpc.>"
 _USAGE_ALL = f"{subjects.ROOT}.usage.>"
 
@@ -114,7 +115,13 @@ _TABLE: Mapping[str, _Row] = {
         hear=(subjects.rpc_all("router"), subjects.HEARTBEAT_ALL, subjects.SCORE_ALL),
     ),
     "gateway": _Row(
-        say=(_RPC_ALL, DISCOVERY, *_read_stream(_EVENTS), *_read_bucket(_TRUST)),
+        say=(
+            _RPC_ALL,
+            DISCOVERY,
+            *_read_stream(_EVENTS),
+            *_read_bucket(_TRUST),
+            *_write_bucket(_REPEATS),
+        ),
         hear=(subjects.EVENT_ALL,),
     ),
     # Looks at everything and changes nothing but what a command changes: status, tests.
