@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -67,22 +67,13 @@ class Backend:
 
     async def endpoints(self, workspace: str) -> list[Endpoint]:
         """All endpoints of a workspace, in the order of their names."""
-        found: list[Endpoint] = []
-        after, limit = "", limits.PAGE_SIZE_DEFAULT
-        while True:
+
+        async def part(after: str, limit: int) -> tuple[Sequence[Endpoint], str]:
             query = ListEndpoints(workspace=workspace, after=after, limit=limit)
-            try:
-                reply = await self.ask(query, EndpointsReply)
-            except HeadgateError as error:
-                # Descriptions and tags may be long: so many do not fit one message.
-                if error.error.code is not ErrorCode.QUOTA_EXCEEDED or limit == 1:
-                    raise
-                limit //= 2
-                continue
-            found += reply.endpoints
-            after = reply.after
-            if not after:
-                return found
+            reply = await self.ask(query, EndpointsReply)
+            return reply.endpoints, reply.after
+
+        return await all_of(part)
 
     async def endpoint(self, call: Call) -> Endpoint:
         """The endpoint named in the path, if it is of this workspace."""
@@ -118,6 +109,24 @@ class Backend:
         except TimeoutError:
             return False
         return True
+
+
+async def all_of(part: Callable[[str, int], Awaitable[tuple[Sequence[R], str]]]) -> list[R]:
+    """Everything that a service lists in parts; ``part`` takes cursor and size, as queries do."""
+    found: list[R] = []
+    after, limit = "", limits.PAGE_SIZE_DEFAULT
+    while True:
+        try:
+            items, after = await part(after, limit)
+        except HeadgateError as error:
+            # Descriptions and tags may be long: so many do not fit one message.
+            if error.error.code is not ErrorCode.QUOTA_EXCEEDED or limit == 1:
+                raise
+            limit //= 2
+            continue
+        found += items
+        if not after:
+            return found
 
 
 async def require_existing(found: Callable[[Call], Awaitable[Resource]], call: Call) -> None:

@@ -19,12 +19,11 @@ from headgate.gateway.backend import (
     require_existing,
     resource_answer,
 )
-from headgate.gateway.endpoints import PATCH_TRIES, patched
 from headgate.gateway.http import Call, Handle, answer
+from headgate.gateway.patches import patch_stored, patched
 from headgate.gateway.routes import WORKSPACE, Route
 from headgate_contracts import limits
 from headgate_contracts.envelope import Value
-from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.provisioning import GetLogs, InstancesReply, ListInstances, LogsReply
 from headgate_contracts.registry import (
     DeleteDeployment,
@@ -34,6 +33,7 @@ from headgate_contracts.registry import (
     OperationReply,
     PutDeployment,
 )
+from headgate_contracts.resources import Deployment
 
 _LIST = f"{WORKSPACE}/onlineEndpoints/{{endpoint}}/deployments"
 _ONE = f"{_LIST}/{{deployment}}"
@@ -103,25 +103,15 @@ class Deployments:
 
     async def patch(self, call: Call) -> web.StreamResponse:
         patch = await call.json()
-        condition = call.condition
-        for tries_left in reversed(range(PATCH_TRIES)):
-            found = await self._backend.deployment(call)
+
+        async def store(found: Deployment, revision: int) -> web.StreamResponse:
             spec = found.spec
             body = patched(arm.deployment_body(spec), patch, _PATCHABLE)
-            command = PutDeployment(
-                workspace=call.workspace,
-                spec=arm.deployment_spec(spec.endpoint_name, spec.name, body),
-                if_revision=found.revision
-                if condition.if_revision is None
-                else condition.if_revision,
-            )
-            try:
-                return await self._store(call, command)
-            except HeadgateError as error:
-                changed_meanwhile = error.error.code is ErrorCode.REVISION_MISMATCH
-                if not changed_meanwhile or condition.must_exist or not tries_left:
-                    raise
-        raise AssertionError("the last try returns or raises")
+            spec = arm.deployment_spec(spec.endpoint_name, spec.name, body)
+            command = PutDeployment(workspace=call.workspace, spec=spec, if_revision=revision)
+            return await self._store(call, command)
+
+        return await patch_stored(call, self._backend.deployment, store)
 
     async def _store(self, call: Call, command: PutDeployment) -> web.StreamResponse:
         reply = await self._backend.ask(command, DeploymentReply, arm.DEPLOYMENT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from headgate.azure import arm, arm_schema
-from headgate.azure.arm_fields import Json, Problems, pointer
+from headgate.azure.arm_fields import Json
 from headgate.azure.arm_resources import endpoint_resource, instance_resource, page
 from headgate.gateway import access, core
 from headgate.gateway.access import Action
@@ -18,6 +18,7 @@ from headgate.gateway.backend import (
     resource_answer,
 )
 from headgate.gateway.http import Call, Handle, answer
+from headgate.gateway.patches import patch_stored, patched
 from headgate.gateway.routes import WORKSPACE, Route
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
@@ -43,26 +44,11 @@ from headgate_contracts.routing import GetTraffic, TrafficReply
 _LIST = f"{WORKSPACE}/onlineEndpoints"
 _ONE = f"{_LIST}/{{endpoint}}"
 _PATCHABLE = ("tags", "identity")
-PATCH_TRIES = 5
 _ELSEWHERE = {
     AuthMode.KEY: "read its keys with listKeys",
     AuthMode.AML_TOKEN: "get a token with POST .../token",
     AuthMode.AAD_TOKEN: f"score with a token of your own for {DATA_AUDIENCE}",
 }
-
-
-def patched(body: Json, patch: object, patchable: tuple[str, ...]) -> Json:
-    """``body`` with a merge patch applied that may touch some of its fields only."""
-    problems = Problems()
-    if not isinstance(patch, dict):
-        problems.add("", "an object is expected")
-    else:
-        for key in patch.keys() - set(patchable):
-            allowed = " and ".join(patchable)
-            problems.add(pointer("", key), f"PATCH changes {allowed}; use PUT for the rest")
-    problems.raise_any()
-    merged: Json = core.merge_patch(body, patch)
-    return merged
 
 
 class Endpoints:
@@ -118,23 +104,15 @@ class Endpoints:
 
     async def patch(self, call: Call) -> web.StreamResponse:
         patch = await call.json()
-        condition = call.condition
-        for tries_left in reversed(range(PATCH_TRIES)):
-            endpoint = await self._backend.endpoint(call)
-            body = patched(arm.endpoint_body(endpoint.spec), patch, _PATCHABLE)
-            revision = endpoint.revision if condition.if_revision is None else condition.if_revision
-            command = PutEndpoint(
-                workspace=call.workspace,
-                spec=arm.endpoint_spec(endpoint.spec.name, body),
-                if_revision=revision,
-            )
-            try:
-                return await self._store(call, command)
-            except HeadgateError as error:
-                changed_meanwhile = error.error.code is ErrorCode.REVISION_MISMATCH
-                if not changed_meanwhile or condition.must_exist or not tries_left:
-                    raise
-        raise AssertionError("the last try returns or raises")
+
+        async def store(endpoint: Endpoint, revision: int) -> web.StreamResponse:
+            spec = endpoint.spec
+            body = patched(arm.endpoint_body(spec), patch, _PATCHABLE)
+            spec = arm.endpoint_spec(spec.name, body)
+            command = PutEndpoint(workspace=call.workspace, spec=spec, if_revision=revision)
+            return await self._store(call, command)
+
+        return await patch_stored(call, self._backend.endpoint, store)
 
     async def _store(self, call: Call, command: PutEndpoint) -> web.StreamResponse:
         reply = await self._backend.ask(command, EndpointReply, arm.ENDPOINT)
