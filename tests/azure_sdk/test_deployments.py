@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from azure.ai.ml import load_online_deployment, load_online_endpoint
 from azure.ai.ml.entities import Model, OnlineRequestSettings, ProbeSettings
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
-from acceptance.system import EXAMPLES
+from acceptance.system import EXAMPLES, wait_for
 from azure_sdk.user import User
 
 
@@ -111,3 +113,34 @@ def test_a_registered_model_is_deployed_by_its_name(user: User) -> None:
     user.deploy(endpoint, "blue", model=f"azureml:{name}@latest")
     user.set_traffic(endpoint, blue=100)
     assert user.score(endpoint)["files"] == {"weights.txt": "gamma"}
+
+
+def test_an_old_key_is_refused_soon_and_the_other_one_goes_on(user: User) -> None:
+    endpoints = user.client.online_endpoints
+    endpoint = user.make_endpoint()
+    user.deploy(endpoint, "blue")
+    user.set_traffic(endpoint, blue=100)
+    before = endpoints.get_keys(endpoint)
+    assert user.status(endpoint, before.primary_key) == 200
+
+    endpoints.begin_regenerate_keys(endpoint, key_type="primary").result()
+    wait_for(
+        lambda: user.status(endpoint, before.primary_key) == 401,
+        "the old key is refused",
+        timeout_s=5,
+    )
+    assert user.status(endpoint, before.secondary_key) == 200
+    assert user.score(endpoint)["name"] == "blue"  # with the new key, which the client asks for
+
+
+@pytest.mark.parametrize("mode", ["aml_token", "aad_token"])
+def test_token_endpoints_take_the_tokens_that_the_client_gets(user: User, mode: str) -> None:
+    endpoint = user.make_endpoint(auth_mode=mode)
+    user.deploy(endpoint, "blue")
+    user.set_traffic(endpoint, blue=100)
+    assert user.score(endpoint, {"by": mode})["sent"] == {"by": mode}
+
+    token = user.client.online_endpoints.get_keys(endpoint)
+    assert user.status(endpoint, token.access_token) == 200
+    assert user.status(endpoint, token.access_token[:-4] + "AAAA") == 401
+    assert token.expiry_time_utc > time.time()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from azure.ai.ml import MLClient, load_online_deployment, load_online_endpoint
@@ -126,6 +129,17 @@ class User:
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
+
+    def status(self, endpoint: str, credential: str) -> int:
+        """The status of a plain HTTP request with that key or token, as any program sends it."""
+        uri = urlsplit(self.client.online_endpoints.get(endpoint).scoring_uri)
+        assert uri.hostname, uri
+        tls = self.headgate.tls
+        connection = http.client.HTTPSConnection(uri.hostname, uri.port, context=tls)
+        with contextlib.closing(connection):
+            headers = {"Authorization": f"Bearer {credential}", "Content-Type": "application/json"}
+            connection.request("POST", uri.path, b"{}", headers)
+            return connection.getresponse().status
 
     def write(self, name: str, document: Any) -> Path:
         path = self.folder / name
