@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from headgate.azure import arm
+from headgate.azure import arm, arm_batch
 from headgate.azure.arm_fields import Json, Shape
-from headgate_contracts import resources
+from headgate_contracts import batch, resources
 
 
 def describe(shape: Shape, model: type[BaseModel]) -> Json:
@@ -57,6 +57,8 @@ def _resolved(schema: Any, defs: Json) -> Any:
 
 ENDPOINT = describe(arm.ENDPOINT, resources.EndpointSpec)
 DEPLOYMENT = describe(arm.DEPLOYMENT, resources.DeploymentSpec)
+BATCH_ENDPOINT = describe(arm_batch.ENDPOINT, batch.BatchEndpointSpec)
+BATCH_DEPLOYMENT = describe(arm_batch.DEPLOYMENT, batch.BatchDeploymentSpec)
 ASSETS = {
     "models": describe(arm.MODEL, resources.ModelSpec),
     "environments": describe(arm.ENVIRONMENT, resources.EnvironmentSpec),

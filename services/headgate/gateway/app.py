@@ -9,12 +9,15 @@ from typing import Protocol
 from headgate.gateway.assets import KINDS, Assets
 from headgate.gateway.authentication import Authenticator
 from headgate.gateway.backend import Backend
+from headgate.gateway.batch_deployments import BatchDeployments
+from headgate.gateway.batch_endpoints import BatchEndpoints
 from headgate.gateway.blobs import Blobs
 from headgate.gateway.deployments import Deployments
 from headgate.gateway.endpoints import Endpoints
 from headgate.gateway.events import Events
 from headgate.gateway.http import Edge, Handle
 from headgate.gateway.identities import Identities
+from headgate.gateway.jobs import Jobs
 from headgate.gateway.operations import Operations
 from headgate.gateway.routes import Route, RouteTable
 from headgate.gateway.server import Listener
@@ -59,6 +62,9 @@ async def build(
         system,
         Endpoints(backend),
         Deployments(backend),
+        BatchEndpoints(backend),
+        BatchDeployments(backend),
+        Jobs(backend),
         *(Assets(backend, kind) for kind in KINDS),
         Operations(backend),
         Tokens(backend),
