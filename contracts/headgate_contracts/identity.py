@@ -62,6 +62,13 @@ class Grant(Value):
         return f"{self.workspace}/{self.role.value}"
 
 
+TokenName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$",
+        description="1 to 64 letters, digits, '.', '_', '@' and '-', a letter or digit first",
+    ),
+]
 Grants = Annotated[tuple[Grant, ...], Field(max_length=limits.GRANTS_MAX)]
 
 
@@ -137,7 +144,7 @@ class CreateToken(Command):
 
     TYPE: ClassVar[str] = "headgate.identity.command.v1.create_token"
 
-    name: Name
+    name: TokenName
     grants: Grants = Field(min_length=1)
     lifetime_s: float = Field(
         limits.ACCESS_TOKEN_LIFETIME_S_DEFAULT, ge=60, le=limits.ACCESS_TOKEN_LIFETIME_S_MAX
