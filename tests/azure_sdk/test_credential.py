@@ -6,6 +6,7 @@ import dataclasses
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from azure.core.credentials import SupportsTokenInfo, TokenCredential
@@ -14,7 +15,7 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError
 from acceptance.system import Headgate, environment
 from headgate.azure import credential, env
 from headgate.azure.sdk import HeadgateCredential
-from headgate.client import find_target
+from headgate.client import find_target, logins
 from headgate.runtime.clock import SystemClock
 from headgate_contracts.errors import HeadgateError
 
@@ -50,6 +51,22 @@ def test_tokens_are_kept_per_audience_and_renewed_at_half_of_their_life(
         clock.set(first.refresh_on + 1)
         assert tokens.get_token(CONTROL).token != first.token
         assert first.token not in repr(tokens)
+
+
+def test_without_arguments_the_environment_or_the_login_leads(
+    headgate: Headgate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = find_target(headgate.data)
+    with monkeypatch.context() as patch:
+        patch.setenv("HEADGATE_URL", found.url)
+        patch.setenv("HEADGATE_CA", str(found.ca))
+        patch.setenv("HEADGATE_TOKEN_FILE", str(headgate.data / "keys" / "admin.token"))
+        with credential() as tokens:
+            assert tokens.get_token(CONTROL).token
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    logins.save(logins.Login(found.url, found.token, found.ca))
+    with credential() as tokens:
+        assert tokens.get_token(CONTROL).token
 
 
 def test_many_threads_share_one_exchange(headgate: Headgate) -> None:
