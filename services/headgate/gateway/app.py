@@ -16,6 +16,7 @@ from headgate.gateway.deployments import Deployments
 from headgate.gateway.endpoints import Endpoints
 from headgate.gateway.events import Events
 from headgate.gateway.http import Edge, Handle
+from headgate.gateway.idempotency import Repeater
 from headgate.gateway.identities import Identities
 from headgate.gateway.jobs import Jobs
 from headgate.gateway.operations import Operations
@@ -29,6 +30,7 @@ from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings
 from headgate.runtime.store import Store
 from headgate.runtime.trust import TrustFollower
+from headgate.runtime.vault import Vault
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
 DESCRIPTION = "Azure's REST API for online endpoints"
@@ -80,7 +82,14 @@ async def build(
         clock,
         failures_per_minute=settings.failed_auth_per_minute,
     )
-    edge = Edge(table, authenticator, clock, scoring_url.rstrip("/"))
+    edge = Edge(
+        table,
+        authenticator,
+        clock,
+        scoring_url.rstrip("/"),
+        Repeater(bus, Vault.open(settings.keys_dir), clock),
+        require_if_match=settings.require_if_match,
+    )
     listener = Listener(edge, backend, settings.host, settings.port, tls)
     service = GatewayService(
         bus,

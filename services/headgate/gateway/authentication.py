@@ -32,6 +32,8 @@ IDENTITY_HEADER = "X-IDENTITY-HEADER"
 
 CALLER: ContextVar[str] = ContextVar("caller", default="")
 """The subject of whoever is being served: what a command says of who gave it."""
+REQUEST: ContextVar[str] = ContextVar("request", default="")
+"""The id of the request that is being served: what caused the messages that it leads to."""
 
 _NEEDED = (
     "this needs the header 'Authorization: Bearer <token>' with a token from 'headgate token "

@@ -12,7 +12,7 @@ from aiohttp import web
 from headgate.azure.arm_fields import Json, Shape
 from headgate.azure.arm_resources import page
 from headgate.gateway import core
-from headgate.gateway.authentication import CALLER
+from headgate.gateway.authentication import CALLER, REQUEST
 from headgate.gateway.http import Call, answer
 from headgate.runtime import tokens
 from headgate.runtime.bus import Bus
@@ -54,8 +54,10 @@ class Backend:
 
         A command says who gave it: whoever is being served.
         """
+        about = {"cause": REQUEST.get()}
         if isinstance(request, Command):
-            request = request.model_copy(update={"by": CALLER.get()})
+            about["by"] = CALLER.get()
+        request = request.model_copy(update=about)
         try:
             return await self.bus.ask(request, reply)
         except HeadgateError as error:

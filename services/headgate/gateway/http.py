@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -21,7 +21,8 @@ from headgate.azure.arm_ids import Context
 from headgate.azure.arm_resources import error_body
 from headgate.gateway import access, bodies, core
 from headgate.gateway.access import NOBODY, Action
-from headgate.gateway.authentication import CALLER, Authenticator
+from headgate.gateway.authentication import CALLER, REQUEST, Authenticator
+from headgate.gateway.idempotency import Repeater
 from headgate.gateway.routes import Match, RouteTable
 from headgate.runtime.clock import Clock, new_id
 from headgate.runtime.log import Log
@@ -55,6 +56,9 @@ class Call:
     principal: Principal = NOBODY
     authenticate: Callable[[], Principal] = lambda: NOBODY
     """Tells again who is calling, for answers that go on for long."""
+    creates_only: bool = False
+    """Without a condition of its own the request must not touch what exists."""
+    _body: bytes | None = None
 
     @property
     def params(self) -> Mapping[str, str]:
@@ -101,11 +105,12 @@ class Call:
     @property
     def condition(self) -> core.Condition:
         headers = self.request.headers
-        return core.read_condition(headers.get("If-Match"), headers.get("If-None-Match"))
+        given = core.read_condition(headers.get("If-Match"), headers.get("If-None-Match"))
+        return replace(given, create_only=True) if self.creates_only else given
 
     async def json(self, *, optional: bool = False) -> Any:
         """The body. ``optional``: no body at all counts as an empty object."""
-        raw = await self._read(limits.CONTROL_BODY_BYTES_MAX)
+        raw = await self.body()
         if optional and not raw:
             return {}
         if self.request.content_type not in _JSON_TYPES or "Content-Type" not in (
@@ -133,6 +138,12 @@ class Call:
             )
         except ValueError:
             raise HeadgateError(ErrorCode.BAD_ARGUMENT, "the body is no valid form") from None
+
+    async def body(self) -> bytes:
+        """The whole body as it came; read once, so that several may look at it."""
+        if self._body is None:
+            self._body = await self._read(limits.CONTROL_BODY_BYTES_MAX)
+        return self._body
 
     async def _read(self, bytes_max: int) -> bytes:
         check_length(self.request, bytes_max)
@@ -192,6 +203,12 @@ def too_large(bytes_max: int) -> HeadgateError:
     )
 
 
+def url_too_long() -> HeadgateError:
+    return HeadgateError(
+        ErrorCode.URI_TOO_LONG, f"the address is longer than {limits.URL_BYTES_MAX} bytes"
+    )
+
+
 def answer(body: Json, status: int = 200, **headers: str) -> web.Response:
     """A JSON answer. Header names are given with ``_`` for ``-``."""
     return web.Response(
@@ -221,6 +238,8 @@ class Edge:
     authenticator: Authenticator
     clock: Clock
     scoring_url: str
+    repeater: Repeater
+    require_if_match: bool = False
     log: Log = field(default_factory=lambda: Log("gateway"))
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -246,6 +265,8 @@ class Edge:
         return response
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if len(request.raw_path) > limits.URL_BYTES_MAX:
+            raise url_too_long()
         segments = core.split_path(request.raw_path)
         match = self.table.find_exempt(request.method, segments)
         if match is None:
@@ -259,11 +280,39 @@ class Edge:
             call = self._call(request, match, lambda: guard(self.authenticator, request, params))
         else:
             call = self._call(request, match, lambda: NOBODY)
-        caller = CALLER.set(call.principal.subject)
+        caller, provoked = CALLER.set(call.principal.subject), REQUEST.set(call.id)
         try:
-            return await match.route.handler(call)
+            if self.require_if_match and match.route.conditional:
+                call = await self._conditional(call, segments)
+            return await self.repeater.serve(
+                request,
+                match.route.repeats,
+                call.principal.subject,
+                call.body,
+                lambda: match.route.handler(call),
+            )
         finally:
             CALLER.reset(caller)
+            REQUEST.reset(provoked)
+
+    async def _conditional(self, call: Call, segments: Sequence[str]) -> Call:
+        """The call when it may go on: it has a condition, or there is nothing yet."""
+        headers = call.request.headers
+        if "If-Match" in headers or (call.request.method == "PUT" and "If-None-Match" in headers):
+            return call
+        reading = self.table.find("GET", segments)
+        try:
+            await reading.route.handler(replace(call, match=reading))
+        except HeadgateError as error:
+            if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
+                raise
+            return replace(call, creates_only=True)
+        raise HeadgateError(
+            ErrorCode.PRECONDITION_REQUIRED,
+            "this exists, and changing it needs the header If-Match with the ETag that it was "
+            "read with; this gateway has the setting require_if_match",
+            target="If-Match",
+        )
 
     def _call(
         self,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from headgate.azure.arm_fields import Json
 from headgate.azure.arm_ids import PROVIDER
 from headgate.gateway.access import Action, action_of, nothing_here
+from headgate.gateway.repeats import Repeats
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ class Route(Generic[H]):
 
     ``body`` and ``answers`` (status -> what it means) are for the OpenAPI document. ``action`` is
     what a caller must be allowed to do, where that does not follow from the verb. ``guard`` is the
-    route's own way to tell who is calling; it answers for their rights too.
+    route's own way to tell who is calling; it answers for their rights too. ``conditional`` routes
+    honour ``If-Match``, and the same path can be read with GET; ``repeats`` says what becomes of an
+    ``Idempotency-Key``.
     """
 
     verb: str
@@ -41,6 +44,8 @@ class Route(Generic[H]):
     public: bool = False
     action: Action | None = None
     guard: Guard | None = None
+    conditional: bool = False
+    repeats: Repeats = Repeats.IGNORED
 
     @property
     def needs(self) -> Action:

@@ -10,13 +10,19 @@ import ssl
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 
 from headgate.gateway.backend import Backend
-from headgate.gateway.http import Edge, add_common_headers, refusal
+from headgate.gateway.http import Edge, add_common_headers, refusal, url_too_long
 from headgate.runtime.log import Log
+from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError, WireError
 
 KEEP_ALIVE_S = 75.0
+# Longer than what is allowed, so that a refusal can say what is wrong. The two differ, because
+# the parser tells a long line from a long header by its limit alone.
+LINE_BYTES_MAX = 2 * limits.URL_BYTES_MAX
+FIELD_BYTES_MAX = limits.REQUEST_HEADER_BYTES_MAX
 SHUTDOWN_S = 5.0
 _log = Log("gateway")
 
@@ -39,8 +45,13 @@ class _Connection(web.RequestHandler):
         _log.info("malformed_request", status=status, reason=type(exc).__name__)
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
-        text = "the request is not valid HTTP/1.1, or its line or headers are too long"
-        response = refusal(WireError(code=ErrorCode.INVALID_MESSAGE, message=text))
+        error = WireError(
+            code=ErrorCode.INVALID_MESSAGE,
+            message="the request is not valid HTTP/1.1, or its headers are too long",
+        )
+        if isinstance(exc, LineTooLong) and exc.args[1] == LINE_BYTES_MAX:
+            error = url_too_long().error
+        response = refusal(error)
         response.force_close()
         return response
 
@@ -82,6 +93,8 @@ class Listener:
             access_log=None,
             # A compressed body is refused, so it must arrive as it was sent.
             auto_decompress=False,
+            max_line_size=LINE_BYTES_MAX,
+            max_field_size=FIELD_BYTES_MAX,
             keepalive_timeout=KEEP_ALIVE_S,
         )
         self._runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
