@@ -48,6 +48,11 @@ def test_a_batch_endpoint_and_its_deployment_are_made_listed_and_deleted(user: U
     assert list(endpoints.list_jobs(name)) == []
     assert list(deployments.list_jobs("first", endpoint_name=name)) == []
 
+    with pytest.raises(HttpResponseError) as refused:
+        deployments.begin_delete("first", name)
+    assert "default" in str(refused.value)
+    shown.defaults.deployment_name = None
+    endpoints.begin_create_or_update(shown).result()
     deployments.begin_delete("first", name).result()
     endpoints.begin_delete(name).result()
     with pytest.raises(ResourceNotFoundError):
