@@ -315,6 +315,7 @@ def route(group: Group | None, revision: int = 0) -> Route | None:
         revision=revision,
         auth_mode=spec.auth_mode.value,
         keys=tuple(KeyDigest(id=key.id, sha256=key.sha256) for key in keys),
+        tokens_not_before=group.endpoint.tokens_not_before,
         traffic=spec.traffic,
         mirror_traffic=spec.mirror_traffic,
         deployments={

@@ -63,9 +63,7 @@ def _create(group: Group, wanted: Resolved, moment: Moment) -> Outcome:
         workspace=group.workspace,
         spec=spec,
         generation=moment.revision,
-        revision=moment.revision,
-        created_at=moment.now,
-        updated_at=moment.now,
+        **moment.made,
     )
     record = DeploymentRecord(value, operation, scoring_path=wanted.scoring_path)
     event = registry.DeploymentCreated(**_about(value), instance_count=spec.instance_count)
@@ -85,7 +83,7 @@ def _update(group: Group, record: DeploymentRecord, wanted: Resolved, moment: Mo
     failed = record.state is ProvisioningState.FAILED
     if not fields and not failed:
         return Outcome(group, (core.done("update", group.workspace, resource, moment),))
-    changes: dict[str, Any] = {"spec": new, "revision": moment.revision, "updated_at": moment.now}
+    changes: dict[str, Any] = {"spec": new, **moment.touched}
     if fields and LABELS.issuperset(fields):
         operation = core.done("update", group.workspace, resource, moment)
     else:
@@ -157,8 +155,7 @@ def withdraw(group: Group, record: DeploymentRecord, moment: Moment) -> Outcome:
         update={
             "provisioning_state": state,
             "error": None,
-            "revision": moment.revision,
-            "updated_at": moment.now,
+            **moment.touched,
         }
     )
     operation = core.begun("delete", group.workspace, core.path(group.name, name), moment)
@@ -221,8 +218,7 @@ def _succeed(
         update={
             "provisioning_state": state,
             "error": None,
-            "revision": moment.revision,
-            "updated_at": moment.now,
+            **moment.touched,
         }
     )
     operation, operations = _end(record.operation, OperationStatus.SUCCEEDED, moment)
@@ -244,8 +240,7 @@ def _fail(
         update={
             "provisioning_state": state,
             "error": why,
-            "revision": moment.revision,
-            "updated_at": moment.now,
+            **moment.touched,
         }
     )
     operation, operations = _end(record.operation, OperationStatus.FAILED, moment, why)

@@ -11,6 +11,7 @@ from headgate_contracts import limits, registry
 from headgate_contracts.envelope import Event
 from headgate_contracts.errors import ErrorCode
 from headgate_contracts.resources import (
+    AuthMode,
     Endpoint,
     EndpointKeys,
     EndpointSpec,
@@ -44,9 +45,7 @@ def put(group: Group | None, command: registry.PutEndpoint, keys: Keys, moment: 
     fields = core.changed(stored.spec, spec)
     if not fields:
         return Outcome(group, (operation,))
-    value = stored.model_copy(
-        update={"spec": spec, "revision": moment.revision, "updated_at": moment.now}
-    )
+    value = stored.model_copy(update={"spec": spec, **moment.touched})
     endpoint = replace(group.endpoint, value=value, operation=operation)
     return Outcome(replace(group, endpoint=endpoint), (operation,), _events(value, fields))
 
@@ -62,9 +61,7 @@ def _create(
     value = Endpoint(
         workspace=command.workspace,
         spec=spec,
-        revision=moment.revision,
-        created_at=moment.now,
-        updated_at=moment.now,
+        **moment.made,
     )
     event = registry.EndpointCreated(
         workspace=command.workspace, endpoint=spec.name, revision=moment.revision
@@ -123,8 +120,7 @@ def delete(group: Group | None, command: registry.DeleteEndpoint, moment: Moment
     value = group.endpoint.value.model_copy(
         update={
             "provisioning_state": state,
-            "revision": moment.revision,
-            "updated_at": moment.now,
+            **moment.touched,
         }
     )
     group = replace(group, endpoint=replace(group.endpoint, value=value, operation=operation))
@@ -172,7 +168,11 @@ def regenerate_key(
     given: StoredKey | None,
     moment: Moment,
 ) -> Outcome:
-    """Replace one key by ``given``, or by ``fresh`` when none is given or it is the current one."""
+    """Replace one key by ``given``, or by ``fresh`` when none is given or it is the current one.
+
+    An endpoint that is opened by tokens has no use for its keys: there this ends every token that
+    was issued so far.
+    """
     found = core.visible(group, command.workspace, command.endpoint)
     core.endpoint_after(found, Happening.UPDATE)
     keys = found.endpoint.keys
@@ -187,10 +187,10 @@ def regenerate_key(
                 ErrorCode.BAD_ARGUMENT, "this is the endpoint's other key already", "value"
             )
         chosen = given
-    value = found.endpoint.value.model_copy(
-        update={"revision": moment.revision, "updated_at": moment.now}
-    )
+    value = found.endpoint.value.model_copy(update=moment.touched)
     endpoint = replace(found.endpoint, value=value, keys=replace(keys, **{which: chosen}))
+    if value.spec.auth_mode is not AuthMode.KEY:
+        endpoint = replace(endpoint, tokens_not_before=moment.now)
     event = registry.KeyRegenerated(
         workspace=found.workspace,
         endpoint=found.name,

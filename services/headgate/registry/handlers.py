@@ -26,7 +26,7 @@ from headgate.runtime.clock import Clock, new_id
 from headgate.runtime.outbox import Outbox
 from headgate.runtime.tables import Database
 from headgate_contracts import limits, registry
-from headgate_contracts.envelope import Done, Reply
+from headgate_contracts.envelope import Command, Done, Reply
 from headgate_contracts.errors import ErrorCode
 from headgate_contracts.resources import EndpointKeys, KeyType
 
@@ -70,7 +70,7 @@ class Handlers:
         name = command.spec.name
         keys = self._new_keys(name, command.keys)
         outcome = await self._decide(
-            name, command.id, lambda group, now: endpoints.put(group, command, keys, now)
+            name, command, lambda group, now: endpoints.put(group, command, keys, now)
         )
         assert outcome.group is not None
         return registry.EndpointReply(
@@ -81,7 +81,7 @@ class Handlers:
 
     async def delete_endpoint(self, command: registry.DeleteEndpoint) -> registry.OperationReply:
         outcome = await self._decide(
-            command.name, command.id, lambda group, now: endpoints.delete(group, command, now)
+            command.name, command, lambda group, now: endpoints.delete(group, command, now)
         )
         return registry.OperationReply(operation=next(iter(outcome.operations), None))
 
@@ -110,7 +110,7 @@ class Handlers:
         given = self.vault.stored(name, key_type, command.value) if command.value else None
         outcome = await self._decide(
             name,
-            command.id,
+            command,
             lambda group, now: endpoints.regenerate_key(group, command, fresh, given, now),
         )
         assert outcome.group is not None
@@ -141,7 +141,7 @@ class Handlers:
         wanted = await self._resolved(command)
         outcome = await self._decide(
             spec.endpoint_name,
-            command.id,
+            command,
             lambda group, now: deployments.put(group, command, wanted, now),
         )
         assert outcome.group is not None
@@ -168,7 +168,7 @@ class Handlers:
     ) -> registry.OperationReply:
         outcome = await self._decide(
             command.endpoint,
-            command.id,
+            command,
             lambda group, now: deployments.delete(group, command, now),
         )
         return registry.OperationReply(operation=next(iter(outcome.operations), None))
@@ -195,7 +195,7 @@ class Handlers:
 
     async def report_deployment(self, word: registry.ReportDeployment) -> Done:
         await self._decide(
-            word.endpoint, word.id, lambda group, now: deployments.report(group, word, now)
+            word.endpoint, word, lambda group, now: deployments.report(group, word, now)
         )
         return Done()
 
@@ -217,14 +217,16 @@ class Handlers:
 
     # --- the one way to change something ---
 
-    async def _decide(self, endpoint: str, cause: str, decide: Decide) -> Outcome:
+    async def _decide(self, endpoint: str, command: Command, decide: Decide) -> Outcome:
         async with self.database.transaction() as session:
             group = await state.group(session, endpoint)
             is_taken = await state.has_batch_endpoint(session, endpoint)
-            moment = await state.moment(session, self.clock.now(), new_id(), is_taken=is_taken)
+            moment = await state.moment(
+                session, self.clock.now(), new_id(), is_taken=is_taken, by=command.by
+            )
             outcome = decide(group, moment)
             await state.save(session, group, outcome, moment)
-            self.outbox.add(session, outcome.events, cause=cause)
+            self.outbox.add(session, outcome.events, cause=command.id)
         if outcome.events:
             self.outbox.wake()
             self.relay.wake(endpoint)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from headgate_contracts.envelope import Event
 from headgate_contracts.resources import Deployment, Endpoint, Operation, ProvisioningState
@@ -31,11 +32,15 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class EndpointRecord:
-    """An endpoint with what only the registry knows of it: its keys, its latest operation."""
+    """An endpoint with what only the registry knows of it: its keys, its latest operation.
+
+    Scoring tokens issued before ``tokens_not_before`` count no longer.
+    """
 
     value: Endpoint
     keys: Keys
     operation: Operation
+    tokens_not_before: float = 0.0
 
     @property
     def is_deleting(self) -> bool:
@@ -93,6 +98,7 @@ class Moment:
     ``revision`` is larger than every revision ever given out, so that a resource made again under
     an old name never repeats one. ``dice`` are random, for ids. ``endpoints`` is how many exist,
     online and batch; ``is_taken``: the name at hand belongs to an endpoint of the other kind.
+    ``by`` is who gave the command.
     """
 
     now: float
@@ -100,6 +106,21 @@ class Moment:
     dice: str
     endpoints: int = 0
     is_taken: bool = False
+    by: str = ""
+
+    @property
+    def touched(self) -> dict[str, Any]:
+        """The fields of a resource that say when and by whom it was changed."""
+        return {
+            "revision": self.revision,
+            "updated_at": self.now,
+            **({"updated_by": self.by} if self.by else {}),
+        }
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """The fields of a new resource that say when and by whom it was made."""
+        return {**self.touched, "created_at": self.now, "created_by": self.by}
 
     def id_for(self, what: str) -> str:
         """A random id, another one for each ``what``."""

@@ -34,12 +34,14 @@ _REVISION = "revision"
 _KEYS = TypeAdapter(Keys)
 
 
-async def moment(session: AsyncSession, now: float, dice: str, *, is_taken: bool = False) -> Moment:
+async def moment(
+    session: AsyncSession, now: float, dice: str, *, is_taken: bool = False, by: str = ""
+) -> Moment:
     """What the next decision may not fetch for itself."""
     counter = await session.get(CounterRow, _REVISION)
     endpoints = (await session.exec(select(func.count()).select_from(EndpointRow))).one()
     endpoints += await things.count(session, BATCH_ENDPOINTS)
-    return Moment(now, (counter.value if counter else 0) + 1, dice, endpoints, is_taken)
+    return Moment(now, (counter.value if counter else 0) + 1, dice, endpoints, is_taken, by)
 
 
 async def has_batch_endpoint(session: AsyncSession, name: str) -> bool:
@@ -71,7 +73,12 @@ async def group(session: AsyncSession, endpoint: str) -> Group | None:
         )
         for each in rows
     }
-    record = EndpointRecord(_endpoint(row), _KEYS.validate_json(row.keys), found[row.operation_id])
+    record = EndpointRecord(
+        _endpoint(row),
+        _KEYS.validate_json(row.keys),
+        found[row.operation_id],
+        row.tokens_not_before,
+    )
     return Group(record, records)
 
 
@@ -207,6 +214,7 @@ def _endpoint_row(record: EndpointRecord, route_revision: int) -> EndpointRow:
         spec=value.spec.model_dump_json(),
         keys=_KEYS.dump_json(record.keys).decode(),
         operation_id=record.operation.id,
+        tokens_not_before=record.tokens_not_before,
         route_revision=route_revision,
         **things.stamps(value),
     )
