@@ -109,6 +109,8 @@ class Api:
         given = dict(headers or {})
         if token is not None:
             given["Authorization"] = f"Bearer {token}"
+        if verb == "POST":
+            given.setdefault("Idempotency-Key", new_id())
         if body is not None:
             options["json"] = body
         async with self.session.request(verb, self.url(path), headers=given, **options) as response:

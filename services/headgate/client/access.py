@@ -8,6 +8,7 @@ from urllib.parse import quote
 from headgate.azure.arm_fields import Json
 from headgate.client.api import Client, Found
 from headgate.client.http import API_VERSION, Answer, not_understood
+from headgate.runtime.clock import new_id
 from headgate_contracts.identity import DATA_AUDIENCE
 from headgate_contracts.resources import AuthMode, EndpointSpec
 
@@ -35,7 +36,13 @@ class Access:
         body: Json = {"name": name, "grants": list(grants)}
         if lifetime:
             body["lifetime"] = lifetime
-        return (await self._http.send("POST", "/access/tokens", body=body)).object
+        # With the key it is safe to ask again: a second token is never made.
+        headers = {"Idempotency-Key": new_id()}
+        return (
+            await self._http.send(
+                "POST", "/access/tokens", body=body, headers=headers, repeatable=True
+            )
+        ).object
 
     async def list_tokens(self) -> list[Json]:
         return _items((await self._http.send("GET", "/access/tokens")).object)

@@ -143,6 +143,13 @@ async def require_existing(found: Callable[[Call], Awaitable[Resource]], call: C
         ) from None
 
 
+async def deletion_revision(found: Callable[[Call], Awaitable[Resource]], call: Call) -> int | None:
+    """The revision that alone may be deleted; None for any."""
+    if call.condition.must_exist and call.condition.if_revision is None:
+        await require_existing(found, call)
+    return call.condition.if_revision
+
+
 def operation_url(call: Call, operation: Operation | None) -> str:
     return "" if operation is None else call.url(call.context.operation_id(operation.id))
 

@@ -8,6 +8,7 @@ from headgate.azure import arm_batch, arm_schema
 from headgate.gateway.backend import (
     Backend,
     deletion_answer,
+    deletion_revision,
     list_answer,
     operation_url,
     require_existing,
@@ -115,6 +116,7 @@ class BatchDeployments:
             workspace=call.workspace,
             endpoint=call.params["endpoint"],
             name=call.params["deployment"],
+            if_revision=await deletion_revision(self._read, call),
         )
         reply = await self._backend.ask(command, OperationReply)
         return deletion_answer(call, reply.operation)
@@ -131,6 +133,7 @@ class BatchDeployments:
                 "Create or replace a batch deployment",
                 body=arm_schema.BATCH_DEPLOYMENT,
                 answers={200: "updated", 201: "created"},
+                conditional=True,
             ),
             Route(
                 "PATCH",
@@ -138,6 +141,7 @@ class BatchDeployments:
                 self.patch,
                 "Change a batch deployment; what is not mentioned stays",
                 body=arm_schema.only(arm_schema.BATCH_DEPLOYMENT, _PATCHABLE),
+                conditional=True,
             ),
             Route(
                 "DELETE",
@@ -145,5 +149,6 @@ class BatchDeployments:
                 self.delete,
                 "Delete a batch deployment that is not the default",
                 answers={202: "being deleted", 204: "there was none"},
+                conditional=True,
             ),
         )

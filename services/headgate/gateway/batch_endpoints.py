@@ -14,6 +14,7 @@ from headgate.gateway.backend import (
     Backend,
     all_of,
     deletion_answer,
+    deletion_revision,
     list_answer,
     operation_url,
     require_existing,
@@ -119,7 +120,11 @@ class BatchEndpoints:
         )
 
     async def delete(self, call: Call) -> web.StreamResponse:
-        command = DeleteBatchEndpoint(workspace=call.workspace, name=call.params["endpoint"])
+        command = DeleteBatchEndpoint(
+            workspace=call.workspace,
+            name=call.params["endpoint"],
+            if_revision=await deletion_revision(self._read, call),
+        )
         reply = await self._backend.ask(command, OperationReply)
         return deletion_answer(call, reply.operation)
 
@@ -145,6 +150,7 @@ class BatchEndpoints:
                 "Create or replace a batch endpoint",
                 body=arm_schema.BATCH_ENDPOINT,
                 answers={200: "updated", 201: "created"},
+                conditional=True,
             ),
             Route(
                 "PATCH",
@@ -152,6 +158,7 @@ class BatchEndpoints:
                 self.patch,
                 "Change a batch endpoint; what is not mentioned stays",
                 body=arm_schema.only(arm_schema.BATCH_ENDPOINT, _PATCHABLE),
+                conditional=True,
             ),
             Route(
                 "DELETE",
@@ -159,6 +166,7 @@ class BatchEndpoints:
                 self.delete,
                 "Delete a batch endpoint and its deployments",
                 answers={202: "being deleted", 204: "there was none"},
+                conditional=True,
             ),
             Route(
                 "POST",

@@ -14,6 +14,7 @@ from headgate.gateway.access import Action
 from headgate.gateway.backend import (
     Backend,
     deletion_answer,
+    deletion_revision,
     list_answer,
     operation_url,
     require_existing,
@@ -129,6 +130,7 @@ class Deployments:
             workspace=call.workspace,
             endpoint=call.params["endpoint"],
             name=call.params["deployment"],
+            if_revision=await deletion_revision(self._backend.deployment, call),
         )
         reply = await self._backend.ask(command, OperationReply)
         return deletion_answer(call, reply.operation)
@@ -194,6 +196,7 @@ class Deployments:
                 "Create or replace a deployment",
                 body=arm_schema.DEPLOYMENT,
                 answers=stored,
+                conditional=True,
             ),
             Route(
                 "PATCH",
@@ -201,6 +204,7 @@ class Deployments:
                 self.patch,
                 "Change tags or instance count of a deployment",
                 body=arm_schema.only(arm_schema.DEPLOYMENT, _PATCHABLE),
+                conditional=True,
             ),
             Route(
                 "DELETE",
@@ -208,6 +212,7 @@ class Deployments:
                 self.delete,
                 "Delete a deployment without live traffic",
                 answers={202: "being deleted", 204: "there was none"},
+                conditional=True,
             ),
             Route(
                 "POST",

@@ -12,6 +12,7 @@ from headgate.gateway.access import Action
 from headgate.gateway.backend import (
     Backend,
     deletion_answer,
+    deletion_revision,
     list_answer,
     operation_url,
     require_existing,
@@ -19,6 +20,7 @@ from headgate.gateway.backend import (
 )
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.patches import patch_stored, patched
+from headgate.gateway.repeats import Repeats
 from headgate.gateway.routes import WORKSPACE, Route
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
@@ -126,7 +128,11 @@ class Endpoints:
         )
 
     async def delete(self, call: Call) -> web.StreamResponse:
-        command = DeleteEndpoint(workspace=call.workspace, name=call.params["endpoint"])
+        command = DeleteEndpoint(
+            workspace=call.workspace,
+            name=call.params["endpoint"],
+            if_revision=await deletion_revision(self._backend.endpoint, call),
+        )
         reply = await self._backend.ask(command, OperationReply)
         return deletion_answer(call, reply.operation)
 
@@ -209,6 +215,7 @@ class Endpoints:
                 "Create or replace an endpoint",
                 body=arm_schema.ENDPOINT,
                 answers=stored,
+                conditional=True,
             ),
             Route(
                 "PATCH",
@@ -216,6 +223,7 @@ class Endpoints:
                 self.patch,
                 "Change tags or identity of an endpoint",
                 body=arm_schema.only(arm_schema.ENDPOINT, _PATCHABLE),
+                conditional=True,
             ),
             Route(
                 "DELETE",
@@ -223,6 +231,7 @@ class Endpoints:
                 self.delete,
                 "Delete an endpoint and its deployments",
                 answers={202: "being deleted", 204: "there was none"},
+                conditional=True,
             ),
             Route(
                 "POST",
@@ -245,6 +254,7 @@ class Endpoints:
                 "Make a new key",
                 body=arm_schema.KEY_CHOICE,
                 action=Action.REPLACE_KEYS,
+                repeats=Repeats.ACCEPTED,
             ),
             Route("GET", f"{_ONE}/instances", self.instances, "List running instances"),
             Route("GET", f"{_ONE}/traffic", self.traffic, "Compare declared and observed traffic"),

@@ -14,6 +14,7 @@ from headgate.gateway.access import Action
 from headgate.gateway.authentication import identity_header
 from headgate.gateway.backend import Backend
 from headgate.gateway.http import Call, Handle, answer
+from headgate.gateway.repeats import Repeats
 from headgate.gateway.routes import Route
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
@@ -176,6 +177,7 @@ class Tokens:
                 body=body,
                 answers={201: "made"},
                 action=Action.GIVE_ACCESS,
+                repeats=Repeats.REQUIRED,
             ),
             Route(
                 "DELETE",
