@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from headgate.azure import yaml_nodes
 from headgate.azure.local_paths import LocalPathError, LocalPaths
-from headgate.azure.yaml_files import LocalDeployment, YamlFile, YamlFileError
+from headgate.azure.yaml_files import YamlFile, YamlFileError
 from headgate.azure.yaml_nodes import Mapping, Place, Scalar
 from headgate.azure.yaml_shapes import Findings, shaped
+from headgate.azure.yaml_values import LocalDeployment
 from headgate_contracts import limits
-from headgate_contracts.resources import EndpointSpec, RequestSettings
+from headgate_contracts.resources import DeploymentSpec, EndpointSpec, RequestSettings
 
 DEPLOYMENT = """\
     $schema: https://azuremlschemas.azureedge.net/latest/managedOnlineDeployment.schema.json
@@ -58,7 +59,7 @@ def write(folder: Path, text: str | bytes) -> Path:
     return path
 
 
-def deployment(folder: Path, text: str) -> LocalDeployment:
+def deployment(folder: Path, text: str) -> LocalDeployment[DeploymentSpec]:
     return YamlFile.open(write(folder, text)).deployment()
 
 

@@ -1,4 +1,4 @@
-"""Azure's YAML files for online endpoints, managed online deployments, models and environments.
+"""Azure's YAML files for endpoints, deployments (online and batch), models and environments.
 
 Each loader gives what the file asks for, checked, with local paths resolved; whatever is wrong is
 reported together, each with file, line, column and field.
@@ -12,24 +12,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field
-
-from headgate.azure import yaml_nodes
+from headgate.azure import yaml_batch, yaml_nodes
 from headgate.azure.arm_ids import reference
 from headgate.azure.local_paths import LocalPathError, LocalPaths
 from headgate.azure.yaml_nodes import Mapping, Node, Place, Scalar
 from headgate.azure.yaml_shapes import Findings, Problem, nearest, plain, shaped
-from headgate_contracts import limits
-from headgate_contracts.envelope import Value
-from headgate_contracts.resources import (
-    AssetName,
-    AssetVersion,
-    DeploymentSpec,
-    Description,
-    EndpointSpec,
-    InferenceConfig,
-    Tags,
+from headgate.azure.yaml_values import (
+    D,
+    EnvironmentFile,
+    LocalDeployment,
+    LocalEnvironment,
+    LocalModel,
+    ModelFile,
 )
+from headgate_contracts import limits
+from headgate_contracts.batch import BatchDeploymentSpec, BatchEndpointSpec
+from headgate_contracts.resources import DeploymentSpec, EndpointSpec
 
 T = TypeVar("T")
 
@@ -40,65 +38,6 @@ class YamlFileError(Exception):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
-
-
-class BuildContext(Value):
-    path: str
-    dockerfile_path: str = "Dockerfile"
-
-
-class ModelFile(Value):
-    """A model as a file or an inline definition says it; ``path`` as written."""
-
-    name: AssetName | None = None
-    version: AssetVersion = ""
-    path: str = Field(min_length=1)
-    type: Literal["custom_model", "mlflow_model", "triton_model"] = "custom_model"
-    description: Description = ""
-    tags: Tags = {}
-    properties: Tags = {}
-
-
-class EnvironmentFile(Value):
-    """An environment as a file or an inline definition says it; ``conda_file`` as written."""
-
-    name: AssetName | None = None
-    version: AssetVersion = ""
-    image: str | None = None
-    conda_file: str | dict[str, Any] | None = None
-    build: BuildContext | None = None
-    inference_config: InferenceConfig | None = None
-    os_type: Literal["linux"] = "linux"
-    description: Description = ""
-    tags: Tags = {}
-    properties: Tags = {}
-
-
-@dataclass(frozen=True, slots=True)
-class LocalModel:
-    """A model to upload."""
-
-    fields: ModelFile
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class LocalEnvironment:
-    """An environment to register: the conda file's text and the build folder, where given."""
-
-    fields: EnvironmentFile
-    conda_file: str | None = None
-    build: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LocalDeployment:
-    """A deployment whose assets are references (inside ``spec``) or local and to be uploaded."""
-
-    spec: DeploymentSpec
-    code: Path | None = None
-    model: LocalModel | None = None
-    environment: LocalEnvironment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +71,18 @@ DEPLOYMENT = Kind(
         "package_model": "has no meaning here; ignored",
     },
 )
+BATCH_ENDPOINT = Kind(
+    "batch endpoint",
+    ("batchendpoint",),
+    dict.fromkeys(
+        ("id", "location", "kind", "scoring_uri", "openapi_uri", "provisioning_state"), _READ_ONLY
+    ),
+)
+BATCH_DEPLOYMENT = Kind(
+    "batch deployment of a model",
+    ("modelbatchdeployment", "batchdeployment"),
+    dict.fromkeys(("id", "location", "provisioning_state"), _READ_ONLY),
+)
 MODEL = Kind(
     "model",
     ("model",),
@@ -142,12 +93,11 @@ ENVIRONMENT = Kind(
     "environment", ("environment",), dict.fromkeys(("id", "creation_context"), _READ_ONLY)
 )
 _SCHEMA_TITLES = {
-    name: kind.title for kind in (ENDPOINT, DEPLOYMENT, MODEL, ENVIRONMENT) for name in kind.schemas
+    name: kind.title
+    for kind in (ENDPOINT, DEPLOYMENT, BATCH_ENDPOINT, BATCH_DEPLOYMENT, MODEL, ENVIRONMENT)
+    for name in kind.schemas
 } | {
-    "batchendpoint": "batch endpoint",
-    "modelbatchdeployment": "batch deployment",
-    "batchdeployment": "batch deployment",
-    "pipelinecomponentbatchdeployment": "batch deployment",
+    "pipelinecomponentbatchdeployment": "batch deployment of a pipeline component",
     "modelversionpackage": "model package",
 }
 
@@ -215,9 +165,31 @@ class YamlFile:
         self._require_name()
         return self._finished(self._environment(self.root, ""))
 
-    def deployment(self, *, check_script: bool = True) -> LocalDeployment:
+    def deployment(self, *, check_script: bool = True) -> LocalDeployment[DeploymentSpec]:
         """The file as a managed online deployment. Raises YamlFileError."""
         self._screen(DEPLOYMENT)
+        return self._deployment(DeploymentSpec, check_script)
+
+    def batch_endpoint(self) -> BatchEndpointSpec:
+        """The file as a batch endpoint. Raises YamlFileError."""
+        self._screen(BATCH_ENDPOINT)
+        return self._finished(shaped(self.root, BatchEndpointSpec, "", self.findings))
+
+    def batch_deployment(
+        self, *, check_script: bool = True
+    ) -> LocalDeployment[BatchDeploymentSpec]:
+        """The file as a batch deployment, in the newer or the older layout.
+
+        Raises YamlFileError.
+        """
+        if (problem := yaml_batch.pipeline_problem(self.root)) is not None:
+            raise YamlFileError([problem])
+        self._screen(BATCH_DEPLOYMENT)
+        yaml_batch.lift_settings(self.root, self.findings)
+        yaml_batch.check_compute(self.root, self.findings)
+        return self._deployment(BatchDeploymentSpec, check_script)
+
+    def _deployment(self, kind: type[D], check_script: bool) -> LocalDeployment[D]:
         model = environment = None
         if isinstance(inline := self.root.items.get("model"), Mapping):
             model = self._model(self._popped("model", inline), "model")
@@ -226,7 +198,7 @@ class YamlFile:
         self._check_reference("model")
         self._check_reference("environment")
         self._look_for_secrets()
-        spec: DeploymentSpec | None = shaped(self.root, DeploymentSpec, "", self.findings)
+        spec: D | None = shaped(self.root, kind, "", self.findings)
         code = self._code(spec, check_script)
         return LocalDeployment(self._finished(spec), code, model, environment)
 
@@ -314,7 +286,9 @@ class YamlFile:
             self.findings.refuse(content.place, field_path, "a conda file must hold a mapping")
         return None
 
-    def _code(self, spec: DeploymentSpec | None, check_script: bool) -> Path | None:
+    def _code(
+        self, spec: DeploymentSpec | BatchDeploymentSpec | None, check_script: bool
+    ) -> Path | None:
         """The code folder, when it is a local one; the script must be in it."""
         node = self.root.items.get("code_configuration")
         if spec is None or spec.code_configuration is None or not isinstance(node, Mapping):

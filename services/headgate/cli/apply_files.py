@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from headgate.azure.yaml_files import LocalDeployment, LocalEnvironment, LocalModel, YamlFile
+from headgate.azure.yaml_files import YamlFile
 from headgate.azure.yaml_kinds import ResourceKind, guessed_kind, named_kind, schema_of
+from headgate.azure.yaml_values import LocalDeployment, LocalEnvironment, LocalModel
 from headgate.cli.errors import UsageError, warn
-from headgate_contracts.resources import EndpointSpec
+from headgate_contracts.resources import DeploymentSpec, EndpointSpec
 
 FILES_MAX = 1_000
 _TOLD_MAX = 10
-Local = EndpointSpec | LocalDeployment | LocalModel | LocalEnvironment
+Local = EndpointSpec | LocalDeployment[DeploymentSpec] | LocalModel | LocalEnvironment
 
 
 @dataclass(frozen=True, slots=True)

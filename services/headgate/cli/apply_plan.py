@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
-from headgate.azure.yaml_files import LocalDeployment, LocalEnvironment, LocalModel
 from headgate.azure.yaml_kinds import ResourceKind
+from headgate.azure.yaml_values import LocalDeployment, LocalEnvironment, LocalModel
 from headgate.cli.apply_files import Wanted
 from headgate.client import Client, Found
 from headgate.client.assets import planned, planned_environment, planned_model
@@ -153,7 +153,7 @@ class Planner:
         action = Action.UPDATE if fields else Action.NOTHING
         return Step(wanted, action, fields, is_traffic=True)
 
-    async def _deployment(self, wanted: Wanted, local: LocalDeployment) -> Step:
+    async def _deployment(self, wanted: Wanted, local: LocalDeployment[DeploymentSpec]) -> Step:
         spec = await self._exact(await planned(self._client, local))
         found = await _existing(self._client.get_deployment(spec.endpoint_name, spec.name))
         if found is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from headgate.azure.yaml_files import LocalDeployment, LocalEnvironment, LocalModel
+from headgate.azure.yaml_values import LocalDeployment, LocalEnvironment, LocalModel
 from headgate.cli.apply_plan import Action, Step, with_traffic
 from headgate.cli.deploying import wait_for_deployment
 from headgate.cli.errors import RefusedError, say
@@ -15,7 +15,7 @@ from headgate.cli.waiting import wait
 from headgate.client import Client
 from headgate.client.assets import register_all, register_environment, register_model
 from headgate_contracts.errors import Blame, HeadgateError
-from headgate_contracts.resources import EndpointSpec
+from headgate_contracts.resources import DeploymentSpec, EndpointSpec
 
 
 @contextmanager
@@ -52,7 +52,9 @@ async def _do(session: Session, client: Client, step: Step) -> None:
             await put(session, client, step, endpoint)
 
 
-async def _deploy(session: Session, client: Client, step: Step, local: LocalDeployment) -> None:
+async def _deploy(
+    session: Session, client: Client, step: Step, local: LocalDeployment[DeploymentSpec]
+) -> None:
     with refusing():
         spec = await register_all(client, local, upload_bar)
         if step.action is Action.CREATE:

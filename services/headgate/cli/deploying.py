@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headgate.azure.yaml_files import LocalDeployment
+from headgate.azure.yaml_values import LocalDeployment
 from headgate.cli import shapes
 from headgate.cli.errors import say
 from headgate.cli.output import write
@@ -22,7 +22,7 @@ LOG_WAIT_S = 20
 async def deploy(
     session: Session,
     client: Client,
-    local: LocalDeployment,
+    local: LocalDeployment[DeploymentSpec],
     *,
     all_traffic: bool = False,
     no_wait: bool = False,

@@ -12,14 +12,13 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from headgate.azure.arm_resources import next_version
-from headgate.azure.yaml_files import LocalDeployment, LocalEnvironment, LocalModel
+from headgate.azure.yaml_values import D, LocalDeployment, LocalEnvironment, LocalModel
 from headgate.client.api import Client, Found
 from headgate.client.uploads import Bar, Upload, measured, silent_bar, upload
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.resources import (
     CodeConfiguration,
     CodeSpec,
-    DeploymentSpec,
     EnvironmentBuild,
     EnvironmentSpec,
     ModelSpec,
@@ -33,9 +32,7 @@ _UNNAMED = "unnamed"  # stands in a spec until its content has given it a name
 _UNNUMBERED = "0"
 
 
-async def register_all(
-    client: Client, local: LocalDeployment, bar: Bar = silent_bar
-) -> DeploymentSpec:
+async def register_all(client: Client, local: LocalDeployment[D], bar: Bar = silent_bar) -> D:
     """Uploads and registers everything local of a deployment; its spec with references."""
     code = model = environment = None
     if local.code is not None:
@@ -48,7 +45,7 @@ async def register_all(
     return _referring(local, code, model, environment)
 
 
-async def planned(client: Client, local: LocalDeployment) -> DeploymentSpec:
+async def planned(client: Client, local: LocalDeployment[D]) -> D:
     """The spec that :func:`register_all` would give; nothing is sent or registered."""
     code = model = environment = None
     if local.code is not None:
@@ -90,11 +87,11 @@ async def planned_environment(client: Client, local: LocalEnvironment) -> Enviro
 
 
 def _referring(
-    local: LocalDeployment,
+    local: LocalDeployment[D],
     code: CodeSpec | None,
     model: ModelSpec | None,
     environment: EnvironmentSpec | None,
-) -> DeploymentSpec:
+) -> D:
     changes: dict[str, object] = {}
     if code is not None and local.spec.code_configuration is not None:
         changes["code_configuration"] = CodeConfiguration(
