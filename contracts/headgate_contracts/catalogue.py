@@ -18,12 +18,13 @@ from headgate_contracts import (
     routing,
     rpc,
     scoring,
+    storage,
     streams,
     subjects,
 )
 from headgate_contracts.envelope import Command, Done, Event, Message, Refused, Value
 
-_MODULES = (batch, identity, provisioning, registry, routing, scoring)
+_MODULES = (batch, identity, provisioning, registry, routing, scoring, storage)
 STORED_VALUES: dict[str, type[Value]] = {
     "headgate.router.value.v1.route": scoring.Route,
     "headgate.identity.value.v1.trust": identity.Trust,

@@ -27,6 +27,7 @@ from headgate_contracts.resources import (
     ModelSpec,
     Operation,
 )
+from headgate_contracts.storage import AssetEvent, AssetKind, Data, View
 
 SERVICE = "registry"
 PageSize = Field(limits.PAGE_SIZE_DEFAULT, ge=1, le=limits.PAGE_SIZE_MAX)
@@ -154,12 +155,17 @@ class GetDeployment(Query):
 
 
 class ListDeployments(Query):
-    """Deployments of one endpoint, or of all (empty ``workspace`` and ``endpoint``)."""
+    """Deployments of one endpoint, or of all (empty ``workspace`` and ``endpoint``).
+
+    In order of ``<endpoint>/<name>``, after the one given so; all of them when ``limit`` is 0.
+    """
 
     TYPE: ClassVar[str] = "headgate.registry.query.v1.list_deployments"
 
     workspace: str = ""
     endpoint: str = ""
+    after: str = ""
+    limit: int = Field(0, ge=0, le=limits.PAGE_SIZE_MAX)
 
 
 class DeploymentReply(Reply):
@@ -174,6 +180,7 @@ class DeploymentsReply(Reply):
     TYPE: ClassVar[str] = "headgate.registry.reply.v1.deployments"
 
     deployments: tuple[Deployment, ...]
+    after: str = ""
 
 
 class ReportDeployment(Command):
@@ -206,6 +213,7 @@ class PutModel(Command):
 
     workspace: str
     spec: ModelSpec
+    is_archived: bool | None = None
 
 
 class PutEnvironment(Command):
@@ -213,6 +221,7 @@ class PutEnvironment(Command):
 
     workspace: str
     spec: EnvironmentSpec
+    is_archived: bool | None = None
 
 
 class PutCode(Command):
@@ -220,6 +229,7 @@ class PutCode(Command):
 
     workspace: str
     spec: CodeSpec
+    is_archived: bool | None = None
 
 
 class GetAsset(Query):
@@ -228,7 +238,7 @@ class GetAsset(Query):
     TYPE: ClassVar[str] = "headgate.registry.query.v1.get_asset"
 
     workspace: str
-    kind: Literal["models", "environments", "codes"]
+    kind: AssetKind
     name: str
     version: str = "@latest"
 
@@ -239,9 +249,11 @@ class ListAssets(Query):
     TYPE: ClassVar[str] = "headgate.registry.query.v1.list_assets"
 
     workspace: str
-    kind: Literal["models", "environments", "codes"]
+    kind: AssetKind
     name: str = ""
     sha256: str = Field("", description="only code versions with this content hash")
+    view: View = "active"
+    after: str = Field("", description="cursor of the answer before")
     limit: int = PageSize
 
 
@@ -251,6 +263,7 @@ class AssetReply(Reply):
     model: Model | None = None
     environment: Environment | None = None
     code: Code | None = None
+    data: Data | None = None
     created: bool = False
 
 
@@ -260,6 +273,8 @@ class AssetsReply(Reply):
     models: tuple[Model, ...] = ()
     environments: tuple[Environment, ...] = ()
     codes: tuple[Code, ...] = ()
+    data: tuple[Data, ...] = ()
+    after: str = ""
 
 
 class GetOperation(Query):
@@ -383,13 +398,6 @@ class DeploymentDeleted(DeploymentEvent):
     WHAT: ClassVar[str] = "deleted"
 
 
-class AssetRegistered(Event):
+class AssetRegistered(AssetEvent):
     TYPE: ClassVar[str] = "headgate.registry.event.v1.asset_registered"
-
-    workspace: str
-    kind: Literal["models", "environments", "codes"]
-    name: str
-    version: str
-
-    def subject(self) -> str:
-        return subjects.event(self.kind.removesuffix("s"), subjects.tamed(self.name), "registered")
+    WHAT: ClassVar[str] = "registered"

@@ -198,6 +198,8 @@ class ModelSpec(Value):
     description: Description = ""
     tags: Tags = {}
     properties: Tags = {}
+    stage: str = Field("", max_length=limits.TAG_CHARS_MAX)
+    is_anonymous: bool = False
 
 
 class EnvironmentBuild(Value):
@@ -217,6 +219,7 @@ class EnvironmentSpec(Value):
     description: Description = ""
     tags: Tags = {}
     properties: Tags = {}
+    is_anonymous: bool = False
 
 
 class CodeSpec(Value):
@@ -229,6 +232,7 @@ class CodeSpec(Value):
     description: Description = ""
     tags: Tags = {}
     properties: Tags = {}
+    is_anonymous: bool = False
 
 
 class Resource(Value):
@@ -257,15 +261,21 @@ class Deployment(Resource):
     error: WireError | None = None
 
 
-class Model(Resource):
+class AssetResource(Resource):
+    """What every version of an asset carries: an archived one is hidden from lists."""
+
+    is_archived: bool = False
+
+
+class Model(AssetResource):
     spec: ModelSpec
 
 
-class Environment(Resource):
+class Environment(AssetResource):
     spec: EnvironmentSpec
 
 
-class Code(Resource):
+class Code(AssetResource):
     spec: CodeSpec
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headgate_contracts import batch, identity, provisioning, registry, routing, subjects
+from headgate_contracts import batch, identity, provisioning, registry, routing, storage, subjects
 from headgate_contracts.envelope import Command, Done, Query, Reply
 
 # service -> request type -> reply type
@@ -25,6 +25,19 @@ ANSWERS: dict[str, dict[type[Command] | type[Query], type[Reply]]] = {
         registry.GetAsset: registry.AssetReply,
         registry.ListAssets: registry.AssetsReply,
         registry.GetOperation: registry.OperationReply,
+        storage.PutData: registry.AssetReply,
+        storage.ArchiveAsset: Done,
+        storage.DeleteAsset: storage.RemovedReply,
+        storage.PutDatastore: storage.DatastoreReply,
+        storage.DeleteDatastore: storage.RemovedReply,
+        storage.GetDatastore: storage.DatastoreReply,
+        storage.ListDatastores: storage.DatastoresReply,
+        storage.GetDatastoreSecret: storage.DatastoreSecretReply,
+        storage.PutCompute: storage.ComputeReply,
+        storage.DeleteCompute: storage.RemovedReply,
+        storage.GetCompute: storage.ComputeReply,
+        storage.ListComputes: storage.ComputesReply,
+        storage.ListWorkspaces: storage.WorkspacesReply,
         batch.PutBatchEndpoint: batch.BatchEndpointReply,
         batch.DeleteBatchEndpoint: registry.OperationReply,
         batch.GetBatchEndpoint: batch.BatchEndpointReply,

@@ -11,6 +11,8 @@ from headgate.registry.handlers import Handlers
 from headgate.registry.keys import Vault
 from headgate.registry.relay import Relay
 from headgate.registry.rows import VERSION_TABLE, RegistryOutboxRow
+from headgate.registry.storage_handlers import StorageHandlers
+from headgate.runtime import vault
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock
 from headgate.runtime.outbox import Outbox
@@ -24,11 +26,11 @@ _HOUSEKEEPING_S = 600.0
 
 async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
     """The registry on its database, ready to start."""
-    vault = Vault.open(settings.keys_dir)
+    sealing = vault.Vault.open(settings.keys_dir)
     database = await open_database(settings.database_url("registry"), MIGRATIONS, VERSION_TABLE)
     outbox = Outbox(database, RegistryOutboxRow, bus)
     relay = Relay(database, bus)
-    handlers = Handlers(database, outbox, relay, vault, clock)
+    handlers = Handlers(database, outbox, relay, Vault(sealing), clock)
 
     async def housekeeping() -> None:
         while True:
@@ -42,6 +44,7 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
             **handlers.table(),
             **AssetHandlers(database, outbox, clock).table(),
             **BatchHandlers(database, outbox, clock).table(),
+            **StorageHandlers(database, outbox, sealing, clock).table(),
         },
         loops={"outbox": outbox.run, "routes": relay.run, "housekeeping": housekeeping},
         stops=(database.close,),

@@ -1,8 +1,8 @@
-"""What the registry remembers of models, environments and code versions."""
+"""What the registry remembers of models, environments, code and data versions."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -11,13 +11,13 @@ from sqlmodel.sql.expression import SelectOfScalar
 from headgate.registry.assets import (
     LATEST,
     Asset,
-    AssetKind,
     Reference,
     kind_of,
     number_of,
     unknown,
 )
 from headgate.registry.rows import AssetRow
+from headgate_contracts.registry import ListAssets
 from headgate_contracts.resources import (
     Code,
     CodeSpec,
@@ -26,6 +26,10 @@ from headgate_contracts.resources import (
     Model,
     ModelSpec,
 )
+from headgate_contracts.storage import AssetKind, Data, DataSpec, View
+
+T = TypeVar("T")
+_NEWEST_FIRST = col(AssetRow.seq).desc()
 
 
 async def version(
@@ -39,11 +43,14 @@ async def version(
 async def find(
     session: AsyncSession, workspace: str, kind: AssetKind, name: str, version: str
 ) -> Asset | None:
-    """This version, or the newest one for ``latest`` (unless a version is really called so)."""
+    """This version, or for ``latest`` the newest that is not archived.
+
+    A version that is really called ``latest`` comes first.
+    """
     found = await _row(session, workspace, kind, name, version)
     if found is None and version == LATEST:
-        query = _of(workspace, kind).where(AssetRow.name == name)
-        found = (await session.exec(query.order_by(col(AssetRow.seq).desc()).limit(1))).first()
+        query = _shown(_of(workspace, kind).where(AssetRow.name == name), "active")
+        found = (await session.exec(query.order_by(_NEWEST_FIRST).limit(1))).first()
     return _asset(found) if found else None
 
 
@@ -88,30 +95,66 @@ async def save(session: AsyncSession, asset: Asset) -> None:
             created_by=asset.created_by,
         )
     row.spec = spec.model_dump_json()
+    row.is_archived = asset.is_archived
     row.revision = asset.revision
     row.updated_at = asset.updated_at
     row.updated_by = asset.updated_by
     session.add(row)
 
 
-async def listed(
-    session: AsyncSession, workspace: str, kind: AssetKind, name: str, sha256: str, limit: int
+async def versions(
+    session: AsyncSession, workspace: str, kind: AssetKind, name: str, version: str = ""
 ) -> list[Asset]:
-    """The newest version of each name, or all versions with a name or a content, newest first."""
-    query = _of(workspace, kind).limit(limit)
-    if name:
-        query = query.where(AssetRow.name == name)
-    if sha256:
-        query = query.where(AssetRow.sha256 == sha256)
-    if name or sha256:
-        query = query.order_by(col(AssetRow.seq).desc())
+    """All versions of a name, or the one given, newest first."""
+    query = _of(workspace, kind).where(AssetRow.name == name)
+    if version:
+        query = query.where(AssetRow.version == version)
+    return [_asset(row) for row in (await session.exec(query.order_by(_NEWEST_FIRST))).all()]
+
+
+async def remove(session: AsyncSession, asset: Asset) -> None:
+    """Forget one version."""
+    row = await _row(
+        session, asset.workspace, kind_of(asset.spec), asset.spec.name, asset.spec.version
+    )
+    await session.delete(row)
+
+
+async def listed(session: AsyncSession, query: ListAssets) -> tuple[list[Asset], str]:
+    """A page, and the cursor of the next one (empty on the last).
+
+    Without a name and a content: the newest version of each name, in the order of the names;
+    else all versions that match, newest first.
+    """
+    rows = _shown(_of(query.workspace, query.kind), query.view)
+    if query.name or query.sha256:
+        if query.name:
+            rows = rows.where(AssetRow.name == query.name)
+        if query.sha256:
+            rows = rows.where(AssetRow.sha256 == query.sha256)
+        if query.after:
+            rows = rows.where(col(AssetRow.seq) < int(query.after))
+        rows = rows.order_by(_NEWEST_FIRST)
     else:
         newest = select(func.max(AssetRow.seq)).where(
-            AssetRow.workspace == workspace, AssetRow.kind == kind
+            AssetRow.workspace == query.workspace, AssetRow.kind == query.kind
         )
-        query = query.where(col(AssetRow.seq).in_(newest.group_by(AssetRow.name)))
-        query = query.order_by(AssetRow.name)
-    return [_asset(row) for row in (await session.exec(query)).all()]
+        newest = _shown(newest, query.view).group_by(AssetRow.name)
+        rows = rows.where(AssetRow.name > query.after, col(AssetRow.seq).in_(newest))
+        rows = rows.order_by(AssetRow.name)
+    found = (await session.exec(rows.limit(query.limit + 1))).all()
+    page = found[: query.limit]
+    if len(found) == len(page):
+        return [_asset(row) for row in page], ""
+    last = page[-1]
+    after = str(last.seq) if query.name or query.sha256 else last.name
+    return [_asset(row) for row in page], after
+
+
+def _shown(query: SelectOfScalar[T], view: View) -> SelectOfScalar[T]:
+    if view == "all":
+        return query
+    return query.where(col(AssetRow.is_archived) == (view == "archived"))
 
 
 def _of(workspace: str, kind: AssetKind) -> SelectOfScalar[AssetRow]:
@@ -133,9 +176,12 @@ def _asset(row: AssetRow) -> Asset:
         "updated_at": row.updated_at,
         "created_by": row.created_by,
         "updated_by": row.updated_by,
+        "is_archived": row.is_archived,
     }
     if row.kind == "models":
         return Model(spec=ModelSpec.model_validate_json(row.spec), **about)
     if row.kind == "environments":
         return Environment(spec=EnvironmentSpec.model_validate_json(row.spec), **about)
+    if row.kind == "data":
+        return Data(spec=DataSpec.model_validate_json(row.spec), **about)
     return Code(spec=CodeSpec.model_validate_json(row.spec), **about)

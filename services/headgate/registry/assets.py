@@ -1,14 +1,15 @@
-"""Decisions about assets (models, environments, code): versions never change. Pure functions."""
+"""Decisions about assets (models, environments, code, data): versions never change. Pure."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from headgate.registry import core
 from headgate.registry.records import Moment
-from headgate_contracts import limits, registry
+from headgate_contracts import limits, registry, storage
 from headgate_contracts.batch import BatchDeploymentSpec
 from headgate_contracts.errors import ErrorCode
 from headgate_contracts.resources import (
@@ -20,16 +21,17 @@ from headgate_contracts.resources import (
     Model,
     ModelSpec,
 )
+from headgate_contracts.storage import AssetKind, Data, DataSpec
 
-AssetKind = Literal["models", "environments", "codes"]
-Asset = Model | Environment | Code
-AssetSpec = ModelSpec | EnvironmentSpec | CodeSpec
+Asset = Model | Environment | Code | Data
+AssetSpec = ModelSpec | EnvironmentSpec | CodeSpec | DataSpec
+PutAsset = registry.PutModel | registry.PutEnvironment | registry.PutCode | storage.PutData
 D = TypeVar("D", DeploymentSpec, BatchDeploymentSpec)
 KINDS: tuple[AssetKind, ...] = get_args(AssetKind)
 
 LATEST = "latest"
 # What may change on a version: it describes, and nobody runs it.
-LABELS = frozenset({"description", "tags", "properties"})
+LABELS = frozenset({"description", "tags", "properties", "stage", "is_anonymous"})
 
 _NAME = limits.ASSET_NAME_PATTERN.strip("^$")
 _VERSION = limits.ASSET_VERSION_PATTERN.strip("^$")
@@ -52,10 +54,16 @@ class Reference:
         return f"azureml:{self.name}:{self.version}"
 
 
+_KIND_OF: dict[type[AssetSpec], AssetKind] = {
+    ModelSpec: "models",
+    EnvironmentSpec: "environments",
+    CodeSpec: "codes",
+    DataSpec: "data",
+}
+
+
 def kind_of(spec: AssetSpec) -> AssetKind:
-    if isinstance(spec, ModelSpec):
-        return "models"
-    return "environments" if isinstance(spec, EnvironmentSpec) else "codes"
+    return _KIND_OF[type(spec)]
 
 
 def number_of(version: str) -> int | None:
@@ -63,18 +71,17 @@ def number_of(version: str) -> int | None:
     return int(version) if _NUMBER.match(version) else None
 
 
-def put(
-    workspace: str, spec: AssetSpec, stored: Asset | None, next_number: int, moment: Moment
-) -> Asset:
+def put(command: PutAsset, stored: Asset | None, next_number: int, moment: Moment) -> Asset:
     """The asset as it is kept from now on; ``stored`` itself when nothing is new.
 
     ``stored`` is what has the wanted version, ``next_number`` the version of one without.
     """
+    spec = command.spec
     core.check_size(spec)
     _check_paths(spec)
     if stored is None:
         version = spec.version or str(next_number)
-        return _asset(workspace, spec.model_copy(update={"version": version}), moment)
+        return _asset(command, spec.model_copy(update={"version": version}), moment)
     fields = _differing(stored.spec, spec)
     if not LABELS.issuperset(fields):
         raise core.error(
@@ -83,30 +90,80 @@ def put(
             f"({', '.join(fields)}), and versions never change; register it as a new version",
             "version",
         )
-    if not fields:
+    is_archived = stored.is_archived if command.is_archived is None else command.is_archived
+    if not fields and is_archived == stored.is_archived:
         return stored
-    return stored.model_copy(
-        update={"spec": spec, "revision": moment.revision, "updated_at": moment.now}
-    )
+    # The same files may lie elsewhere now; what is registered stays where deployments read it.
+    kept = {field: getattr(spec, field) for field in LABELS & set(fields)}
+    changes = {"spec": stored.spec.model_copy(update=kept), "is_archived": is_archived}
+    return stored.model_copy(update={**changes, **moment.touched})
 
 
-def registered(asset: Asset) -> registry.AssetRegistered:
-    return registry.AssetRegistered(
-        workspace=asset.workspace,
-        kind=kind_of(asset.spec),
-        name=asset.spec.name,
-        version=asset.spec.version,
-    )
+def archive(stored: Asset, command: storage.ArchiveAsset, moment: Moment) -> Asset:
+    """The version hidden from lists, or shown again; ``stored`` itself when it is so already."""
+    if stored.is_archived == command.is_archived:
+        return stored
+    return stored.model_copy(update={"is_archived": command.is_archived, **moment.touched})
 
 
-def _asset(workspace: str, spec: AssetSpec, moment: Moment) -> Asset:
-    times = {"created_at": moment.now, "updated_at": moment.now}
-    about = {"workspace": workspace, "revision": moment.revision, **times}
+def check_deletion(
+    versions: Sequence[Asset], command: storage.DeleteAsset, users: Mapping[str, str]
+) -> None:
+    """Refuse to delete what has changed meanwhile or is in use.
+
+    ``users`` are the references (``azureml:<name>:<version>``) of deployments, and whose.
+    """
+    what = f"{command.name[:80]!r} of the {command.kind}"
+    newest = versions[0].revision if versions else None
+    if command.if_revision is not None and command.if_revision != newest:
+        state = f"has the revision {newest}" if versions else "does not exist (any more)"
+        raise core.error(
+            ErrorCode.REVISION_MISMATCH,
+            f"{what} {state}, not {command.if_revision}; read it again before deleting it",
+        )
+    for asset in versions:
+        if user := users.get(f"azureml:{asset.spec.name}:{asset.spec.version}"):
+            raise core.error(
+                ErrorCode.RESOURCE_CONFLICT,
+                f"version {asset.spec.version} of {what} is used by the deployment {user}; "
+                "delete or change that first (or archive the version to hide it from lists)",
+                "version",
+            )
+
+
+def events_of(before: Asset | None, after: Asset | None) -> tuple[storage.AssetEvent, ...]:
+    """What is told of a change of one version."""
+    asset = after or before
+    assert asset is not None
+    about = {
+        "workspace": asset.workspace,
+        "kind": kind_of(asset.spec),
+        "name": asset.spec.name,
+        "version": asset.spec.version,
+    }
+    if after is None:
+        return (storage.AssetDeleted(**about),)
+    told: list[storage.AssetEvent] = []
+    if before is None:
+        told.append(registry.AssetRegistered(**about))
+    if after.is_archived and not (before and before.is_archived):
+        told.append(storage.AssetArchived(**about))
+    if before and before.is_archived and not after.is_archived:
+        told.append(storage.AssetRestored(**about))
+    return tuple(told)
+
+
+def _asset(command: PutAsset, spec: AssetSpec, moment: Moment) -> Asset:
+    about: dict[str, Any] = {
+        "workspace": command.workspace,
+        "is_archived": bool(command.is_archived),
+        **moment.made,
+    }
     if isinstance(spec, ModelSpec):
         return Model(spec=spec, **about)
     if isinstance(spec, EnvironmentSpec):
         return Environment(spec=spec, **about)
-    return Code(spec=spec, **about)
+    return Data(spec=spec, **about) if isinstance(spec, DataSpec) else Code(spec=spec, **about)
 
 
 def _differing(old: AssetSpec, new: AssetSpec) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Literal, TypeVar
 
 from headgate.registry.records import Group, Moment
-from headgate_contracts import batch, limits, registry
+from headgate_contracts import batch, limits, registry, storage
 from headgate_contracts.batch import BatchDeploymentSpec, BatchEndpointSpec
 from headgate_contracts.envelope import Value
 from headgate_contracts.errors import ErrorCode, HeadgateError, WireError
@@ -170,6 +170,8 @@ Put = (
     | registry.PutDeployment
     | batch.PutBatchEndpoint
     | batch.PutBatchDeployment
+    | storage.PutDatastore
+    | storage.PutCompute
 )
 
 
@@ -178,6 +180,8 @@ Delete = (
     | registry.DeleteDeployment
     | batch.DeleteBatchEndpoint
     | batch.DeleteBatchDeployment
+    | storage.DeleteDatastore
+    | storage.DeleteCompute
 )
 
 

@@ -189,9 +189,8 @@ class Handlers:
                 endpoint = await state.endpoint(session, query.workspace, query.endpoint)
                 if endpoint is None:
                     raise core.absent_endpoint(query.endpoint)
-            found = await state.deployments(session, query.endpoint)
-        shown = (each for each in found if query.workspace in ("", each.workspace))
-        return fitting(registry.DeploymentsReply(deployments=tuple(shown)))
+            found, after = await state.deployments(session, query)
+        return fitting(registry.DeploymentsReply(deployments=tuple(found), after=after))
 
     async def report_deployment(self, word: registry.ReportDeployment) -> Done:
         await self._decide(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pydantic import TypeAdapter
-from sqlmodel import col, delete, func, select
+from sqlmodel import col, delete, func, select, tuple_
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from headgate.registry import core, things
@@ -18,6 +18,7 @@ from headgate.registry.records import (
 from headgate.registry.rows import CounterRow, DeploymentRow, EndpointRow, OperationRow
 from headgate_contracts import limits
 from headgate_contracts.errors import WireError
+from headgate_contracts.registry import ListDeployments
 from headgate_contracts.resources import (
     Deployment,
     DeploymentSpec,
@@ -152,12 +153,25 @@ async def deployment(session: AsyncSession, endpoint: str, name: str) -> Deploym
     return _deployment(row) if row is not None else None
 
 
-async def deployments(session: AsyncSession, endpoint: str) -> list[Deployment]:
-    """The deployments of one endpoint, or of all if it is empty, by name."""
+async def deployments(
+    session: AsyncSession, asked: ListDeployments
+) -> tuple[list[Deployment], str]:
+    """A page of deployments by endpoint and name, and the cursor of the next (empty: the last)."""
     query = select(DeploymentRow).order_by(DeploymentRow.endpoint, DeploymentRow.name)
-    if endpoint:
-        query = query.where(DeploymentRow.endpoint == endpoint)
-    return [_deployment(row) for row in (await session.exec(query)).all()]
+    if asked.workspace:
+        query = query.where(DeploymentRow.workspace == asked.workspace)
+    if asked.endpoint:
+        query = query.where(DeploymentRow.endpoint == asked.endpoint)
+    if asked.after:
+        endpoint, _, name = asked.after.partition("/")
+        place = tuple_(DeploymentRow.endpoint, DeploymentRow.name)
+        query = query.where(place > tuple_(endpoint, name))
+    if asked.limit:
+        query = query.limit(asked.limit + 1)
+    rows = (await session.exec(query)).all()
+    page = rows[: asked.limit] if asked.limit else rows
+    after = f"{page[-1].endpoint}/{page[-1].name}" if len(rows) > len(page) else ""
+    return [_deployment(row) for row in page], after
 
 
 async def route(session: AsyncSession, endpoint: str) -> Route | None:

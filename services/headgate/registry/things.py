@@ -44,9 +44,11 @@ async def below(session: AsyncSession, workspace: str, kind: str, owner: str) ->
     return list((await session.exec(query.order_by(ThingRow.name))).all())
 
 
-async def count(session: AsyncSession, kind: str) -> int:
-    """How many things of a kind all workspaces have."""
+async def count(session: AsyncSession, kind: str, workspace: str = "") -> int:
+    """How many things of a kind a workspace has; all of them together when none is named."""
     query = select(func.count()).select_from(ThingRow).where(ThingRow.kind == kind)
+    if workspace:
+        query = query.where(ThingRow.workspace == workspace)
     return (await session.exec(query)).one()
 
 

@@ -1,0 +1,406 @@
+"""Where data lies and what works on it: data assets, datastores, computes, workspaces.
+
+The registry keeps them. A datastore's secret crosses the bus in :class:`PutDatastore` and in the
+answer to :class:`GetDatastoreSecret` and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from headgate_contracts import limits, subjects
+from headgate_contracts.envelope import Command, Event, Query, Reply, Value
+from headgate_contracts.resources import (
+    AssetName,
+    AssetResource,
+    AssetVersion,
+    Description,
+    Resource,
+    Tags,
+)
+
+PageSize = Field(limits.PAGE_SIZE_DEFAULT, ge=1, le=limits.PAGE_SIZE_MAX)
+AssetKind = Literal["models", "environments", "codes", "data"]
+View = Literal["active", "archived", "all"]
+
+# Azure's own, which every workspace has; a container of the same name lies behind each.
+DEFAULT_DATASTORE = "workspaceblobstore"
+BUILT_IN_DATASTORES: dict[str, str] = {
+    DEFAULT_DATASTORE: "What clients upload: models, data, code.",
+    "workspaceartifactstore": "What jobs leave behind: outputs and logs.",
+    "workspaceworkingdirectory": "Working files of jobs.",
+}
+
+# --- data assets -------------------------------------------------------------------------------
+
+
+class DataSpec(Value):
+    """One version of a data asset. ``path`` is an address, or a key in the object store."""
+
+    name: AssetName
+    version: AssetVersion = ""
+    path: str = Field(min_length=1, max_length=limits.DATA_PATH_CHARS_MAX)
+    type: Literal["uri_file", "uri_folder"] = "uri_folder"
+    description: Description = ""
+    tags: Tags = {}
+    properties: Tags = {}
+    is_anonymous: bool = False
+
+
+class Data(AssetResource):
+    spec: DataSpec
+
+
+class PutData(Command):
+    """Register a data version. Versions never change: the same content again is accepted."""
+
+    TYPE: ClassVar[str] = "headgate.registry.command.v1.put_data"
+
+    workspace: str
+    spec: DataSpec
+    is_archived: bool | None = None
+
+
+# --- all assets --------------------------------------------------------------------------------
+
+
+class ArchiveAsset(Command):
+    """Hide a version from lists, or show it again; all versions of the name without ``version``."""
+
+    TYPE: ClassVar[str] = "headgate.registry.command.v1.archive_asset"
+
+    workspace: str
+    kind: AssetKind
+    name: str
+    version: str = ""
+    is_archived: bool = True
+
+
+class DeleteAsset(Command):
+    """Delete a version, or all of the name without ``version``. Refused while one is in use."""
+
+    TYPE: ClassVar[str] = "headgate.registry.command.v1.delete_asset"
+
+    workspace: str
+    kind: AssetKind
+    name: str
+    version: str = ""
+    if_revision: int | None = None
+
+
+class RemovedReply(Reply):
+    """``existed`` is false when there was nothing to remove."""
+
+    TYPE: ClassVar[str] = "headgate.registry.reply.v1.removed"
+
+    existed: bool
+
+
+class AssetEvent(Event):
+    """Base of events about one version."""
+
+    WHAT: ClassVar[str] = ""
+
+    workspace: str
+    kind: AssetKind
+    name: str
+    version: str
+
+    def subject(self) -> str:
+        name = subjects.tamed(self.name)
+        return subjects.event(self.kind.removesuffix("s"), name, self.WHAT)
+
+
+class AssetArchived(AssetEvent):
+    TYPE: ClassVar[str] = "headgate.registry.event.v1.asset_archived"
+    WHAT: ClassVar[str] = "archived"
+
+
+class AssetRestored(AssetEvent):
+    TYPE: ClassVar[str] = "headgate.registry.event.v1.asset_restored"
+    WHAT: ClassVar[str] = "restored"
+
+
+class AssetDeleted(AssetEvent):
+    TYPE: ClassVar[str] = "headgate.registry.event.v1.asset_deleted"
+    WHAT: ClassVar[str] = "deleted"
+
+
+# --- datastores --------------------------------------------------------------------------------
+
+DatastoreName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$",
+        description="1 to 63 letters, digits, '_' and '-', a letter or digit first",
+    ),
+]
+HostPart = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:/_-]{0,254}$")]
+ShortText = Annotated[str, Field(max_length=limits.TAG_CHARS_MAX)]
+
+
+class DatastoreCredentials(Value):
+    """How a datastore is opened, without the secret itself."""
+
+    type: Literal["none", "account_key", "sas", "service_principal"] = "none"
+    tenant_id: ShortText = ""
+    client_id: ShortText = ""
+    authority_url: ShortText = ""
+    resource_url: ShortText = ""
+
+
+class DatastoreSpec(Value):
+    """A container of blobs in somebody's storage account."""
+
+    name: DatastoreName
+    type: Literal["azure_blob"] = "azure_blob"
+    account_name: HostPart
+    container_name: HostPart
+    endpoint: HostPart = "core.windows.net"
+    protocol: Literal["https", "http"] = "https"
+    credentials: DatastoreCredentials = DatastoreCredentials()
+    description: Description = ""
+    tags: Tags = {}
+    properties: Tags = {}
+
+
+class Datastore(Resource):
+    spec: DatastoreSpec
+    is_default: bool = False
+    is_built_in: bool = False
+
+
+class PutDatastore(Command):
+    """Create or replace a datastore. Without ``secret`` the stored one is kept."""
+
+    TYPE: ClassVar[str] = "headgate.registry.command.v1.put_datastore"
+
+    workspace: str
+    spec: DatastoreSpec
+    secret: str = Field("", max_length=limits.SECRET_CHARS_MAX, repr=False)
+    create_only: bool = False
+    if_revision: int | None = None
+
+
+class DeleteDatastore(Command):
+    """Forget a datastore; what lies in it stays."""
+
+    TYPE: ClassVar[str] = "headgate.registry.command.v1.delete_datastore"
+
+    workspace: str
+    name: str
+    if_revision: int | None = None
+
+
+class GetDatastore(Query):
+    TYPE: ClassVar[str] = "headgate.registry.query.v1.get_datastore"
+
+    workspace: str
+    name: str
+
+
+class ListDatastores(Query):
+    """Datastores in order of their names, after the one named ``after``."""
+
+    TYPE: ClassVar[str] = "headgate.registry.query.v1.list_datastores"
+
+    workspace: str
+    after: str = ""
+    limit: int = PageSize
+
+
+class DatastoreReply(Reply):
+    TYPE: ClassVar[str] = "headgate.registry.reply.v1.datastore"
+
+    datastore: Datastore
+    created: bool = False
+
+
+class DatastoresReply(Reply):
+    TYPE: ClassVar[str] = "headgate.registry.reply.v1.datastores"
+
+    datastores: tuple[Datastore, ...]
+    after: str = ""
+
+
+class GetDatastoreSecret(Query):
+    TYPE: ClassVar[str] = "headgate.registry.query.v1.get_datastore_secret"
+
+    workspace: str
+    name: str
+
+
+class DatastoreSecretReply(Reply):
+    """``secret`` is the account key, SAS token or client secret; empty for a built-in one."""
+
+    TYPE: ClassVar[str] = "headgate.registry.reply.v1.datastore_secret"
+
+    datastore: Datastore
+    secret: str = Field("", repr=False)
+
+
+# --- computes ----------------------------------------------------------------------------------
+
+ComputeName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9-]{1,31}$",
+        description="2 to 32 letters, digits and dashes, a letter first",
+    ),
+]
+InstanceCount = Annotated[int, Field(ge=0, le=limits.COMPUTE_INSTANCES_MAX, strict=True)]
+
+
+class ComputeSpec(Value):
+    """A named pool of instances for batch jobs, which grows with work and shrinks without."""
+
+    name: ComputeName
+    size: str = Field("Standard_DS3_v2", min_length=1, max_length=limits.TAG_CHARS_MAX)
+    min_instances: InstanceCount = 0
+    max_instances: Annotated[int, Field(ge=1, le=limits.COMPUTE_INSTANCES_MAX, strict=True)] = 4
+    idle_time_before_scale_down: int = Field(
+        120, ge=0, le=limits.COMPUTE_IDLE_S_MAX, strict=True, description="seconds"
+    )
+    tier: Literal["dedicated", "low_priority"] = "dedicated"
+    description: Description = ""
+    tags: Tags = {}
+
+
+class Compute(Resource):
+    spec: ComputeSpec
+
+
+class PutCompute(Command):
+    """Create or replace a compute."""
+
+    TYPE: ClassVar[str] = "headgate.registry.command.v1.put_compute"
+
+    workspace: str
+    spec: ComputeSpec
+    create_only: bool = False
+    if_revision: int | None = None
+
+
+class DeleteCompute(Command):
+    """Delete a compute. Refused while a batch deployment runs on it."""
+
+    TYPE: ClassVar[str] = "headgate.registry.command.v1.delete_compute"
+
+    workspace: str
+    name: str
+    if_revision: int | None = None
+
+
+class GetCompute(Query):
+    TYPE: ClassVar[str] = "headgate.registry.query.v1.get_compute"
+
+    workspace: str
+    name: str
+
+
+class ListComputes(Query):
+    """Computes in order of their names, after the one named ``after``."""
+
+    TYPE: ClassVar[str] = "headgate.registry.query.v1.list_computes"
+
+    workspace: str
+    after: str = ""
+    limit: int = PageSize
+
+
+class ComputeReply(Reply):
+    TYPE: ClassVar[str] = "headgate.registry.reply.v1.compute"
+
+    compute: Compute
+    created: bool = False
+
+
+class ComputesReply(Reply):
+    TYPE: ClassVar[str] = "headgate.registry.reply.v1.computes"
+
+    computes: tuple[Compute, ...]
+    after: str = ""
+
+
+# --- workspaces --------------------------------------------------------------------------------
+
+
+class WorkspaceContents(Value):
+    """How much a workspace holds."""
+
+    name: str
+    endpoints: int = 0
+    assets: int = 0
+    others: int = Field(0, description="datastores, computes, batch endpoints and deployments")
+
+
+class ListWorkspaces(Query):
+    """Workspaces that hold something, in order of their names; only ``name`` when it is given."""
+
+    TYPE: ClassVar[str] = "headgate.registry.query.v1.list_workspaces"
+
+    name: str = ""
+    after: str = ""
+    limit: int = PageSize
+
+
+class WorkspacesReply(Reply):
+    TYPE: ClassVar[str] = "headgate.registry.reply.v1.workspaces"
+
+    workspaces: tuple[WorkspaceContents, ...]
+    after: str = ""
+
+
+# --- events ------------------------------------------------------------------------------------
+
+
+class ThingEvent(Event):
+    """Base of events about a datastore or compute."""
+
+    KIND: ClassVar[str] = ""
+    WHAT: ClassVar[str] = ""
+
+    workspace: str
+    name: str
+    revision: int = 0
+
+    def subject(self) -> str:
+        return subjects.event(self.KIND, subjects.tamed(self.name), self.WHAT)
+
+
+class DatastoreCreated(ThingEvent):
+    TYPE: ClassVar[str] = "headgate.registry.event.v1.datastore_created"
+    KIND: ClassVar[str] = "datastore"
+    WHAT: ClassVar[str] = "created"
+
+
+class DatastoreUpdated(ThingEvent):
+    TYPE: ClassVar[str] = "headgate.registry.event.v1.datastore_updated"
+    KIND: ClassVar[str] = "datastore"
+    WHAT: ClassVar[str] = "updated"
+
+
+class DatastoreDeleted(ThingEvent):
+    TYPE: ClassVar[str] = "headgate.registry.event.v1.datastore_deleted"
+    KIND: ClassVar[str] = "datastore"
+    WHAT: ClassVar[str] = "deleted"
+
+
+class ComputeCreated(ThingEvent):
+    TYPE: ClassVar[str] = "headgate.registry.event.v1.compute_created"
+    KIND: ClassVar[str] = "compute"
+    WHAT: ClassVar[str] = "created"
+
+
+class ComputeUpdated(ThingEvent):
+    TYPE: ClassVar[str] = "headgate.registry.event.v1.compute_updated"
+    KIND: ClassVar[str] = "compute"
+    WHAT: ClassVar[str] = "updated"
+
+
+class ComputeDeleted(ThingEvent):
+    TYPE: ClassVar[str] = "headgate.registry.event.v1.compute_deleted"
+    KIND: ClassVar[str] = "compute"
+    WHAT: ClassVar[str] = "deleted"
