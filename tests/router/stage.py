@@ -282,6 +282,7 @@ class Stage:
         concurrency: int = 1,
         keys: tuple[str, ...] = (KEY,),
         scoring_path: str = "/score",
+        **access: Any,
     ) -> Route:
         """Write a route as the registry does, and wait until the router knows it."""
         self.revision += 1
@@ -294,6 +295,7 @@ class Stage:
                 KeyDigest(id=str(i), sha256=hashlib.sha256(key.encode()).hexdigest())
                 for i, key in enumerate(keys)
             ),
+            **access,
             traffic=dict(traffic),
             mirror_traffic=dict(mirror or {}),
             deployments={

@@ -12,11 +12,13 @@ from headgate.router.lane import Lane
 from headgate.router.routes import RouteFollower
 from headgate.router.scoring import Scoring
 from headgate.router.table import Table
+from headgate.router.tokens import TokenGate
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock, short_id
 from headgate.runtime.log import Log
 from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings
+from headgate.runtime.trust import TrustFollower
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.routing import GetTraffic, TrafficReply
@@ -42,7 +44,11 @@ class Router:
         self.lane = Lane(bus.url, bus.creds, "headgate-router-scoring")
         self.dispatcher = Dispatcher(self.lane, self.table, clock)
         self.routes = RouteFollower(bus, self.table)
-        scoring = Scoring(self.table, self.dispatcher, self.lane, clock, settings.body_bytes_max)
+        self.trust = TrustFollower(bus)
+        gate = TokenGate(self.trust)
+        scoring = Scoring(
+            self.table, self.dispatcher, self.lane, gate, clock, settings.body_bytes_max
+        )
         self.entry = BusEntry(scoring, self.lane)
         self.ingress = Ingress(scoring, self.is_ready, clock)
 
@@ -56,7 +62,7 @@ class Router:
             await self.lane.open()
         except ConnectionError as error:
             raise HeadgateError(ErrorCode.UNAVAILABLE, str(error)) from None
-        await self.routes.load()
+        await asyncio.gather(self.routes.load(), self.trust.load())
         await asyncio.sleep(LISTEN_BEFORE_SERVING_S)
         self.entry.start()
         await self.lane.sync()
@@ -93,7 +99,7 @@ def assemble(
         handlers={GetTraffic: router.traffic},
         shared=False,
         starts=(router.start,),
-        loops={"routes": router.routes.run},
+        loops={"routes": router.routes.run, "trust": router.trust.run},
         stops=(router.stop,),
     )
     return service, router

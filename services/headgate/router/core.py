@@ -79,6 +79,20 @@ def not_authorized() -> Refusal:
     )
 
 
+def bad_token(problem: str) -> Refusal:
+    return Refusal(401, "Unauthorized", f"{problem}; send 'Authorization: Bearer <token>'")
+
+
+def may_not_score() -> Refusal:
+    return Refusal(
+        403, "Forbidden", "the caller needs the role operator in the endpoint's workspace to score"
+    )
+
+
+def trust_unknown() -> Refusal:
+    return Refusal(503, "TrustUnknown", "tokens cannot be checked yet; try again", 1)
+
+
 def too_large(bytes_max: int) -> Refusal:
     return Refusal(413, "PayloadTooLarge", f"the body is larger than {bytes_max} bytes")
 

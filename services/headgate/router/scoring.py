@@ -20,6 +20,7 @@ from headgate.router.headers import Head, Ids
 from headgate.router.lane import Lane
 from headgate.router.requests import Copy, Outcome, Request
 from headgate.router.table import Deployment, Endpoint, Table
+from headgate.router.tokens import TokenGate
 from headgate.runtime.clock import Clock
 from headgate_contracts import limits
 
@@ -80,9 +81,16 @@ class Scoring:
     """What all edges share."""
 
     def __init__(
-        self, table: Table, dispatcher: Dispatcher, lane: Lane, clock: Clock, body_bytes_max: int
+        self,
+        table: Table,
+        dispatcher: Dispatcher,
+        lane: Lane,
+        gate: TokenGate,
+        clock: Clock,
+        body_bytes_max: int,
     ) -> None:
         self._table = table
+        self._gate = gate
         self._dispatcher = dispatcher
         self._lane = lane
         self._clock = clock
@@ -99,11 +107,9 @@ class Scoring:
         """Whether a request may go on, decided from its headers."""
         ids = new_ids(head)
         endpoint = self._table.endpoint(name)
-        digest = hashlib.sha256(_presented_key(head.authorization)).digest()
-        authorized = core.is_authorized(digest, endpoint.digests if endpoint else None)
+        refusal = self._unauthorized(endpoint, head)
         if endpoint is None or endpoint.route is None:
             return answers.of_refusal(core.no_endpoint(name), ids)
-        refusal = None if authorized else core.not_authorized()
         refusal = refusal or head.refusal() or self._too_large(head)
         plan = refusal or self._choose(endpoint, head)
         if isinstance(plan, Refusal):
@@ -152,6 +158,16 @@ class Scoring:
         if self._dispatcher.abandon(request):
             request.settle(core.expired_waiting(), self._clock.monotonic() - request.began)
 
+    def _unauthorized(self, endpoint: Endpoint | None, head: Head) -> Refusal | None:
+        """Also without an endpoint something is compared: its absence takes as long."""
+        credential = _presented(head.authorization)
+        digest = hashlib.sha256(credential).digest()
+        route = endpoint.route if endpoint else None
+        if route is not None and route.auth_mode != "key":
+            return self._gate.refusal(route, credential, digest, self._clock.now())
+        authorized = core.is_authorized(digest, endpoint.digests if endpoint else None)
+        return None if authorized else core.not_authorized()
+
     def _choose(self, endpoint: Endpoint, head: Head) -> Plan | Refusal:
         assert endpoint.route is not None
         return core.choose(
@@ -185,7 +201,7 @@ def _at(meta: dict[str, Any], deployment: Deployment) -> dict[str, Any]:
     return {**meta, "p": scoring_path + path[len("/score") :]}
 
 
-def _presented_key(authorization: str) -> bytes:
+def _presented(authorization: str) -> bytes:
     if authorization[: len(_BEARER)].lower() != _BEARER:
         return b""
     return authorization[len(_BEARER) :].strip().encode("latin-1", "replace")

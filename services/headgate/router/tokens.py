@@ -1,0 +1,93 @@
+"""Tokens on the scoring path: a credential that was checked once costs one look-up afterwards.
+
+What was found out about a credential holds as long as the trust bundle and the endpoint's own bound
+on tokens are the ones it was found out with, so a revocation ends it with the next request. Only a
+digest of the credential is kept.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Protocol
+
+from headgate.router import core
+from headgate.router.core import Refusal
+from headgate.runtime import tokens
+from headgate_contracts.errors import HeadgateError
+from headgate_contracts.identity import DATA_AUDIENCE, Role, Trust, endpoint_audience
+from headgate_contracts.scoring import Route
+
+KNOWN_MAX = 20_000
+REFUSED_FOR_S = 10.0  # a token that counts only later is looked at again after this
+
+
+class Trusted(Protocol):
+    """Where the trust bundle of this moment is found."""
+
+    @property
+    def trust(self) -> Trust: ...
+
+    @property
+    def is_known(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    refusal: Refusal | None
+    until: float
+    trust: Trust
+    not_before: float
+
+
+class TokenGate:
+    """Says who may score at endpoints that are opened by tokens."""
+
+    def __init__(self, trusted: Trusted) -> None:
+        self._trusted = trusted
+        self._known: OrderedDict[tuple[str, bytes], _Finding] = OrderedDict()
+
+    def refusal(self, route: Route, credential: bytes, digest: bytes, now: float) -> Refusal | None:
+        """None when the credential opens the endpoint. ``now`` is Unix time in seconds."""
+        if not self._trusted.is_known:
+            return core.trust_unknown()
+        key = (route.endpoint, digest)
+        found = self._known.get(key)
+        if (
+            found is not None
+            and now < found.until
+            and found.trust is self._trusted.trust
+            and found.not_before == route.tokens_not_before
+        ):
+            return found.refusal
+        found = self._look(route, credential, now)
+        self._known[key] = found
+        if len(self._known) > KNOWN_MAX:
+            self._known.popitem(last=False)
+        return found.refusal
+
+    def _look(self, route: Route, credential: bytes, now: float) -> _Finding:
+        trust = self._trusted.trust
+        refusal, until = check(route, credential, trust, now)
+        return _Finding(refusal, until, trust, route.tokens_not_before)
+
+
+def check(
+    route: Route, credential: bytes, trust: Trust, now: float
+) -> tuple[Refusal | None, float]:
+    """Whether the credential opens the endpoint, and until when that is so."""
+    is_own = route.auth_mode == "aml_token"
+    audience = endpoint_audience(route.endpoint) if is_own else DATA_AUDIENCE
+    try:
+        found = tokens.check(credential.decode("latin-1"), trust, audiences=(audience,), now=now)
+    except HeadgateError as error:
+        return core.bad_token(str(error)), now + REFUSED_FOR_S
+    if is_own and not (found.is_ours and audience in found.audiences):
+        return core.bad_token("this endpoint takes tokens of its own only"), found.expires_at
+    if is_own and found.issued_at <= route.tokens_not_before:
+        return core.bad_token("the token has been revoked; get a new one"), found.expires_at
+    if not is_own:
+        role = found.role_in(route.workspace)
+        if role is None or not role.includes(Role.OPERATOR):
+            return core.may_not_score(), found.expires_at
+    return None, found.expires_at
