@@ -50,6 +50,7 @@ class Kind:
 
 
 _READ_ONLY = "is set by Headgate; ignored"
+_READ_ONLY_FIELDS = ("id", "location", "provisioning_state", "creation_context")
 _KUBERNETES = "belongs to Kubernetes endpoints; ignored, instances run here like managed ones"
 
 ENDPOINT = Kind(
@@ -75,13 +76,14 @@ BATCH_ENDPOINT = Kind(
     "batch endpoint",
     ("batchendpoint",),
     dict.fromkeys(
-        ("id", "location", "kind", "scoring_uri", "openapi_uri", "provisioning_state"), _READ_ONLY
+        (*_READ_ONLY_FIELDS, "kind", "scoring_uri", "openapi_uri"),
+        _READ_ONLY,
     ),
 )
 BATCH_DEPLOYMENT = Kind(
     "batch deployment of a model",
     ("modelbatchdeployment", "batchdeployment"),
-    dict.fromkeys(("id", "location", "provisioning_state"), _READ_ONLY),
+    dict.fromkeys(_READ_ONLY_FIELDS, _READ_ONLY),
 )
 MODEL = Kind(
     "model",

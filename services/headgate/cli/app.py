@@ -13,6 +13,8 @@ from headgate.cli import (
     apply,
     assets,
     azure_env,
+    batch_deployment,
+    batch_endpoint,
     events,
     identity,
     online_deployment,
@@ -34,6 +36,8 @@ app = typer.Typer(
 )
 app.add_typer(online_endpoint.app, name="online-endpoint")
 app.add_typer(online_deployment.app, name="online-deployment")
+app.add_typer(batch_endpoint.app, name="batch-endpoint")
+app.add_typer(batch_deployment.app, name="batch-deployment")
 app.add_typer(assets.models, name="model")
 app.add_typer(assets.environments, name="environment")
 app.add_typer(events.app, name="events")

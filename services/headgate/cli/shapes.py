@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headgate.client import Found
+from headgate_contracts.batch import BatchDeploymentSpec, BatchEndpointSpec
 from headgate_contracts.resources import (
     DeploymentSpec,
     EndpointSpec,
@@ -42,6 +43,22 @@ def deployment(found: Found[DeploymentSpec]) -> Document:
     if (error := found.error) is not None:
         document["error"] = {"code": error.code.value, "message": error.message}
     return _sorted(document)
+
+
+def batch_endpoint(found: Found[BatchEndpointSpec]) -> Document:
+    document = found.spec.model_dump(mode="json", exclude_none=True)
+    document["properties"] = _text_map(found.properties.get("properties"))
+    return _sorted(
+        document
+        | _common(found)
+        | {"provisioning_state": found.state, "scoring_uri": found.properties.get("scoringUri")}
+    )
+
+
+def batch_deployment(found: Found[BatchDeploymentSpec]) -> Document:
+    document = found.spec.model_dump(mode="json", exclude_none=True)
+    document["properties"] = _text_map(found.properties.get("properties"))
+    return _sorted(document | _common(found) | {"provisioning_state": found.state})
 
 
 def model(found: Found[ModelSpec]) -> Document:

@@ -76,6 +76,18 @@ async def _instances(client: Client, deployment: tuple[str, str]) -> str:
     return f": {found.state}, {ready} of {found.spec.instance_count} instances ready"
 
 
+async def end_deletion(
+    session: Session, client: Client, started: Started, what: str, *, no_wait: bool
+) -> None:
+    """The rest of a deletion. To find nothing is no failure: it is gone, as was wanted."""
+    if not started.url:
+        say(f"there was no {what}")
+    elif no_wait:
+        tell_started(started, f"deleting {what}")
+    else:
+        await wait(session, client, started, f"deleting {what}")
+
+
 def tell_started(started: Started, what: str) -> None:
     """The last word of a command with ``--no-wait``."""
     say(f"{what}: operation {started.id} is under way" if started.id else f"{what}: done")

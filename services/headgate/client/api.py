@@ -8,12 +8,13 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
-from headgate.azure import arm, arm_resources
+from headgate.azure import arm, arm_batch, arm_resources
 from headgate.azure.arm_fields import Json
 from headgate.azure.arm_ids import Context
 from headgate.client.http import API_VERSION, Answer, Http, not_understood
 from headgate.client.target import Target
 from headgate_contracts import limits
+from headgate_contracts.batch import BatchDeploymentSpec, BatchEndpointSpec
 from headgate_contracts.envelope import Value
 from headgate_contracts.errors import HeadgateError, WireError
 from headgate_contracts.resources import (
@@ -177,6 +178,42 @@ class Client:
         path = f"{_deployment_path(endpoint, name)}/instances"
         return [body async for body in self._pages(path)]
 
+    # --- batch endpoints and deployments -------------------------------------------------------
+
+    async def get_batch_endpoint(self, name: str) -> Found[BatchEndpointSpec]:
+        return _found(await self._get(_batch_path(name)), arm_batch.endpoint_spec)
+
+    async def list_batch_endpoints(self) -> list[Found[BatchEndpointSpec]]:
+        pages = self._pages("/batchEndpoints")
+        return [_found(Answer(200, {}, body), arm_batch.endpoint_spec) async for body in pages]
+
+    async def put_batch_endpoint(self, spec: BatchEndpointSpec, etag: str = "") -> Started:
+        """Make one, or with ``etag`` change the one that was read."""
+        headers = _if_match(etag) or _ONLY_NEW
+        return await self._put(_batch_path(spec.name), arm_batch.endpoint_body(spec), headers)
+
+    async def delete_batch_endpoint(self, name: str) -> Started:
+        return await self._delete(_batch_path(name))
+
+    async def get_batch_deployment(self, endpoint: str, name: str) -> Found[BatchDeploymentSpec]:
+        return _batch_deployment(endpoint, await self._get(_batch_path(endpoint, name)))
+
+    async def list_batch_deployments(self, endpoint: str) -> list[Found[BatchDeploymentSpec]]:
+        pages = self._pages(f"{_batch_path(endpoint)}/deployments")
+        return [_batch_deployment(endpoint, Answer(200, {}, body)) async for body in pages]
+
+    async def put_batch_deployment(self, spec: BatchDeploymentSpec, etag: str = "") -> Started:
+        """Make one or replace what is there; with ``etag`` only the one that was read."""
+        path = _batch_path(spec.endpoint_name, spec.name)
+        return await self._put(path, arm_batch.deployment_body(spec), _if_match(etag))
+
+    async def delete_batch_deployment(self, endpoint: str, name: str) -> Started:
+        return await self._delete(_batch_path(endpoint, name))
+
+    async def list_batch_jobs(self, endpoint: str, deployment: str = "") -> list[Json]:
+        """The jobs of an endpoint, or of one of its deployments."""
+        return [body async for body in self._pages(f"{_batch_path(endpoint, deployment)}/jobs")]
+
     # --- assets --------------------------------------------------------------------------------
 
     async def put_model(self, spec: ModelSpec) -> Found[ModelSpec]:
@@ -285,6 +322,11 @@ def _deployment_path(endpoint: str, name: str) -> str:
     return f"{_endpoint_path(endpoint)}/deployments/{quote(name, safe='')}"
 
 
+def _batch_path(endpoint: str, deployment: str = "") -> str:
+    path = f"/batchEndpoints/{quote(endpoint, safe='')}"
+    return f"{path}/deployments/{quote(deployment, safe='')}" if deployment else path
+
+
 def _versions_path(kind: str, name: str) -> str:
     return f"/{kind}/{quote(name, safe='')}/versions"
 
@@ -315,6 +357,10 @@ def _endpoint(answer: Answer) -> Found[EndpointSpec]:
 
 def _deployment(endpoint: str, answer: Answer) -> Found[DeploymentSpec]:
     return _found(answer, lambda name, body: arm.deployment_spec(endpoint, name, body))
+
+
+def _batch_deployment(endpoint: str, answer: Answer) -> Found[BatchDeploymentSpec]:
+    return _found(answer, lambda name, body: arm_batch.deployment_spec(endpoint, name, body))
 
 
 def _model(name: str, answer: Answer) -> Found[ModelSpec]:
