@@ -35,6 +35,14 @@ def heartbeat_subject(endpoint: str, deployment: str, instance: str) -> str:
     return f"{ROOT}.hb.{endpoint}.{deployment}.{instance}"
 
 
+def identity_subject(endpoint: str, deployment: str, instance: str) -> str:
+    return f"{ROOT}.idt.{endpoint}.{deployment}.{instance}"
+
+
+def identity_inbox(instance: str) -> str:
+    return f"_INBOX_worker.{instance}"
+
+
 def lane_instance(instance: str, lane: int) -> str:
     """The id of one of the model processes that share an instance; the first has its name."""
     return f"{instance}-{lane}" if lane else instance

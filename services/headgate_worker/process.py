@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Optional
 
 from headgate_worker import __version__, execution, output, script, settings
+from headgate_worker.identity import IdentityEndpoint
 from headgate_worker.lane import EXIT_CRASHED, EXIT_SCRIPT_FAILED, Lane
 from headgate_worker.scoring import Scorer
 from headgate_worker.settings import Settings
@@ -120,6 +121,7 @@ def _model_process(chosen: Settings, number: int) -> int:
     threading.Thread(target=lane.run, name="headgate-bus", daemon=True).start()
     threading.Thread(target=_end_soon, args=(lane,), name="headgate-end", daemon=True).start()
     lane.started.wait()
+    IdentityEndpoint(chosen).start(os.environ)
     try:
         loaded = script.load(chosen)
         loop = asyncio.new_event_loop() if loaded.is_async else None
