@@ -20,6 +20,7 @@ from typing import Any
 from aiohttp import web
 
 from headgate.gateway import app as gateway
+from headgate.identity import app as identity
 from headgate.registry import app as registry
 from headgate.runtime import keyring, natsd, ports, tls
 from headgate.runtime.answers import make
@@ -102,10 +103,11 @@ class System:
             first = await self._connect("bootstrap")
             await bootstrap(first)
             await first.close()
-            bus = await self._connect("registry")
-            service = await registry.build(self._settings, bus, self._clock)
-            await service.start()
-            stack.push_async_callback(service.stop)
+            for name, module in (("registry", registry), ("identity", identity)):
+                bus = await self._connect(name)
+                service = await module.build(self._settings, bus, self._clock)
+                await service.start()
+                stack.push_async_callback(service.stop)
             await self._start_gateway()
             stack.push_async_callback(self._stop_gateway)
             await self._play(stack)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 
 import typer
@@ -43,8 +44,7 @@ def _ask_for_token(url: str) -> str:
         raise errors.UsageError(
             "name a file with --token-file or set HEADGATE_TOKEN: there is no terminal to ask on"
         )
-    token: str = typer.prompt(f"Token for {url}", hide_input=True, err=True)
-    return token.strip()
+    return getpass.getpass(f"Token for {url}: ", sys.stderr).strip()
 
 
 def logout() -> None:
