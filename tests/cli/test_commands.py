@@ -108,6 +108,9 @@ def create(cli: Command, endpoint: str, *flags: str) -> Ran:
 def test_a_deployment_is_uploaded_registered_and_given_all_traffic(
     cli: Command, endpoint: str, folder: Path
 ) -> None:
+    # Content that nobody has uploaded yet, or there would be nothing to upload.
+    (folder / "code" / "new.py").write_text(f"# {endpoint}\n")
+    (folder / "model" / "weights.bin").write_text(endpoint)
     ran = create(cli, endpoint, "--all-traffic")
     shown = ran.document
     assert (shown["provisioning_state"], shown["ready_instances"]) == ("Succeeded", 2)
