@@ -29,7 +29,7 @@ from headgate_contracts.resources import (
 
 S = ProvisioningState
 REGISTRY = Path(core.__file__).parent
-PURE = ("core", "records", "traffic", "endpoints", "deployments", "assets")
+PURE = ("core", "records", "traffic", "endpoints", "deployments", "assets", "batch")
 KEYS = Keys(StoredKey("a", "1" * 64, "x"), StoredKey("b", "2" * 64, "y"))
 NAMES = ("blue", "green", "red")
 WHY = WireError(code=ErrorCode.USER_SCRIPT_INIT_FAILED, message="init() failed")
