@@ -210,6 +210,17 @@ class IssuedTokenReply(Reply):
     refresh_after: float
 
 
+class RotateSigningKey(Command):
+    """Sign with a new key from now on. ``drop_old``: what older keys have signed counts no longer.
+
+    Keys are replaced every 30 days anyway; this is for the day on which one may have leaked.
+    """
+
+    TYPE: ClassVar[str] = "headgate.identity.command.v1.rotate_signing_key"
+
+    drop_old: bool = False
+
+
 # --- managed identities ------------------------------------------------------------------------
 
 
@@ -306,6 +317,17 @@ class TokenCreated(TokenEvent):
 class TokenRevoked(TokenEvent):
     TYPE: ClassVar[str] = "headgate.identity.event.v1.token_revoked"
     WHAT: ClassVar[str] = "revoked"
+
+
+class SigningKeyRotated(Event):
+    TYPE: ClassVar[str] = "headgate.identity.event.v1.signing_key_rotated"
+
+    key_id: str
+    dropped_old: bool = False
+    by: str = ""
+
+    def subject(self) -> str:
+        return subjects.event("identity", "signing-key", "rotated")
 
 
 class IdentityChanged(Event):

@@ -56,6 +56,7 @@ ANSWERS: dict[str, dict[type[Command] | type[Query], type[Reply]]] = {
         identity.RevokeToken: identity.TokenReply,
         identity.ListTokens: identity.TokensReply,
         identity.IssueToken: identity.IssuedTokenReply,
+        identity.RotateSigningKey: Done,
         identity.PutIdentity: identity.IdentityReply,
         identity.DeleteIdentity: Done,
         identity.GetIdentity: identity.IdentityReply,

@@ -87,6 +87,21 @@ async def test_tokens_and_revocations_outlive_a_restart(world: World) -> None:
         world.check(gone.secret)
 
 
+async def test_a_new_signing_key_leaves_old_tokens_alone_or_ends_them(world: World) -> None:
+    before = (await create(world, "before")).secret
+    await world.ask(identity.RotateSigningKey(), Done)
+    await world.until(lambda: len(world.trust.issuers[0].keys) == 2)
+    between = (await create(world, "between")).secret
+    assert world.check(before).subject == "before"
+    assert world.check(between).subject == "between"
+    await world.ask(identity.RotateSigningKey(drop_old=True), Done)
+    await world.until(lambda: len(world.trust.issuers[0].keys) == 1)
+    for secret in (before, between):
+        with pytest.raises(HeadgateError, match="retired"):
+            world.check(secret)
+    assert world.check((await create(world, "after")).secret).subject == "after"
+
+
 async def test_an_emptied_trust_bucket_is_filled_again(world: World) -> None:
     secret = (await create(world)).secret
     await world.stop()

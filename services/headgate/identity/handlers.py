@@ -35,6 +35,7 @@ class Handlers:
             identity.RevokeToken: self.revoke_token,
             identity.ListTokens: self.list_tokens,
             identity.IssueToken: self.issue_token,
+            identity.RotateSigningKey: self.rotate_signing_key,
             identity.PutIdentity: self.put_identity,
             identity.DeleteIdentity: self.delete_identity,
             identity.GetIdentity: self.get_identity,
@@ -107,6 +108,18 @@ class Handlers:
         return identity.IssuedTokenReply(
             token=token, expires_at=expires_at, refresh_after=refresh_after
         )
+
+    async def rotate_signing_key(self, command: identity.RotateSigningKey) -> Done:
+        async with self.database.transaction() as session:
+            key = await self.signer.replace(session, drop_old=command.drop_old)
+            event = identity.SigningKeyRotated(
+                key_id=key.kid, dropped_old=command.drop_old, by=command.by
+            )
+            self.outbox.add(session, (event,), cause=command.id)
+        await self.signer.rotate()
+        self.outbox.wake()
+        self.relay.wake()
+        return Done()
 
     # --- managed identities ---
 

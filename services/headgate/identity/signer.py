@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from sqlmodel.ext.asyncio.session import AsyncSession
+
 from headgate.identity import core, signing, state
 from headgate.identity.core import Installation, SigningKey
 from headgate.runtime.clock import Clock, new_id
@@ -32,27 +34,38 @@ class Signer:
             self.installation = await state.installation(session, str(uuid.uuid4()))
         await self.rotate()
 
-    async def rotate(self, *, at_once: bool = False) -> bool:
-        """A new key when the newest is old, or ``at_once``; whether anything changed.
+    async def rotate(self) -> bool:
+        """A new key when the newest is old; whether any key changed.
 
         Another process of this service may have made one: what is stored decides.
         """
         now = self._clock.now()
         async with self._database.transaction() as session:
             keys = await state.signing_keys(session)
-            current = None if at_once else core.signer(keys, now)
-            changed = current is None or current != self._key
+            current = core.signer(keys, now)
             if current is None:
                 current = signing.make(self._vault, new_id(), now)
                 await state.add_signing_key(session, current)
                 keys.append(current)
             gone = core.retired(keys, now)
-            if gone:
-                await state.forget_signing_keys(session, gone)
-        if self._key != current:
-            self._private = signing.opened(self._vault, current)
-            self._key = current
+            await state.forget_signing_keys(session, gone)
+        changed = self._key is None or current.kid != self._key.kid
+        self._use(current)
         return changed or bool(gone)
+
+    async def replace(self, session: AsyncSession, *, drop_old: bool) -> SigningKey:
+        """A new key at once, as part of the session's transaction; :meth:`rotate` follows it."""
+        keys = await state.signing_keys(session)
+        if drop_old:
+            await state.forget_signing_keys(session, keys)
+        fresh = signing.make(self._vault, new_id(), self._clock.now())
+        await state.add_signing_key(session, fresh)
+        return fresh
+
+    def _use(self, key: SigningKey) -> None:
+        if self._key is None or key.kid != self._key.kid:
+            self._private = signing.opened(self._vault, key)
+            self._key = key
 
     def sign(
         self,
