@@ -82,8 +82,10 @@ DESCRIPTION_CHARS_MAX = 5_000
 ENVIRONMENT_VARIABLES_MAX = 256
 LOG_LINES_DEFAULT = 5_000
 LOG_LINES_MAX = 50_000
+LOG_WAIT_S_MAX = 30
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1_000
+SKIP_MAX = 10_000  # beyond that, lists are read by their cursors
 URL_BYTES_MAX = 8 * 1024
 
 # Requests that are sent again with the same Idempotency-Key.
@@ -96,6 +98,7 @@ REPEAT_RUNNING_S_MAX = 120.0  # a gateway that has not answered by then has died
 # token, and a stolen short one is of no use tomorrow.
 ACCESS_TOKEN_LIFETIME_S_DEFAULT = 90 * 86_400.0
 ACCESS_TOKEN_LIFETIME_S_MAX = 365 * 86_400.0
+SHORT_TOKEN_LIFETIME_S_MIN = 60.0
 SHORT_TOKEN_LIFETIME_S_DEFAULT = 3_600.0
 SHORT_TOKEN_LIFETIME_S_MAX = 12 * 3_600.0
 TOKEN_CHARS_MAX = 8 * 1024

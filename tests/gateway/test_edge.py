@@ -24,7 +24,7 @@ from headgate_contracts import limits
 from headgate_contracts.errors import HeadgateError
 
 VERBS = ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE")
-PUBLIC = {"/livez", "/readyz"}
+PUBLIC = {"/livez", "/readyz", "/discovery"}
 ENDPOINT = "~/onlineEndpoints/digits"
 
 
@@ -313,6 +313,7 @@ async def test_the_gateway_speaks_tls_with_the_installations_own_certificate(
     await service.stop()
     assert reply.body["api"].startswith("https://127.0.0.1:")
     assert reply.body["scoring"] == "https://127.0.0.1:1"
+    assert reply.headers["Strict-Transport-Security"].startswith("max-age=")
 
 
 async def test_a_strange_host_header_never_comes_back_in_an_address(api: Api) -> None:

@@ -118,7 +118,7 @@ async def test_writes_happen_only_under_their_condition(api: Api, endpoint: str)
         return await api.put(path, {"tags": {"n": "2"}}, headers=named)
 
     exists = await put(If_None_Match="*")
-    assert (exists.status, exists.error["code"]) == (409, "ResourceAlreadyExists")
+    assert (exists.status, exists.error["code"]) == (412, "ResourceAlreadyExists")
     assert (await put(If_Match='"999999"')).status == 412
     assert (await put(If_Match="nonsense")).status == 412
     assert (await put(If_None_Match='"1"')).status == 400
@@ -433,6 +433,9 @@ async def test_code_is_found_by_its_hash(api: Api, unique: Unique) -> None:
     assert (await api.get(query)).body["value"] == []
     assert (await api.put(f"{path}/1", body)).status == 201
     assert [item["name"] for item in (await api.get(query)).body["value"]] == ["1"]
+    elsewhere = f"~/codes/{unique('never-made')}/versions?hash={sha256}&hashVersion=202208"
+    found = (await api.get(elsewhere)).body["value"]
+    assert [item["properties"]["codeUri"] for item in found] == [f"uploads/{sha256}"]
     assert (await api.get(f"{path}?hash=xyz")).status == 400
     upload = await api.post(
         f"{path}/1/startPendingUpload",

@@ -202,24 +202,26 @@ _ASSET_FIELDS = (
     Field("description", "description"),
     Field("tags", "tags"),
     Field("properties", "properties"),
+    Field("isAnonymous", "is_anonymous"),
 )
-# Whether a version has a name of its own or was made for one deployment changes nothing here.
-_ASSET_IGNORED = ("isAnonymous", "provisioningState", "assetId", "stage", "intellectualProperty")
+# Whether a version is archived is no part of what it is: arm_data.is_archived reads that.
+_ASSET_IGNORED = ("provisioningState", "assetId", "isArchived", "intellectualProperty")
 _MODEL_TYPES = choice({word: word for word in ("custom_model", "mlflow_model", "triton_model")})
 
 
-def _asset(*fields: Field, ignored: Sequence[str] = ()) -> Shape:
+def asset_shape(*fields: Field, ignored: Sequence[str] = ()) -> Shape:
     inner = Shape(*_ASSET_FIELDS, *fields, ignored=(*_ASSET_IGNORED, *ignored))
     return Shape(Field("properties", "", inner), ignored=ENVELOPE_READ_ONLY)
 
 
 _ROUTE = Shape(Field("path", "path"), Field("port", "port"))
-MODEL = _asset(
+MODEL = asset_shape(
     Field("modelUri", "path"),
     Field("modelType", "type", _MODEL_TYPES),
-    ignored=("flavors", "jobName", "isArchived", "datastoreId", "systemMetadata"),
+    Field("stage", "stage"),
+    ignored=("flavors", "jobName", "datastoreId", "systemMetadata"),
 )
-ENVIRONMENT = _asset(
+ENVIRONMENT = asset_shape(
     Field("image", "image"),
     Field("condaFile", "conda_file"),
     Field(
@@ -238,9 +240,9 @@ ENVIRONMENT = _asset(
         ),
     ),
     Field("osType", "", constant("Linux")),
-    ignored=("autoRebuild", "environmentType", "isArchived"),
+    ignored=("autoRebuild", "environmentType", "stage"),
 )
-CODE = _asset(Field("codeUri", "path"), ignored=("isArchived",))
+CODE = asset_shape(Field("codeUri", "path"))
 REGENERATE_KEY = Shape(
     Field("keyType", "key_type", choice({"primary": "Primary", "secondary": "Secondary"})),
     Field("keyValue", "value"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from headgate.azure import arm
+from headgate.azure import arm, arm_data
 from headgate.azure.arm_fields import Json
 from headgate.azure.arm_ids import WORKSPACE_TYPE, Context
 from headgate_contracts.errors import ErrorCode, ErrorDetail, WireError, number_of
@@ -20,8 +20,9 @@ from headgate_contracts.resources import (
     Operation,
     Resource,
 )
+from headgate_contracts.storage import Data, DataSpec
 
-Asset = Model | Environment | Code
+Asset = Model | Environment | Code | Data
 
 
 def timestamp(at: float) -> str:
@@ -94,6 +95,8 @@ def kind_of(asset: Asset) -> str:
     """The path segment of an asset's kind."""
     if isinstance(asset, Model):
         return "models"
+    if isinstance(asset, Data):
+        return "data"
     return "environments" if isinstance(asset, Environment) else "codes"
 
 
@@ -106,9 +109,13 @@ def asset_resource(asset: Asset, context: Context) -> Json:
     elif isinstance(asset, Environment):
         body = arm.dumped(arm.ENVIRONMENT, asset.spec, full=True)
         body["properties"]["environmentType"] = "UserCreated"
+    elif isinstance(asset, Data):
+        body = arm.dumped(arm_data.DATA, asset.spec, full=True)
     else:
         body = arm.code_body(asset.spec, full=True)
-    body["properties"] |= {"isAnonymous": False, "isArchived": False}
+    if not body["properties"].get("stage", "-"):
+        del body["properties"]["stage"]
+    body["properties"]["isArchived"] = asset.is_archived
     body["properties"]["provisioningState"] = "Succeeded"
     identifier = context.asset_id(kind, spec.name, spec.version)
     return {**envelope(identifier, spec.version, f"{kind}/versions", asset), **body}
@@ -116,8 +123,9 @@ def asset_resource(asset: Asset, context: Context) -> Json:
 
 def container_resource(versions: Sequence[Asset], context: Context) -> Json:
     """What all versions of one name have in common; ``versions`` newest first, at least one."""
-    newest = versions[0]
+    newest = next((each for each in versions if not each.is_archived), versions[0])
     kind, spec = kind_of(newest), newest.spec
+    kind_only = {"dataType": spec.type} if isinstance(spec, DataSpec) else {}
     return {
         **envelope(context.container_id(kind, spec.name), spec.name, kind, newest),
         "properties": {
@@ -126,8 +134,9 @@ def container_resource(versions: Sequence[Asset], context: Context) -> Json:
             "properties": {},
             "latestVersion": spec.version,
             "nextVersion": next_version([asset.spec.version for asset in versions]),
-            "isArchived": False,
+            "isArchived": newest.is_archived,
             "provisioningState": "Succeeded",
+            **kind_only,
         },
     }
 
@@ -135,25 +144,6 @@ def container_resource(versions: Sequence[Asset], context: Context) -> Json:
 def next_version(versions: Sequence[str]) -> str:
     """The version that a client which names none should take: the highest number plus one."""
     return str(max((int(v) for v in versions if v.isascii() and v.isdecimal()), default=0) + 1)
-
-
-def workspace_resource(context: Context, url: str) -> Json:
-    """The workspace itself: it exists as soon as it is addressed, as the tenant of its things."""
-    return {
-        "id": context.workspace_id,
-        "name": context.workspace,
-        "type": WORKSPACE_TYPE,
-        "location": context.location,
-        "kind": "Default",
-        "tags": {},
-        "properties": {
-            "friendlyName": context.workspace,
-            "workspaceId": context.workspace,
-            "discoveryUrl": f"{url}/discovery",
-            "provisioningState": "Succeeded",
-        },
-        "systemData": {"createdAt": timestamp(0), "lastModifiedAt": timestamp(0)},
-    }
 
 
 def operation_resource(operation: Operation, context: Context) -> Json:

@@ -7,20 +7,55 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from headgate.azure import arm, arm_batch
+from headgate.azure import arm, arm_batch, arm_data, arm_storage
 from headgate.azure.arm_fields import Json, Shape
-from headgate_contracts import batch, resources
+from headgate_contracts import batch, resources, storage
 
 
 def describe(shape: Shape, model: type[BaseModel]) -> Json:
-    """The schema of the body that ``shape`` reads into ``model``."""
+    """The schema of the body that ``shape`` reads into ``model``; a null counts as absent."""
+    return _nullable(plain_body(shape, model))
+
+
+def plain_body(shape: Shape, model: type[BaseModel]) -> Json:
+    """The same as it is written: what is absent stays absent."""
     schema = model.model_json_schema()
     return _object(shape, schema, schema.get("$defs", {}))
 
 
 def only(schema: Json, fields: Iterable[str]) -> Json:
-    """A body's schema with some of its fields alone."""
-    return {**schema, "properties": {name: schema["properties"][name] for name in fields}}
+    """The schema of a patch: some of a body's fields alone, none of them needed."""
+    names = set(fields)
+    found = _optional(schema)
+    return {
+        **found,
+        "properties": {name: found["properties"][name] for name in sorted(names)},
+    }
+
+
+def _optional(schema: Json) -> Json:
+    if "properties" not in schema:
+        return schema
+    inner = {name: _optional(each) for name, each in schema["properties"].items()}
+    kept = {key: value for key, value in schema.items() if key != "required"}
+    return {**kept, "properties": inner}
+
+
+def _nullable(body: Json) -> Json:
+    """Every field that is not needed may be null, at every level of a shape."""
+    properties: Json = {}
+    for name, schema in body["properties"].items():
+        found = _nullable(schema) if schema.get("additionalProperties") is False else schema
+        is_needed = name in body.get("required", ()) or found == {"readOnly": True}
+        properties[name] = found if is_needed else _or_null(found)
+    return {**body, "properties": properties}
+
+
+def _or_null(schema: Json) -> Json:
+    if isinstance(schema.get("type"), str) and "const" not in schema:
+        choices = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
+        return {**schema, "type": [schema["type"], "null"], **choices}
+    return {"anyOf": [schema, {"type": "null"}]}
 
 
 def _object(shape: Shape, schema: Json, defs: Json) -> Json:
@@ -63,6 +98,10 @@ ASSETS = {
     "models": describe(arm.MODEL, resources.ModelSpec),
     "environments": describe(arm.ENVIRONMENT, resources.EnvironmentSpec),
     "codes": describe(arm.CODE, resources.CodeSpec),
+    "data": describe(arm_data.DATA, storage.DataSpec),
 }
+CONTAINER = describe(arm_data.CONTAINER, arm_data.ContainerWish)
+DATASTORE = describe(arm_storage.DATASTORE, storage.DatastoreSpec)
+COMPUTE = describe(arm_storage.COMPUTE, storage.ComputeSpec)
 KEY_CHOICE = describe(arm.REGENERATE_KEY, arm.KeyChoice)
 PENDING_UPLOAD = describe(arm.PENDING_UPLOAD, arm.PendingUpload)

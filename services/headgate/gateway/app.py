@@ -12,6 +12,9 @@ from headgate.gateway.backend import Backend
 from headgate.gateway.batch_deployments import BatchDeployments
 from headgate.gateway.batch_endpoints import BatchEndpoints
 from headgate.gateway.blobs import Blobs
+from headgate.gateway.computes import Computes
+from headgate.gateway.cursors import Cursors
+from headgate.gateway.datastores import Datastores
 from headgate.gateway.deployments import Deployments
 from headgate.gateway.endpoints import Endpoints
 from headgate.gateway.events import Events
@@ -24,6 +27,7 @@ from headgate.gateway.routes import Route, RouteTable
 from headgate.gateway.server import Listener
 from headgate.gateway.system import System
 from headgate.gateway.tokens import Tokens
+from headgate.gateway.workspaces import Workspaces
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock
 from headgate.runtime.service import Service
@@ -68,6 +72,9 @@ async def build(
         BatchDeployments(backend),
         Jobs(backend),
         *(Assets(backend, kind) for kind in KINDS),
+        Datastores(backend),
+        Computes(backend),
+        Workspaces(backend, settings.workspace),
         Operations(backend),
         Tokens(backend),
         Identities(backend, settings.workspace),
@@ -76,8 +83,9 @@ async def build(
     )
     table = RouteTable(route for part in parts for route in part.routes())
     system.describe(table.routes)
+    token = read_token(settings.keys_dir / TOKEN_FILE)
     authenticator = Authenticator(
-        read_token(settings.keys_dir / TOKEN_FILE),
+        token,
         lambda: trust.trust,
         clock,
         failures_per_minute=settings.failed_auth_per_minute,
@@ -85,6 +93,7 @@ async def build(
     edge = Edge(
         table,
         authenticator,
+        Cursors(token),
         clock,
         scoring_url.rstrip("/"),
         Repeater(bus, Vault.open(settings.keys_dir), clock),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from aiohttp import web
@@ -13,6 +13,7 @@ from headgate.azure.arm_fields import Json, Shape
 from headgate.azure.arm_resources import page
 from headgate.gateway import core
 from headgate.gateway.authentication import CALLER, REQUEST
+from headgate.gateway.cursors import Position, place_of
 from headgate.gateway.http import Call, answer
 from headgate.runtime import tokens
 from headgate.runtime.bus import Bus
@@ -190,11 +191,27 @@ def deletion_answer(call: Call, operation: Operation | None) -> web.Response:
     return response
 
 
+def read_page(call: Call) -> core.Page:
+    """Which part of a list is wanted: by number, or by the cursor of the page before."""
+    text = call.query.get("$skip", "")
+    if not text or text.lstrip("-").isdigit():
+        return core.read_page(call.query)
+    position = call.cursors.read(place_of(call.request.path, call.query), text)
+    sized = core.read_page({key: value for key, value in call.query.items() if key != "$skip"})
+    return replace(sized, skip=position.skip, after=position.after)
+
+
 def list_answer(call: Call, resources: list[R], describe: Callable[[R], Json]) -> web.Response:
-    """One page of a list, ordered and cut as the query says."""
-    items, next_skip = core.read_page(call.query).cut(core.ordered(resources, call.query))
+    """One page of a list that is known as a whole, ordered and cut as the query says."""
+    items, next_skip = read_page(call).cut(core.ordered(resources, call.query))
+    following = None if next_skip is None else Position(skip=next_skip)
+    return page_answer(call, [describe(item) for item in items], following)
+
+
+def page_answer(call: Call, items: list[Json], following: Position | None) -> web.Response:
+    """One page, with the address of the next if there is one."""
     link = ""
-    if next_skip is not None:
-        query = {**call.query, "$skip": str(next_skip)}
-        link = call.url(call.request.path, **query)
-    return answer(page([describe(item) for item in items], link))
+    if following is not None:
+        cursor = call.cursors.sign(place_of(call.request.path, call.query), following)
+        link = call.url(call.request.path, **{**call.query, "$skip": cursor})
+    return answer(page(items, link))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from headgate.azure import arm_batch, arm_schema
+from headgate.azure import arm_answers, arm_batch, arm_schema
 from headgate.gateway.backend import (
     Backend,
     deletion_answer,
@@ -30,6 +30,8 @@ from headgate_contracts.registry import OperationReply
 
 _LIST = f"{WORKSPACE}/batchEndpoints/{{endpoint}}/deployments"
 _ONE = f"{_LIST}/{{deployment}}"
+_SHOWN = arm_answers.BATCH_DEPLOYMENT
+_PAGE = arm_answers.list_of(_SHOWN)
 _PATCHABLE = ("tags", "properties")
 
 
@@ -124,14 +126,23 @@ class BatchDeployments:
     def routes(self) -> tuple[Route[Handle], ...]:
         listing = ("$orderBy", "$top", "$skip")
         return (
-            Route("GET", _LIST, self.list_all, "List deployments of a batch endpoint", listing),
-            Route("GET", _ONE, self.get, "Read a batch deployment"),
+            Route(
+                "GET",
+                _LIST,
+                self.list_all,
+                "List deployments of a batch endpoint",
+                listing,
+                reply=_PAGE,
+            ),
+            Route("GET", _ONE, self.get, "Read a batch deployment", reply=_SHOWN, tagged=True),
             Route(
                 "PUT",
                 _ONE,
                 self.put,
                 "Create or replace a batch deployment",
                 body=arm_schema.BATCH_DEPLOYMENT,
+                reply=_SHOWN,
+                tagged=True,
                 answers={200: "updated", 201: "created"},
                 conditional=True,
             ),
@@ -141,6 +152,8 @@ class BatchDeployments:
                 self.patch,
                 "Change a batch deployment; what is not mentioned stays",
                 body=arm_schema.only(arm_schema.BATCH_DEPLOYMENT, _PATCHABLE),
+                reply=_SHOWN,
+                tagged=True,
                 conditional=True,
             ),
             Route(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from headgate.azure import arm_batch, arm_schema
+from headgate.azure import arm_answers, arm_batch, arm_schema
 from headgate.azure.arm_fields import Json
 from headgate.gateway import core
 from headgate.gateway.access import Action
@@ -38,6 +38,8 @@ from headgate_contracts.registry import OperationReply
 
 _LIST = f"{WORKSPACE}/batchEndpoints"
 _ONE = f"{_LIST}/{{endpoint}}"
+_SHOWN = arm_answers.BATCH_ENDPOINT
+_PAGE = arm_answers.list_of(_SHOWN)
 _PATCHABLE = ("tags", "properties")
 
 
@@ -141,14 +143,16 @@ class BatchEndpoints:
     def routes(self) -> tuple[Route[Handle], ...]:
         listing = ("name", "count", "$skip", "tags", "properties", "orderBy")
         return (
-            Route("GET", _LIST, self.list_all, "List batch endpoints", query=listing),
-            Route("GET", _ONE, self.get, "Read a batch endpoint"),
+            Route("GET", _LIST, self.list_all, "List batch endpoints", query=listing, reply=_PAGE),
+            Route("GET", _ONE, self.get, "Read a batch endpoint", reply=_SHOWN, tagged=True),
             Route(
                 "PUT",
                 _ONE,
                 self.put,
                 "Create or replace a batch endpoint",
                 body=arm_schema.BATCH_ENDPOINT,
+                reply=_SHOWN,
+                tagged=True,
                 answers={200: "updated", 201: "created"},
                 conditional=True,
             ),
@@ -158,6 +162,8 @@ class BatchEndpoints:
                 self.patch,
                 "Change a batch endpoint; what is not mentioned stays",
                 body=arm_schema.only(arm_schema.BATCH_ENDPOINT, _PATCHABLE),
+                reply=_SHOWN,
+                tagged=True,
                 conditional=True,
             ),
             Route(

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import ClientPayloadError, web
 
+from headgate.azure.arm_answers import COUNT, TEXT, plain
 from headgate.azure.arm_fields import Field, Problems, Shape, checked
 from headgate.azure.uploads import (
     Manifest,
@@ -250,6 +251,7 @@ class Blobs:
                 self.complete,
                 "Check an uploaded folder and mark it complete",
                 body=_MANIFEST_SCHEMA,
+                reply=plain(digest=TEXT, files=COUNT, bytes=COUNT),
             ),
             Route(
                 "PUT",
@@ -257,9 +259,18 @@ class Blobs:
                 self.put,
                 "Upload one file of a folder",
                 body={"type": "string", "format": "binary"},
+                body_optional=True,
+                reply=plain(path=TEXT, sha256=TEXT),
                 answers={200: "it was there already", 201: "stored"},
             ),
-            Route("GET", _FILE, self.get, "Download one file of a folder"),
+            Route(
+                "GET",
+                _FILE,
+                self.get,
+                "Download one file of a folder",
+                reply={"type": "string", "format": "binary"},
+                media="application/octet-stream",
+            ),
             Route("HEAD", _FILE, self.get, "Ask for the size of one file of a folder"),
         )
 

@@ -138,21 +138,34 @@ def read_number(query: Mapping[str, str], name: str, default: int, *, least: int
     return int(text)
 
 
-_ORDERS: Mapping[str, tuple[Literal["name", "created_at", "updated_at"], bool]] = {
-    "createdatdesc": ("created_at", True),
-    "createdatasc": ("created_at", False),
-    "updatedatdesc": ("updated_at", True),
-    "updatedatasc": ("updated_at", False),
+def read_flag(query: Mapping[str, str], name: str) -> bool | None:
+    """A yes or no of the query string; None when it is not there."""
+    text = query.get(name)
+    if text is None:
+        return None
+    if text.lower() not in ("true", "false"):
+        raise HeadgateError(ErrorCode.BAD_ARGUMENT, f"{name} is true or false", target=name)
+    return text.lower() == "true"
+
+
+ORDERS: Mapping[str, tuple[Literal["name", "created_at", "updated_at"], bool]] = {
+    "CreatedAtDesc": ("created_at", True),
+    "CreatedAtAsc": ("created_at", False),
+    "UpdatedAtDesc": ("updated_at", True),
+    "UpdatedAtAsc": ("updated_at", False),
     "createdtime desc": ("created_at", True),
     "createdtime asc": ("created_at", False),
     "createdtime": ("created_at", False),
 }
 
 
+_FOLDED_ORDERS = {word.lower(): order for word, order in ORDERS.items()}
+
+
 def is_newest_first(query: Mapping[str, str]) -> bool:
     """Whether that is the order which the query names."""
     text = query.get("orderBy") or query.get("$orderBy") or ""
-    return _ORDERS.get(text.lower()) == ("created_at", True)
+    return _FOLDED_ORDERS.get(text.lower()) == ("created_at", True)
 
 
 def has_order(query: Mapping[str, str]) -> bool:
@@ -164,14 +177,14 @@ def ordered(resources: Sequence[R], query: Mapping[str, str]) -> list[R]:
     text = query.get("orderBy") or query.get("$orderBy")
     if text is None:
         return list(resources)
-    if text.lower() not in _ORDERS:
+    if text.lower() not in _FOLDED_ORDERS:
         raise HeadgateError(
             ErrorCode.BAD_ARGUMENT,
             "orderBy is CreatedAtDesc, CreatedAtAsc, UpdatedAtDesc, UpdatedAtAsc, "
             "'createdtime desc' or 'createdtime asc'",
             target="orderBy",
         )
-    key, descending = _ORDERS[text.lower()]
+    key, descending = _FOLDED_ORDERS[text.lower()]
     return sorted(resources, key=lambda item: float(getattr(item, key)), reverse=descending)
 
 
@@ -186,10 +199,11 @@ def has_labels(labels: Mapping[str, str], wanted: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which part of a list is wanted."""
+    """Which part of a list is wanted; ``after``: from where its service goes on."""
 
     skip: int
     size: int
+    after: str = ""
 
     def cut(self, items: Sequence[R]) -> tuple[Sequence[R], int | None]:
         """The part, and the ``$skip`` of the next page if there is one."""
@@ -200,7 +214,7 @@ class Page:
 def read_page(query: Mapping[str, str]) -> Page:
     sizes = [name for name in ("$top", "count") if name in query]
     return Page(
-        skip=read_number(query, "$skip", 0, least=0, most=1_000_000),
+        skip=read_number(query, "$skip", 0, least=0, most=limits.SKIP_MAX),
         size=read_number(
             query,
             sizes[0] if sizes else "$top",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 from pydantic import Field
 
-from headgate.azure import arm, arm_schema
+from headgate.azure import arm, arm_answers, arm_schema
 from headgate.azure.arm_fields import Field as Row
 from headgate.azure.arm_fields import Problems, Shape, checked, choice
 from headgate.azure.arm_resources import deployment_resource, instance_resource, page
@@ -38,9 +38,11 @@ from headgate_contracts.resources import Deployment
 
 _LIST = f"{WORKSPACE}/onlineEndpoints/{{endpoint}}/deployments"
 _ONE = f"{_LIST}/{{deployment}}"
+_PAGE = arm_answers.list_of(arm_answers.DEPLOYMENT)
+_INSTANCES = arm_answers.list_of(arm_answers.INSTANCE)
+_SKUS = arm_answers.list_of(arm_answers.SKU)
 _PATCHABLE = ("tags", "sku")
 
-LOG_WAIT_S_MAX = 30
 LOG_POLL_S = 0.5
 
 
@@ -139,7 +141,7 @@ class Deployments:
         """The last lines, or with ``cursor`` what came since; ``wait`` waits for new ones."""
         found = await self._backend.deployment(call)
         wanted = await self._read_log_request(call)
-        wait_s = core.read_number(call.query, "wait", 0, least=0, most=LOG_WAIT_S_MAX)
+        wait_s = core.read_number(call.query, "wait", 0, least=0, most=limits.LOG_WAIT_S_MAX)
         query = GetLogs(
             endpoint=found.spec.endpoint_name,
             deployment=found.spec.name,
@@ -187,14 +189,30 @@ class Deployments:
         stored = {200: "updated", 201: "created"}
         listing = ("$orderBy", "$top", "$skip")
         return (
-            Route("GET", _LIST, self.list_all, "List deployments of an endpoint", query=listing),
-            Route("GET", _ONE, self.get, "Read a deployment"),
+            Route(
+                "GET",
+                _LIST,
+                self.list_all,
+                "List deployments of an endpoint",
+                query=listing,
+                reply=_PAGE,
+            ),
+            Route(
+                "GET",
+                _ONE,
+                self.get,
+                "Read a deployment",
+                reply=arm_answers.DEPLOYMENT,
+                tagged=True,
+            ),
             Route(
                 "PUT",
                 _ONE,
                 self.put,
                 "Create or replace a deployment",
                 body=arm_schema.DEPLOYMENT,
+                reply=arm_answers.DEPLOYMENT,
+                tagged=True,
                 answers=stored,
                 conditional=True,
             ),
@@ -204,6 +222,8 @@ class Deployments:
                 self.patch,
                 "Change tags or instance count of a deployment",
                 body=arm_schema.only(arm_schema.DEPLOYMENT, _PATCHABLE),
+                reply=arm_answers.DEPLOYMENT,
+                tagged=True,
                 conditional=True,
             ),
             Route(
@@ -221,8 +241,18 @@ class Deployments:
                 "Read log lines",
                 query=("cursor", "wait"),
                 body=arm_schema.describe(_LOG_REQUEST, LogRequest),
+                body_optional=True,
+                reply=arm_answers.LOGS,
                 action=Action.READ,
             ),
-            Route("GET", f"{_ONE}/skus", self.skus, "Tell the possible instance counts"),
-            Route("GET", f"{_ONE}/instances", self.instances, "List running instances"),
+            Route(
+                "GET", f"{_ONE}/skus", self.skus, "Tell the possible instance counts", reply=_SKUS
+            ),
+            Route(
+                "GET",
+                f"{_ONE}/instances",
+                self.instances,
+                "List running instances",
+                reply=_INSTANCES,
+            ),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from headgate.azure import arm, arm_schema
+from headgate.azure import arm, arm_answers, arm_schema
 from headgate.azure.arm_fields import Json
 from headgate.azure.arm_resources import endpoint_resource, instance_resource, page
 from headgate.gateway import access, core
@@ -45,6 +45,8 @@ from headgate_contracts.routing import GetTraffic, TrafficReply
 
 _LIST = f"{WORKSPACE}/onlineEndpoints"
 _ONE = f"{_LIST}/{{endpoint}}"
+_PAGE = arm_answers.list_of(arm_answers.ENDPOINT)
+_INSTANCES = arm_answers.list_of(arm_answers.INSTANCE)
 _PATCHABLE = ("tags", "identity")
 _ELSEWHERE = {
     AuthMode.KEY: "read its keys with listKeys",
@@ -206,14 +208,18 @@ class Endpoints:
         stored = {200: "updated", 201: "created"}
         listing = ("name", "count", "computeType", "$skip", "tags", "properties", "orderBy")
         return (
-            Route("GET", _LIST, self.list_all, "List endpoints", query=listing),
-            Route("GET", _ONE, self.get, "Read an endpoint"),
+            Route("GET", _LIST, self.list_all, "List endpoints", query=listing, reply=_PAGE),
+            Route(
+                "GET", _ONE, self.get, "Read an endpoint", reply=arm_answers.ENDPOINT, tagged=True
+            ),
             Route(
                 "PUT",
                 _ONE,
                 self.put,
                 "Create or replace an endpoint",
                 body=arm_schema.ENDPOINT,
+                reply=arm_answers.ENDPOINT,
+                tagged=True,
                 answers=stored,
                 conditional=True,
             ),
@@ -223,6 +229,8 @@ class Endpoints:
                 self.patch,
                 "Change tags or identity of an endpoint",
                 body=arm_schema.only(arm_schema.ENDPOINT, _PATCHABLE),
+                reply=arm_answers.ENDPOINT,
+                tagged=True,
                 conditional=True,
             ),
             Route(
@@ -238,6 +246,7 @@ class Endpoints:
                 f"{_ONE}/listKeys",
                 self.list_keys,
                 "Read both keys",
+                reply=arm_answers.KEYS,
                 action=Action.LIST_KEYS,
             ),
             Route(
@@ -245,6 +254,7 @@ class Endpoints:
                 f"{_ONE}/token",
                 self.token,
                 "Get a short-lived scoring token",
+                reply=arm_answers.SCORING_TOKEN,
                 action=Action.SCORE,
             ),
             Route(
@@ -253,9 +263,23 @@ class Endpoints:
                 self.regenerate_keys,
                 "Make a new key",
                 body=arm_schema.KEY_CHOICE,
+                body_optional=True,
+                reply=arm_answers.NOTHING,
                 action=Action.REPLACE_KEYS,
                 repeats=Repeats.ACCEPTED,
             ),
-            Route("GET", f"{_ONE}/instances", self.instances, "List running instances"),
-            Route("GET", f"{_ONE}/traffic", self.traffic, "Compare declared and observed traffic"),
+            Route(
+                "GET",
+                f"{_ONE}/instances",
+                self.instances,
+                "List running instances",
+                reply=_INSTANCES,
+            ),
+            Route(
+                "GET",
+                f"{_ONE}/traffic",
+                self.traffic,
+                "Compare declared and observed traffic",
+                reply=arm_answers.TRAFFIC,
+            ),
         )

@@ -182,6 +182,8 @@ class Events:
                 self.stream,
                 "Follow what happens, as server-sent events",
                 query=("since", "filter", "follow", "workspace"),
+                reply={"type": "string"},
+                media="text/event-stream",
                 action=Action.ANY,
             ),
         )

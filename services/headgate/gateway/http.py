@@ -9,19 +9,20 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from aiohttp import ClientPayloadError, web
 
-from headgate.azure.arm_fields import Json
+from headgate.azure.arm_fields import Json, pointer
 from headgate.azure.arm_ids import Context
 from headgate.azure.arm_resources import error_body
-from headgate.gateway import access, bodies, core
+from headgate.gateway import access, bodies, core, parameters
 from headgate.gateway.access import NOBODY, Action
 from headgate.gateway.authentication import CALLER, REQUEST, Authenticator
+from headgate.gateway.cursors import Cursors
 from headgate.gateway.idempotency import Repeater
 from headgate.gateway.routes import Match, RouteTable
 from headgate.runtime.clock import Clock, new_id
@@ -53,6 +54,7 @@ class Call:
     match: Match[Handle]
     id: str
     scoring_url: str
+    cursors: Cursors
     principal: Principal = NOBODY
     authenticate: Callable[[], Principal] = lambda: NOBODY
     """Tells again who is calling, for answers that go on for long."""
@@ -124,12 +126,18 @@ class Call:
             raise HeadgateError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "JSON is sent in UTF-8")
         return bodies.parse(raw)
 
-    async def fields(self) -> Mapping[str, str]:
-        """The body of an OAuth request: a form, or JSON with texts and numbers."""
+    async def fields(self, *, numbers: Container[str] = ()) -> Mapping[str, str]:
+        """The body of an OAuth request: a form, or JSON with texts and some ``numbers``."""
         if self.request.content_type != _FORM_TYPE:
             body = await self.json(optional=True)
             if not isinstance(body, dict):
                 raise HeadgateError(ErrorCode.BAD_ARGUMENT, "the body must be an object")
+            for name, value in body.items():
+                is_number = name in numbers and type(value) in (int, float)
+                if not (is_number or isinstance(value, str)):
+                    raise HeadgateError(
+                        ErrorCode.BAD_ARGUMENT, "a text is expected", target=pointer("", name)
+                    )
             return {name: str(value) for name, value in body.items()}
         raw = await self._read(limits.TOKEN_CHARS_MAX)
         try:
@@ -236,6 +244,7 @@ class Edge:
 
     table: RouteTable[Handle]
     authenticator: Authenticator
+    cursors: Cursors
     clock: Clock
     scoring_url: str
     repeater: Repeater
@@ -248,6 +257,8 @@ class Edge:
             response = await self._answer(request)
         except HeadgateError as error:
             response = refusal(error.error)
+            if error.error.code is ErrorCode.RESOURCE_EXISTS and "If-None-Match" in request.headers:
+                response.set_status(412)
             if error.error.code is ErrorCode.METHOD_NOT_ALLOWED:
                 response.headers["Allow"] = error.error.target
         except ConnectionError:
@@ -275,6 +286,7 @@ class Edge:
             call = self._call(request, match, lambda: self.authenticator.bearer(request))
             workspace = call.workspace if "workspace" in match.params else None
             access.require(call.principal, match.route.needs, workspace)
+            parameters.check(match.params, request.query, match.route.query)
         elif guard := match.route.guard:
             params = match.params
             call = self._call(request, match, lambda: guard(self.authenticator, request, params))
@@ -321,7 +333,13 @@ class Edge:
         authenticate: Callable[[], Principal],
     ) -> Call:
         return Call(
-            request, match, request_id(request), self.scoring_url, authenticate(), authenticate
+            request,
+            match,
+            request_id(request),
+            self.scoring_url,
+            self.cursors,
+            authenticate(),
+            authenticate,
         )
 
     def _note(self, request: web.BaseRequest, status: int, begun: float) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from headgate.azure import arm_schema
+from headgate.azure import arm_answers, arm_schema
+from headgate.azure.arm_answers import TEXT, TEXTS, TIME, plain
 from headgate.azure.arm_fields import Field, Json, Problems, Shape, checked
 from headgate.azure.arm_ids import LOCATION
 from headgate.azure.arm_resources import page, timestamp
@@ -48,6 +49,23 @@ _IDENTITY = Shape(
         ),
     ),
     ignored=("id", "name", "type", "location", "systemData"),
+)
+
+_SHOWN = plain(
+    "ManagedIdentity",
+    id=TEXT,
+    name=TEXT,
+    type=TEXT,
+    location=TEXT,
+    tags=TEXTS,
+    properties=plain(
+        tenantId=TEXT,
+        principalId=TEXT,
+        clientId=TEXT,
+        workspace=TEXT,
+        grants=arm_answers.WORDS,
+    ),
+    systemData=plain(createdAt=TIME, lastModifiedAt=TIME),
 )
 
 
@@ -112,9 +130,18 @@ class Identities:
                 self.list_all,
                 "List named identities",
                 query=query,
+                reply=arm_answers.list_of(_SHOWN),
                 action=Action.ANY,
             ),
-            Route("GET", _ONE, self.get, "Read an identity", query=query, action=Action.ANY),
+            Route(
+                "GET",
+                _ONE,
+                self.get,
+                "Read an identity",
+                query=query,
+                reply=_SHOWN,
+                action=Action.ANY,
+            ),
             Route(
                 "PUT",
                 _ONE,
@@ -122,6 +149,7 @@ class Identities:
                 "Create a named identity, or change its roles",
                 query=query,
                 body=arm_schema.describe(_IDENTITY, PutIdentity),
+                reply=_SHOWN,
                 answers={200: "updated", 201: "created"},
                 action=Action.ANY,
             ),

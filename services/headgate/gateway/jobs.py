@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from headgate.azure import arm_answers
 from headgate.azure.arm_resources import page
 from headgate.gateway import core
 from headgate.gateway.access import Action
@@ -19,6 +20,7 @@ from headgate_contracts.errors import ErrorCode, HeadgateError
 _FRONTEND = f"/mferp/managementfrontend{WORKSPACE}"
 _OF_ENDPOINT = "/batchEndpoints/{endpoint}/jobs"
 _OF_DEPLOYMENT = "/batchEndpoints/{endpoint}/deployments/{deployment}/jobs"
+_PAGE = arm_answers.list_of(arm_answers.plain(id=arm_answers.TEXT))
 
 
 class Jobs:
@@ -58,8 +60,8 @@ class Jobs:
     def routes(self) -> tuple[Route[Handle], ...]:
         listing = ("$top", "$skip")
         routes: list[Route[Handle]] = [
-            Route("GET", f"{WORKSPACE}/jobs", self.list_all, "List jobs", listing),
-            Route("GET", f"{WORKSPACE}/jobs/{{job}}", self.get, "Read a job"),
+            Route("GET", f"{WORKSPACE}/jobs", self.list_all, "List jobs", listing, reply=_PAGE),
+            Route("GET", f"{WORKSPACE}/jobs/{{job}}", self.get, "Read a job", answers={}),
             Route(
                 "POST",
                 f"{WORKSPACE}{_OF_ENDPOINT}",
@@ -77,6 +79,7 @@ class Jobs:
                     self.list_of_endpoint,
                     f"List jobs of a batch endpoint{where}",
                     listing,
+                    reply=_PAGE,
                 ),
                 Route(
                     "GET",
@@ -84,6 +87,7 @@ class Jobs:
                     self.list_of_deployment,
                     f"List jobs of a batch deployment{where}",
                     listing,
+                    reply=_PAGE,
                 ),
             ]
         return tuple(routes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from headgate.azure import arm_answers
 from headgate.azure.arm_resources import operation_resource
 from headgate.gateway.backend import Backend, add_operation_headers, retry_after_s
 from headgate.gateway.http import Call, Handle, answer
@@ -52,6 +53,7 @@ class Operations:
                 f"{_PLACE}/mfeOperationsStatus/{{operation}}",
                 self.status,
                 "Tell how a long-running operation goes",
+                reply=arm_answers.OPERATION,
             ),
             Route(
                 "GET",
@@ -59,5 +61,6 @@ class Operations:
                 self.result,
                 "Tell whether a long-running operation has ended",
                 answers={202: "still at work", 204: "succeeded"},
+                refusals=(409,),
             ),
         )

@@ -27,11 +27,15 @@ WORKSPACE = (
 class Route(Generic[H]):
     """One row. ``path`` has ``{name}`` for one segment and, at its end, ``{name...}`` for the rest.
 
-    ``body`` and ``answers`` (status -> what it means) are for the OpenAPI document. ``action`` is
-    what a caller must be allowed to do, where that does not follow from the verb. ``guard`` is the
-    route's own way to tell who is calling; it answers for their rights too. ``conditional`` routes
-    honour ``If-Match``, and the same path can be read with GET; ``repeats`` says what becomes of an
-    ``Idempotency-Key``.
+    ``action`` is what a caller must be allowed to do, where that does not follow from the verb.
+    ``guard`` is the route's own way to tell who is calling; it answers for their rights too.
+    ``conditional`` routes honour ``If-Match``, and the same path can be read with GET;
+    ``repeats`` says what becomes of an ``Idempotency-Key``.
+
+    For the OpenAPI document: the schemas ``body`` (which may be left out when it is
+    ``body_optional``) and ``reply`` (None: an empty answer), the ``media`` type of the reply,
+    ``answers`` (status -> what it means), ``refusals`` that do not follow from the rest, and
+    whether an answer is ``tagged`` with a revision.
     """
 
     verb: str
@@ -40,7 +44,12 @@ class Route(Generic[H]):
     summary: str
     query: tuple[str, ...] = ()
     body: Json | None = None
+    body_optional: bool = False
+    reply: Json | None = None
+    media: str = "application/json"
     answers: Mapping[int, str] = field(default_factory=lambda: {200: "done"})
+    refusals: tuple[int, ...] = ()
+    tagged: bool = False
     public: bool = False
     action: Action | None = None
     guard: Guard | None = None

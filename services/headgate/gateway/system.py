@@ -12,13 +12,13 @@ from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeoutError
 
 from headgate import __version__
+from headgate.azure.arm_answers import COUNT, TEXT, URL, or_null, plain
 from headgate.azure.arm_fields import Json
-from headgate.azure.arm_resources import workspace_resource
 from headgate.gateway import openapi
 from headgate.gateway.access import Action
 from headgate.gateway.backend import Backend
 from headgate.gateway.http import Call, Handle, answer
-from headgate.gateway.routes import WORKSPACE, Route
+from headgate.gateway.routes import Route
 from headgate.runtime.tokens import Principal
 from headgate_contracts.errors import HeadgateError
 from headgate_contracts.identity import ANY_WORKSPACE
@@ -28,6 +28,20 @@ from headgate_contracts.resources import Deployment
 _PING = "$SRV.PING"
 _PING_WAIT_S = 0.3
 _SERVICES_MAX = 1_000
+
+_HEALTH = plain("Health", status=TEXT)
+_INDEX = plain("Index", product=TEXT, version=TEXT, scoring=URL, api=URL, status=URL, events=URL)
+_STATUS = plain(
+    "Status",
+    product=TEXT,
+    version=TEXT,
+    urls=plain(gateway=URL, scoring=URL),
+    bus=plain(connected={"type": "boolean"}),
+    services={"type": "array", "items": plain(name=TEXT, id=TEXT, version=TEXT)},
+    endpoints=or_null(COUNT),
+    deployments=or_null(COUNT),
+    readyInstances=or_null(COUNT),
+)
 
 
 class System:
@@ -66,9 +80,6 @@ class System:
 
     async def openapi(self, call: Call) -> web.StreamResponse:
         return web.Response(body=self._document, content_type="application/json")
-
-    async def workspace(self, call: Call) -> web.StreamResponse:
-        return answer(workspace_resource(call.context, call.origin))
 
     async def status(self, call: Call) -> web.StreamResponse:
         """Which services answer, and how much there is. Answers also while parts are away."""
@@ -125,17 +136,38 @@ class System:
 
     def routes(self) -> tuple[Route[Handle], ...]:
         return (
-            Route("GET", "/livez", self.live, "Tell whether the process lives", public=True),
+            Route(
+                "GET",
+                "/livez",
+                self.live,
+                "Tell whether the process lives",
+                reply=_HEALTH,
+                public=True,
+            ),
             Route(
                 "GET",
                 "/readyz",
                 self.ready,
                 "Tell whether requests can be served",
+                reply=_HEALTH,
                 answers={200: "ready", 503: "not ready"},
                 public=True,
             ),
-            Route("GET", "/", self.index, "Tell what this is", action=Action.ANY),
-            Route("GET", "/openapi.json", self.openapi, "Read this document", action=Action.ANY),
-            Route("GET", "/status", self.status, "Tell which services are up", action=Action.ANY),
-            Route("GET", WORKSPACE, self.workspace, "Read the workspace"),
+            Route("GET", "/", self.index, "Tell what this is", reply=_INDEX, action=Action.ANY),
+            Route(
+                "GET",
+                "/openapi.json",
+                self.openapi,
+                "Read this document",
+                reply={"type": "object"},
+                action=Action.ANY,
+            ),
+            Route(
+                "GET",
+                "/status",
+                self.status,
+                "Tell which services are up",
+                reply=_STATUS,
+                action=Action.ANY,
+            ),
         )

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from headgate.azure import arm_schema
+from headgate.azure import arm_answers, arm_schema
+from headgate.azure.arm_answers import COUNT, TEXT, TIME, or_null, plain
 from headgate.azure.arm_fields import SECONDS, Field, Form, Json, Problems, Shape, checked
 from headgate.azure.arm_resources import page, timestamp
 from headgate.gateway import access
@@ -33,7 +34,6 @@ from headgate_contracts.identity import (
 
 _TOKENS = "/access/tokens"
 _EXCHANGE = "/oauth2/token"
-EXCHANGED_LIFETIME_S_MIN = 60.0
 
 
 def _load_grants(value: object) -> list[Json]:
@@ -59,12 +59,43 @@ _EXCHANGE_SCHEMA: Json = {
         "scope": {"type": "string", "description": "the same, followed by /.default"},
         "lifetime_s": {
             "type": "number",
-            "minimum": EXCHANGED_LIFETIME_S_MIN,
+            "minimum": limits.SHORT_TOKEN_LIFETIME_S_MIN,
             "maximum": limits.SHORT_TOKEN_LIFETIME_S_MAX,
         },
         "grant_type": {"type": "string", "const": "client_credentials"},
     },
 }
+
+
+_WHO = plain(
+    "Caller",
+    subject=TEXT,
+    name=TEXT,
+    grants=arm_answers.WORDS,
+    tokenId=TEXT,
+    via=TEXT,
+    expiresAt=or_null(TIME),
+)
+_EXCHANGED = plain(
+    "ShortToken",
+    access_token=TEXT,
+    token_type={"const": "Bearer"},
+    expires_in=COUNT,
+    refresh_in=COUNT,
+    expires_on=COUNT,
+    resource=TEXT,
+)
+_TOKEN_FIELDS: Json = {
+    "id": TEXT,
+    "name": TEXT,
+    "subject": TEXT,
+    "grants": arm_answers.WORDS,
+    "createdAt": TIME,
+    "createdBy": TEXT,
+    "expiresAt": TIME,
+}
+_TOKEN = plain("AccessToken", optional=("revokedAt",), **_TOKEN_FIELDS, revokedAt=TIME)
+_NEW = plain("NewAccessToken", **_TOKEN_FIELDS, token=TEXT)
 
 
 class Tokens:
@@ -88,7 +119,11 @@ class Tokens:
 
     async def exchange(self, call: Call) -> web.StreamResponse:
         """A short-lived token with what the caller has, for one audience."""
-        given = call.query if call.request.method == "GET" else await call.fields()
+        given = (
+            call.query
+            if call.request.method == "GET"
+            else await call.fields(numbers=("lifetime_s",))
+        )
         if given.get("grant_type", "client_credentials") != "client_credentials":
             raise HeadgateError(
                 ErrorCode.BAD_ARGUMENT,
@@ -145,13 +180,17 @@ class Tokens:
     def routes(self) -> tuple[Route[Handle], ...]:
         body = arm_schema.describe(_NEW_TOKEN, CreateToken)
         return (
-            Route("GET", "/whoami", self.whoami, "Tell who is calling", action=Action.ANY),
+            Route(
+                "GET", "/whoami", self.whoami, "Tell who is calling", reply=_WHO, action=Action.ANY
+            ),
             Route(
                 "POST",
                 _EXCHANGE,
                 self.exchange,
                 "Exchange the caller's credential for a short-lived token",
                 body=_EXCHANGE_SCHEMA,
+                body_optional=True,
+                reply=_EXCHANGED,
                 guard=identity_header,
             ),
             Route(
@@ -160,6 +199,7 @@ class Tokens:
                 self.exchange,
                 "The same, as Azure's managed-identity clients ask for it",
                 query=("resource", "lifetime_s"),
+                reply=_EXCHANGED,
                 guard=identity_header,
             ),
             Route(
@@ -167,6 +207,7 @@ class Tokens:
                 _TOKENS,
                 self.list_all,
                 "List access tokens",
+                reply=arm_answers.list_of(_TOKEN),
                 action=Action.GIVE_ACCESS,
             ),
             Route(
@@ -175,6 +216,7 @@ class Tokens:
                 self.create,
                 "Make an access token; it is shown only now",
                 body=body,
+                reply=_NEW,
                 answers={201: "made"},
                 action=Action.GIVE_ACCESS,
                 repeats=Repeats.REQUIRED,
@@ -214,10 +256,10 @@ def _read_lifetime_s(given: Mapping[str, str]) -> float:
         lifetime_s = float(text)
     except ValueError:
         lifetime_s = 0.0
-    if not EXCHANGED_LIFETIME_S_MIN <= lifetime_s <= limits.SHORT_TOKEN_LIFETIME_S_MAX:
+    if not limits.SHORT_TOKEN_LIFETIME_S_MIN <= lifetime_s <= limits.SHORT_TOKEN_LIFETIME_S_MAX:
         raise HeadgateError(
             ErrorCode.BAD_ARGUMENT,
-            f"lifetime_s is a number of seconds from {EXCHANGED_LIFETIME_S_MIN:g} to "
+            f"lifetime_s is a number of seconds from {limits.SHORT_TOKEN_LIFETIME_S_MIN:g} to "
             f"{limits.SHORT_TOKEN_LIFETIME_S_MAX:g}",
             target="lifetime_s",
         )
