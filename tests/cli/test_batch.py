@@ -183,3 +183,40 @@ def test_an_endpoint_is_deleted_with_its_deployments(
     cli("batch-endpoint", "delete", "-n", batch_endpoint, "--yes")
     assert headgate("batch-endpoint", "show", "-n", batch_endpoint).code == 4
     assert headgate("batch-deployment", "show", "-n", "torch", "-e", batch_endpoint).code == 4
+
+
+# --- apply -------------------------------------------------------------------------------------
+
+
+def test_apply_makes_endpoint_deployment_and_default_and_then_nothing(
+    cli: Command, unique: Unique, recipe: Path
+) -> None:
+    name = unique("be")
+    recipe.write_text(recipe.read_text().replace("set-by-flag", name))
+    recipe.with_name("endpoint.yml").write_text(
+        "$schema: https://azuremlschemas.azureedge.net/latest/batchEndpoint.schema.json\n"
+        f"name: {name}\ndefaults: {{deployment_name: torch}}\n"
+    )
+
+    def apply(*flags: str) -> list[tuple[str, str]]:
+        steps = cli("apply", "-f", recipe.parent, *flags).document
+        return [(step["action"], step["kind"]) for step in steps]
+
+    made = [("create", "batch-endpoint"), ("create", "batch-deployment"), ("update", "default")]
+    assert apply("--dry-run") == made
+    assert apply() == made
+    shown = cli("batch-endpoint", "show", "-n", name).document
+    assert shown["defaults"] == {"deployment_name": "torch"}
+    assert {action for action, _ in apply()} == {"unchanged"}
+    recipe.write_text(recipe.read_text().replace("mini_batch_size: 5", "mini_batch_size: 6"))
+    assert ("update", "batch-deployment") in apply()
+    assert {action for action, _ in apply()} == {"unchanged"}
+
+
+def test_apply_misses_the_endpoint_of_a_batch_deployment(
+    system: System, unique: Unique, recipe: Path
+) -> None:
+    recipe.write_text(recipe.read_text().replace("set-by-flag", unique("be")))
+    ran = headgate("apply", "-f", recipe)
+    assert ran.code == 4
+    assert "there is no batch-endpoint" in ran.err

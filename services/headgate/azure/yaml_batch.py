@@ -48,11 +48,11 @@ def lift_settings(root: Mapping, findings: Findings) -> None:
         into.key_places[name] = settings.key_places[name]
 
 
-def check_compute(root: Mapping, findings: Findings) -> None:
-    """A compute is named, not described."""
+def name_compute(root: Mapping, findings: Findings) -> None:
+    """A compute is named, not described; whatever the form, the name is what is kept."""
     node = root.items.get("compute")
     if isinstance(node, Scalar) and not node.is_null:
         try:
-            compute_reference(node.text)
+            root.items["compute"] = Scalar(node.place, compute_reference(node.text))
         except ValueError as error:
             findings.refuse(node.place, "compute", str(error))

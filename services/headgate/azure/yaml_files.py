@@ -188,7 +188,7 @@ class YamlFile:
             raise YamlFileError([problem])
         self._screen(BATCH_DEPLOYMENT)
         yaml_batch.lift_settings(self.root, self.findings)
-        yaml_batch.check_compute(self.root, self.findings)
+        yaml_batch.name_compute(self.root, self.findings)
         return self._deployment(BatchDeploymentSpec, check_script)
 
     def _deployment(self, kind: type[D], check_script: bool) -> LocalDeployment[D]:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from headgate.azure.yaml_files import DEPLOYMENT, ENDPOINT, ENVIRONMENT, MODEL, Kind
+from headgate.azure.yaml_files import (
+    BATCH_DEPLOYMENT,
+    BATCH_ENDPOINT,
+    DEPLOYMENT,
+    ENDPOINT,
+    ENVIRONMENT,
+    MODEL,
+    Kind,
+)
 from headgate.azure.yaml_nodes import Mapping, Node, Scalar
 
 
@@ -15,6 +23,8 @@ class ResourceKind(StrEnum):
     MODEL = "model"
     ENDPOINT = "online-endpoint"
     DEPLOYMENT = "online-deployment"
+    BATCH_ENDPOINT = "batch-endpoint"
+    BATCH_DEPLOYMENT = "batch-deployment"
 
 
 _SCHEMAS: dict[ResourceKind, Kind] = {
@@ -22,9 +32,16 @@ _SCHEMAS: dict[ResourceKind, Kind] = {
     ResourceKind.MODEL: MODEL,
     ResourceKind.ENDPOINT: ENDPOINT,
     ResourceKind.DEPLOYMENT: DEPLOYMENT,
+    ResourceKind.BATCH_ENDPOINT: BATCH_ENDPOINT,
+    ResourceKind.BATCH_DEPLOYMENT: BATCH_DEPLOYMENT,
 }
-# A field that only one kind has, for files that do not name their schema.
+# A field that only one kind has among those further down, for files that name no schema.
 _TELLING: dict[str, ResourceKind] = {
+    "settings": ResourceKind.BATCH_DEPLOYMENT,
+    "mini_batch_size": ResourceKind.BATCH_DEPLOYMENT,
+    "max_concurrency_per_instance": ResourceKind.BATCH_DEPLOYMENT,
+    "output_action": ResourceKind.BATCH_DEPLOYMENT,
+    "defaults": ResourceKind.BATCH_ENDPOINT,
     "endpoint_name": ResourceKind.DEPLOYMENT,
     "auth_mode": ResourceKind.ENDPOINT,
     "traffic": ResourceKind.ENDPOINT,

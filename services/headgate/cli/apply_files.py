@@ -10,11 +10,19 @@ from headgate.azure.yaml_files import YamlFile
 from headgate.azure.yaml_kinds import ResourceKind, guessed_kind, named_kind, schema_of
 from headgate.azure.yaml_values import LocalDeployment, LocalEnvironment, LocalModel
 from headgate.cli.errors import UsageError, warn
+from headgate_contracts.batch import BatchDeploymentSpec, BatchEndpointSpec
 from headgate_contracts.resources import DeploymentSpec, EndpointSpec
 
 FILES_MAX = 1_000
 _TOLD_MAX = 10
-Local = EndpointSpec | LocalDeployment[DeploymentSpec] | LocalModel | LocalEnvironment
+Local = (
+    EndpointSpec
+    | LocalDeployment[DeploymentSpec]
+    | BatchEndpointSpec
+    | LocalDeployment[BatchDeploymentSpec]
+    | LocalModel
+    | LocalEnvironment
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,12 @@ def _wanted(kind: ResourceKind, file: Path, document: YamlFile) -> Wanted:
             name = local.name
         case ResourceKind.DEPLOYMENT:
             local = document.deployment()
+            name = f"{local.spec.endpoint_name}/{local.spec.name}"
+        case ResourceKind.BATCH_ENDPOINT:
+            local = document.batch_endpoint()
+            name = local.name
+        case ResourceKind.BATCH_DEPLOYMENT:
+            local = document.batch_deployment()
             name = f"{local.spec.endpoint_name}/{local.spec.name}"
         case ResourceKind.MODEL:
             local = document.model()

@@ -1,8 +1,8 @@
 """What ``headgate apply`` would do: wanted and stored compared, one step per resource.
 
-A field that a file leaves out gets its default, as if the resource were made anew; traffic and
-mirroring alone stay as they are unless the file says something of them, because they are moved
-while a deployment is rolled out.
+A field that a file leaves out gets its default, as if the resource were made anew; traffic,
+mirroring and the default deployment alone stay as they are unless the file says something of them,
+because they are moved while a deployment is rolled out. They come last: they need deployments.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from enum import StrEnum
 from typing import TypeVar
 
 from headgate.azure.yaml_kinds import ResourceKind
-from headgate.azure.yaml_values import LocalDeployment, LocalEnvironment, LocalModel
+from headgate.azure.yaml_values import D, LocalDeployment, LocalEnvironment, LocalModel
 from headgate.cli.apply_files import Wanted
 from headgate.client import Client, Found
 from headgate.client.assets import planned, planned_environment, planned_model
+from headgate_contracts.batch import BatchDefaults, BatchDeploymentSpec, BatchEndpointSpec
 from headgate_contracts.envelope import Value
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.resources import (
@@ -30,6 +31,12 @@ from headgate_contracts.resources import (
 
 S = TypeVar("S", bound=Value)
 _TRAFFIC = ("traffic", "mirror_traffic")
+_DEFAULTS = ("defaults",)
+_LAST = {
+    ResourceKind.ENDPOINT: ("traffic", _TRAFFIC),
+    ResourceKind.BATCH_ENDPOINT: ("default", _DEFAULTS),
+}
+"""What of an endpoint is set when its deployments are there: as one step of this name."""
 
 
 class Action(StrEnum):
@@ -48,11 +55,12 @@ class Step:
     fields: tuple[str, ...] = ()
     etag: str = ""
     endpoint: EndpointSpec | None = field(default=None, repr=False)
-    is_traffic: bool = False
+    batch_endpoint: BatchEndpointSpec | None = field(default=None, repr=False)
+    part: str = ""
 
     @property
     def kind(self) -> str:
-        return "traffic" if self.is_traffic else self.wanted.kind.value
+        return self.part or self.wanted.kind.value
 
     def described(self) -> dict[str, object]:
         """The step as a row for people and programs."""
@@ -105,6 +113,16 @@ def with_traffic(spec: EndpointSpec, wanted: EndpointSpec, mentions: Iterable[st
     return spec.model_copy(update=shares)
 
 
+def batch_as_stored(
+    wanted: BatchEndpointSpec, stored: BatchEndpointSpec | None
+) -> BatchEndpointSpec:
+    """The batch endpoint as it would be stored, with the default that it has now."""
+    if stored is None:
+        return wanted.model_copy(update={"defaults": BatchDefaults()})
+    properties = {**stored.properties, **wanted.properties}
+    return wanted.model_copy(update={"properties": properties, "defaults": stored.defaults})
+
+
 class Planner:
     """Compares with what one Headgate has."""
 
@@ -114,17 +132,20 @@ class Planner:
         self._fresh: dict[tuple[str, str], str] = {}  # (kind, name) -> version that will be newest
 
     async def plan(self) -> list[Step]:
-        """One step per resource in the order of doing, traffic last. Changes nothing."""
+        """One step per resource in the order of doing. Changes nothing."""
         steps = [await self._step(each) for each in self._wanted]
         for each in self._wanted:
-            if each.kind is ResourceKind.ENDPOINT and each.mentions & set(_TRAFFIC):
-                steps.append(await self._traffic(each))
+            part, fields = _LAST.get(each.kind, ("", ()))
+            if each.mentions & set(fields):
+                steps.append(await self._last(each, part))
         return steps
 
     async def _step(self, wanted: Wanted) -> Step:
         match wanted.local:
             case EndpointSpec() as spec:
                 return await self._endpoint(wanted, spec)
+            case BatchEndpointSpec() as batch:
+                return await self._batch_endpoint(wanted, batch)
             case LocalDeployment() as local:
                 return await self._deployment(wanted, local)
             case LocalModel() as model:
@@ -144,33 +165,64 @@ class Planner:
         action = action_for(fields, exists=found is not None)
         return Step(wanted, action, fields, found.etag if found else "", endpoint=spec)
 
-    async def _traffic(self, wanted: Wanted) -> Step:
-        assert isinstance(wanted.local, EndpointSpec)
-        found = await _existing(self._client.get_endpoint(wanted.name))
-        stored = found.spec if found else EndpointSpec(name=wanted.name)
-        spec = with_traffic(stored, wanted.local, wanted.mentions)
-        fields = tuple(name for name in _TRAFFIC if getattr(stored, name) != getattr(spec, name))
-        action = Action.UPDATE if fields else Action.NOTHING
-        return Step(wanted, action, fields, is_traffic=True)
+    async def _batch_endpoint(self, wanted: Wanted, spec: BatchEndpointSpec) -> Step:
+        found = await _existing(self._client.get_batch_endpoint(spec.name))
+        stored = found.spec if found else None
+        spec = batch_as_stored(spec, stored)
+        fields = difference(stored, spec)
+        action = action_for(fields, exists=found is not None)
+        return Step(wanted, action, fields, found.etag if found else "", batch_endpoint=spec)
 
-    async def _deployment(self, wanted: Wanted, local: LocalDeployment[DeploymentSpec]) -> Step:
+    async def _last(self, wanted: Wanted, part: str) -> Step:
+        """What waits for the deployments: compared with what the endpoint has now."""
+        fields: tuple[str, ...]
+        if isinstance(wanted.local, BatchEndpointSpec):
+            batch = await _existing(self._client.get_batch_endpoint(wanted.name))
+            now = batch.spec.defaults if batch else BatchDefaults()
+            fields = () if now == wanted.local.defaults else _DEFAULTS
+        else:
+            assert isinstance(wanted.local, EndpointSpec)
+            found = await _existing(self._client.get_endpoint(wanted.name))
+            stored = found.spec if found else EndpointSpec(name=wanted.name)
+            spec = with_traffic(stored, wanted.local, wanted.mentions)
+            fields = tuple(
+                name for name in _TRAFFIC if getattr(stored, name) != getattr(spec, name)
+            )
+        return Step(wanted, Action.UPDATE if fields else Action.NOTHING, fields, part=part)
+
+    async def _deployment(self, wanted: Wanted, local: LocalDeployment[D]) -> Step:
         spec = await self._exact(await planned(self._client, local))
-        found = await _existing(self._client.get_deployment(spec.endpoint_name, spec.name))
+        found = await _existing(self._stored(spec))
         if found is None:
-            await self._require_endpoint(wanted, spec.endpoint_name)
+            await self._require_endpoint(wanted, spec)
             return Step(wanted, Action.CREATE, difference(None, spec))
         merged = {**found.spec.properties, **spec.properties}
         fields = difference(found.spec, spec.model_copy(update={"properties": merged}))
         failed = found.state == ProvisioningState.FAILED
         return Step(wanted, action_for(fields, exists=True, failed=failed), fields, found.etag)
 
-    async def _require_endpoint(self, wanted: Wanted, endpoint: str) -> None:
-        made_here = (each.name for each in self._wanted if each.kind is ResourceKind.ENDPOINT)
-        if endpoint in made_here or await _existing(self._client.get_endpoint(endpoint)):
+    async def _stored(self, spec: D) -> Found[D]:
+        """The deployment of this name, of the same kind."""
+        where = spec.endpoint_name, spec.name
+        if isinstance(spec, BatchDeploymentSpec):
+            return await self._client.get_batch_deployment(*where)
+        return await self._client.get_deployment(*where)
+
+    async def _require_endpoint(
+        self, wanted: Wanted, spec: DeploymentSpec | BatchDeploymentSpec
+    ) -> None:
+        endpoint = spec.endpoint_name
+        if isinstance(spec, BatchDeploymentSpec):
+            kind = ResourceKind.BATCH_ENDPOINT
+            found = await _existing(self._client.get_batch_endpoint(endpoint)) is not None
+        else:
+            kind = ResourceKind.ENDPOINT
+            found = await _existing(self._client.get_endpoint(endpoint)) is not None
+        if found or any(each.kind is kind and each.name == endpoint for each in self._wanted):
             return
         raise HeadgateError(
             ErrorCode.RESOURCE_NOT_FOUND,
-            f"{wanted.file}: there is no endpoint {endpoint!r}, and no file here makes it",
+            f"{wanted.file}: there is no {kind} {endpoint!r}, and no file here makes it",
             target="endpoint_name",
         )
 
@@ -194,7 +246,7 @@ class Planner:
             )
         return Step(wanted, action_for(fields, exists=found is not None), fields)
 
-    async def _exact(self, spec: DeploymentSpec) -> DeploymentSpec:
+    async def _exact(self, spec: D) -> D:
         """References with a label as the versions that they mean when the time comes."""
         changes = {}
         for name, kind in (("model", "models"), ("environment", "environments")):
