@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, from_url
 
 from headgate_contracts import limits
@@ -30,6 +31,12 @@ CHUNK_BYTES = 1024 * 1024
 _READ_ONLY_FILE = 0o444
 _READ_ONLY_DIR = 0o555
 _FILE_SCHEME = "file://"
+# The folder store gives files this name while they are written.
+_DRAFT_NAME = re.compile(r"#\d+\Z", re.ASCII)
+# A large object is sent in parts, of which only so many are in memory.
+_PART_BYTES = 5 * 1024 * 1024
+_PARTS_AT_ONCE = 3
+_FILE_OR_FOLDER = ("Not a directory", "Is a directory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,22 @@ class Blob:
     size_bytes: int
     modified_at: float
     etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An object that is being read: what is known of it, and bytes of that very version."""
+
+    blob: Blob
+    chunks: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level of a folder: the keys of its folders and its objects, in order."""
+
+    folders: tuple[str, ...]
+    blobs: tuple[Blob, ...]
 
 
 def checked_key(key: str) -> str:
@@ -66,6 +89,8 @@ def _problem_of(key: str) -> str:
             return f"the part {component!r} is not allowed"
         if len(component.encode()) > COMPONENT_BYTES_MAX:
             return f"a part is longer than {COMPONENT_BYTES_MAX} bytes"
+    if _DRAFT_NAME.search(key):
+        return "it must not end with '#' and a number"
     return ""
 
 
@@ -75,18 +100,53 @@ def _explained(what: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise HeadgateError(
-            ErrorCode.RESOURCE_NOT_FOUND, f"the object store has no {what!r}", target="key"
-        ) from None
+        raise _nothing_at(what) from None
+    except AlreadyExistsError:
+        raise _already_there(what) from None
     except (BaseError, OSError) as error:
         said = str(error).split("\n", 1)[0]
         if "No space left" in said:
             raise HeadgateError(
                 ErrorCode.STORAGE_FULL, "the disk of the object store is full"
             ) from error
+        if any(text in said for text in _FILE_OR_FOLDER):
+            raise HeadgateError(
+                ErrorCode.RESOURCE_CONFLICT,
+                f"{what!r}, or a part of it, would be a file and a folder at once",
+                target="key",
+            ) from None
         raise HeadgateError(
             ErrorCode.UNAVAILABLE, f"the object store failed at {what!r}: {said}", retry_after_s=1
         ) from error
+
+
+@contextlib.contextmanager
+def _none_if_missing() -> Iterator[None]:
+    """Goes on after the block when there is no such object: a name below a file is none either."""
+    try:
+        yield
+    except HeadgateError as error:
+        missing = (ErrorCode.RESOURCE_NOT_FOUND, ErrorCode.RESOURCE_CONFLICT)
+        if error.error.code not in missing:
+            raise
+
+
+def _nothing_at(key: str) -> HeadgateError:
+    return HeadgateError(
+        ErrorCode.RESOURCE_NOT_FOUND, f"the object store has no {key!r}", target="key"
+    )
+
+
+def _already_there(key: str) -> HeadgateError:
+    return HeadgateError(
+        ErrorCode.RESOURCE_EXISTS, f"the object store has {key!r} already", target="key"
+    )
+
+
+async def _chunks(key: str, found: Any) -> AsyncIterator[bytes]:
+    with _explained(key):
+        async for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
+            yield bytes(chunk)
 
 
 class Store:
@@ -108,41 +168,80 @@ class Store:
                 target="store",
             ) from None
 
-    async def put(self, key: str, data: bytes | AsyncIterator[bytes] | Path) -> None:
-        """Write an object, replacing an earlier one; nothing is changed when ``data`` raises."""
+    async def put(
+        self,
+        key: str,
+        data: bytes | AsyncIterator[bytes],
+        *,
+        create_only: bool = False,
+    ) -> str:
+        """Write an object, replacing an earlier one; its etag. Nothing is changed when ``data``
+        raises.
+
+        With ``create_only``, HeadgateError(ResourceAlreadyExists) when there is one. For ``bytes``
+        that is decided in the same step; what takes longer to arrive is looked for before and
+        after, because stores have no such step for objects that come in parts.
+        """
         checked_key(key)
         with _explained(key):
-            await obstore.put_async(self._store, key, data)
+            if isinstance(data, bytes):
+                mode: Literal["create", "overwrite"] = "create" if create_only else "overwrite"
+                done = await obstore.put_async(self._store, key, data, mode=mode)
+            else:
+                source = self._if_new(key, data) if create_only else data
+                done = await obstore.put_async(
+                    self._store,
+                    key,
+                    source,
+                    chunk_size=_PART_BYTES,
+                    max_concurrency=_PARTS_AT_ONCE,
+                )
+        return done["e_tag"] or ""
+
+    async def _if_new(self, key: str, data: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        for is_sent in (False, True):
+            if await self.exists(key):
+                raise _already_there(key)
+            if not is_sent:
+                async for chunk in data:
+                    yield chunk
 
     async def head(self, key: str) -> Blob | None:
         """What is known of the object, or None if there is none."""
         checked_key(key)
-        try:
-            with _explained(key):
-                return _blob(await obstore.head_async(self._store, key))
-        except HeadgateError as error:
-            if error.error.code is ErrorCode.RESOURCE_NOT_FOUND:
-                return None
-            raise
+        with _none_if_missing(), _explained(key):
+            return _blob(await obstore.head_async(self._store, key))
+        return None
 
     async def exists(self, key: str) -> bool:
         """Whether there is an object (not: a folder) of this name."""
         return await self.head(key) is not None
 
-    async def get(
-        self, key: str, *, start: int = 0, end: int | None = None
-    ) -> AsyncIterator[bytes]:
-        """The bytes of an object from ``start`` up to, not including, ``end``, in chunks."""
+    async def open(self, key: str, *, start: int = 0, end: int | None = None) -> Opened | None:
+        """An object and its bytes from ``start`` up to, not including, ``end``; None without one.
+
+        A range lies inside the object: who asks for one has looked at its size.
+        """
         checked_key(key)
         options: obstore.GetOptions = {}
         if end is not None:
             options["range"] = (start, end)
         elif start:
             options["range"] = {"offset": start}
-        with _explained(key):
+        with _none_if_missing(), _explained(key):
             found = await obstore.get_async(self._store, key, options=options)
-            async for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
-                yield bytes(chunk)
+            return Opened(_blob(found.meta), _chunks(key, found))
+        return None
+
+    async def get(
+        self, key: str, *, start: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """The bytes of an object from ``start`` up to, not including, ``end``, in chunks."""
+        opened = await self.open(key, start=start, end=end)
+        if opened is None:
+            raise _nothing_at(key)
+        async for chunk in opened.chunks:
+            yield chunk
 
     async def read(self, key: str, *, bytes_max: int) -> bytes:
         """A whole small object. Raises HeadgateError(PayloadTooLarge) when it is not small."""
@@ -155,33 +254,43 @@ class Store:
                 )
         return bytes(content)
 
+    async def walk(self, prefix: str) -> AsyncIterator[Blob]:
+        """Every object below a folder, in no order, however many there are."""
+        checked_key(prefix)
+        with _explained(prefix):
+            async for batch in obstore.list(self._store, prefix):
+                for meta in batch:
+                    yield _blob(meta)
+
     async def list(self, prefix: str, *, limit: int = limits.UPLOAD_FILES_MAX) -> list[Blob]:
         """The objects below a folder, in order of their keys.
 
         Raises HeadgateError(QuotaExceeded) when there are more than ``limit``.
         """
-        checked_key(prefix)
         found: list[Blob] = []
-        with _explained(prefix):
-            async for batch in obstore.list(self._store, prefix):
-                found += (_blob(meta) for meta in batch)
-                if len(found) > limit:
-                    raise HeadgateError(
-                        ErrorCode.QUOTA_EXCEEDED,
-                        f"{prefix!r} holds more than {limit} files",
-                        target="key",
-                    )
+        async for blob in self.walk(prefix):
+            found.append(blob)
+            if len(found) > limit:
+                raise HeadgateError(
+                    ErrorCode.QUOTA_EXCEEDED,
+                    f"{prefix!r} holds more than {limit} files",
+                    target="key",
+                )
         return sorted(found, key=lambda blob: blob.key)
+
+    async def level(self, prefix: str) -> Level:
+        """What lies right below a folder."""
+        checked_key(prefix)
+        with _explained(prefix):
+            found = await obstore.list_with_delimiter_async(self._store, prefix)
+        blobs = sorted(map(_blob, found["objects"]), key=lambda blob: blob.key)
+        return Level(tuple(sorted(found["common_prefixes"])), tuple(blobs))
 
     async def delete(self, key: str) -> None:
         """Remove an object; nothing happens when there is none."""
         checked_key(key)
-        try:
-            with _explained(key):
-                await obstore.delete_async(self._store, key)
-        except HeadgateError as error:
-            if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
-                raise
+        with _none_if_missing(), _explained(key):
+            await obstore.delete_async(self._store, key)
 
     async def materialise(
         self,
