@@ -24,6 +24,7 @@ from headgate_contracts.provisioning import InstanceLost
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CANARY = "canary-of-the-other-tenant"
+_KIND = re.compile(r"/(models|environments|codes)/\{name\}")
 HASHES = {"alpha": "a1" * 32, "beta": "b2" * 32}
 
 
@@ -150,7 +151,7 @@ def routes(house: House) -> list[Route[Any]]:
 
 def filled(route: Route[Any], workspace: str, ids: dict[str, str]) -> str:
     """The path with ids of one tenant, as far as there are any for its names."""
-    kind = re.search(r"/(models|environments|codes)/\{name\}", route.path)
+    kind = _KIND.search(route.path)
     given = {**ids, "workspace": workspace, "subscription": "s", "resourceGroup": "g"}
     if kind:
         given["name"] = ids[kind[1]]
@@ -160,7 +161,10 @@ def filled(route: Route[Any], workspace: str, ids: dict[str, str]) -> str:
 
 
 def _is_filled(route: Route[Any], ids: dict[str, str]) -> bool:
+    """Whether there is something at this path: not each kind of thing has been made."""
     if "batchEndpoints/{endpoint}/deployments/" in route.path:
+        return False
+    if "{name}" in route.path and not _KIND.search(route.path):
         return False
     names = set(re.findall(r"\{(\w+)\}", route.path))
     return names <= {*ids, "workspace", "subscription", "resourceGroup", "name"}

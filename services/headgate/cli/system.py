@@ -11,7 +11,7 @@ from typer import Argument, Option
 from headgate.cli import options
 from headgate.cli.session import DEFAULT_DATA, Session, client_command
 
-PARTS = ("registry", "provisioner", "gateway", "router")
+PARTS = ("registry", "identity", "provisioner", "gateway", "router")
 
 Config = Annotated[
     Path | None, Option("--config", help="Settings file; default: headgate.yaml in --data.")
@@ -56,7 +56,10 @@ def up(
 
 def run(
     service: Annotated[
-        str, Argument(help="control, router, registry, provisioner, gateway or bootstrap.")
+        str,
+        Argument(
+            help="control, bootstrap, or one of registry, identity, provisioner, gateway, router."
+        ),
     ],
     data: DataFolder = None,
     nats: Nats = None,

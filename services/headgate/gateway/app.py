@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ssl
 from pathlib import Path
 from typing import Protocol
@@ -39,6 +41,7 @@ from headgate_contracts.errors import ErrorCode, HeadgateError
 
 DESCRIPTION = "Azure's REST API for online endpoints"
 TOKEN_FILE = "admin.token"
+TRUST_WAIT_S = 2.0
 
 
 class Part(Protocol):
@@ -99,11 +102,18 @@ async def build(
         Repeater(bus, Vault.open(settings.keys_dir), clock),
         require_if_match=settings.require_if_match,
     )
+
+    async def load_trust() -> None:
+        # Tokens are told to come back later until it is known; the admin token needs none of it.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TRUST_WAIT_S):
+                await trust.load()
+
     listener = Listener(edge, backend, settings.host, settings.port, tls)
     service = GatewayService(
         bus,
         description=DESCRIPTION,
-        starts=(trust.load, events.start, listener.start),
+        starts=(load_trust, events.start, listener.start),
         loops={"trust": trust.run},
         stops=(listener.stop,),
     )
