@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, get_origin
 
 from headgate_contracts import (
+    assets,
     batch,
     identity,
     provisioning,
@@ -24,7 +25,7 @@ from headgate_contracts import (
 )
 from headgate_contracts.envelope import Command, Done, Event, Message, Refused, Value
 
-_MODULES = (batch, identity, provisioning, registry, routing, scoring, storage)
+_MODULES = (assets, batch, identity, provisioning, registry, routing, scoring, storage)
 STORED_VALUES: dict[str, type[Value]] = {
     "headgate.router.value.v1.route": scoring.Route,
     "headgate.identity.value.v1.trust": identity.Trust,

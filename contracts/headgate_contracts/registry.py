@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from headgate_contracts import limits, subjects
+from headgate_contracts.assets import AssetKind, Data, View
 from headgate_contracts.envelope import Command, Event, Query, Reply
 from headgate_contracts.errors import WireError
 from headgate_contracts.resources import (
@@ -27,7 +28,6 @@ from headgate_contracts.resources import (
     ModelSpec,
     Operation,
 )
-from headgate_contracts.storage import AssetEvent, AssetKind, Data, View
 
 SERVICE = "registry"
 PageSize = Field(limits.PAGE_SIZE_DEFAULT, ge=1, le=limits.PAGE_SIZE_MAX)
@@ -396,8 +396,3 @@ class DeploymentDeleting(DeploymentEvent):
 class DeploymentDeleted(DeploymentEvent):
     TYPE: ClassVar[str] = "headgate.registry.event.v1.deployment_deleted"
     WHAT: ClassVar[str] = "deleted"
-
-
-class AssetRegistered(AssetEvent):
-    TYPE: ClassVar[str] = "headgate.registry.event.v1.asset_registered"
-    WHAT: ClassVar[str] = "registered"

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from headgate_contracts import batch, identity, provisioning, registry, routing, storage, subjects
+from headgate_contracts import (
+    assets,
+    batch,
+    identity,
+    provisioning,
+    registry,
+    routing,
+    storage,
+    subjects,
+)
 from headgate_contracts.envelope import Command, Done, Query, Reply
 
 # service -> request type -> reply type
@@ -25,9 +34,9 @@ ANSWERS: dict[str, dict[type[Command] | type[Query], type[Reply]]] = {
         registry.GetAsset: registry.AssetReply,
         registry.ListAssets: registry.AssetsReply,
         registry.GetOperation: registry.OperationReply,
-        storage.PutData: registry.AssetReply,
-        storage.ArchiveAsset: Done,
-        storage.DeleteAsset: storage.RemovedReply,
+        assets.PutData: registry.AssetReply,
+        assets.ArchiveAsset: Done,
+        assets.DeleteAsset: storage.RemovedReply,
         storage.PutDatastore: storage.DatastoreReply,
         storage.DeleteDatastore: storage.RemovedReply,
         storage.GetDatastore: storage.DatastoreReply,

@@ -1,4 +1,4 @@
-"""Where data lies and what works on it: data assets, datastores, computes, workspaces.
+"""Where data lies and what works on it: datastores, computes, workspaces.
 
 The registry keeps them. A datastore's secret crosses the bus in :class:`PutDatastore` and in the
 answer to :class:`GetDatastoreSecret` and nowhere else.
@@ -12,18 +12,9 @@ from pydantic import Field
 
 from headgate_contracts import limits, subjects
 from headgate_contracts.envelope import Command, Event, Query, Reply, Value
-from headgate_contracts.resources import (
-    AssetName,
-    AssetResource,
-    AssetVersion,
-    Description,
-    Resource,
-    Tags,
-)
+from headgate_contracts.resources import Description, Resource, Tags
 
 PageSize = Field(limits.PAGE_SIZE_DEFAULT, ge=1, le=limits.PAGE_SIZE_MAX)
-AssetKind = Literal["models", "environments", "codes", "data"]
-View = Literal["active", "archived", "all"]
 
 # Azure's own, which every workspace has; a container of the same name lies behind each.
 DEFAULT_DATASTORE = "workspaceblobstore"
@@ -33,62 +24,6 @@ BUILT_IN_DATASTORES: dict[str, str] = {
     "workspaceworkingdirectory": "Working files of jobs.",
 }
 
-# --- data assets -------------------------------------------------------------------------------
-
-
-class DataSpec(Value):
-    """One version of a data asset. ``path`` is an address, or a key in the object store."""
-
-    name: AssetName
-    version: AssetVersion = ""
-    path: str = Field(min_length=1, max_length=limits.DATA_PATH_CHARS_MAX)
-    type: Literal["uri_file", "uri_folder"] = "uri_folder"
-    description: Description = ""
-    tags: Tags = {}
-    properties: Tags = {}
-    is_anonymous: bool = False
-
-
-class Data(AssetResource):
-    spec: DataSpec
-
-
-class PutData(Command):
-    """Register a data version. Versions never change: the same content again is accepted."""
-
-    TYPE: ClassVar[str] = "headgate.registry.command.v1.put_data"
-
-    workspace: str
-    spec: DataSpec
-    is_archived: bool | None = None
-
-
-# --- all assets --------------------------------------------------------------------------------
-
-
-class ArchiveAsset(Command):
-    """Hide a version from lists, or show it again; all versions of the name without ``version``."""
-
-    TYPE: ClassVar[str] = "headgate.registry.command.v1.archive_asset"
-
-    workspace: str
-    kind: AssetKind
-    name: str
-    version: str = ""
-    is_archived: bool = True
-
-
-class DeleteAsset(Command):
-    """Delete a version, or all of the name without ``version``. Refused while one is in use."""
-
-    TYPE: ClassVar[str] = "headgate.registry.command.v1.delete_asset"
-
-    workspace: str
-    kind: AssetKind
-    name: str
-    version: str = ""
-    if_revision: int | None = None
-
 
 class RemovedReply(Reply):
     """``existed`` is false when there was nothing to remove."""
@@ -96,36 +31,6 @@ class RemovedReply(Reply):
     TYPE: ClassVar[str] = "headgate.registry.reply.v1.removed"
 
     existed: bool
-
-
-class AssetEvent(Event):
-    """Base of events about one version."""
-
-    WHAT: ClassVar[str] = ""
-
-    workspace: str
-    kind: AssetKind
-    name: str
-    version: str
-
-    def subject(self) -> str:
-        name = subjects.tamed(self.name)
-        return subjects.event(self.kind.removesuffix("s"), name, self.WHAT)
-
-
-class AssetArchived(AssetEvent):
-    TYPE: ClassVar[str] = "headgate.registry.event.v1.asset_archived"
-    WHAT: ClassVar[str] = "archived"
-
-
-class AssetRestored(AssetEvent):
-    TYPE: ClassVar[str] = "headgate.registry.event.v1.asset_restored"
-    WHAT: ClassVar[str] = "restored"
-
-
-class AssetDeleted(AssetEvent):
-    TYPE: ClassVar[str] = "headgate.registry.event.v1.asset_deleted"
-    WHAT: ClassVar[str] = "deleted"
 
 
 # --- datastores --------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ from typing import Any
 
 from headgate.azure.arm import ENVELOPE_READ_ONLY, asset_shape, dumped, loaded
 from headgate.azure.arm_fields import Field, Form, Json, Shape
+from headgate_contracts.assets import DataSpec
 from headgate_contracts.envelope import Value
 from headgate_contracts.errors import ErrorCode, HeadgateError
-from headgate_contracts.storage import DataSpec
 
 _TYPES = ("uri_file", "uri_folder")
 

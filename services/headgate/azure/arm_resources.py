@@ -9,6 +9,7 @@ from typing import Any
 from headgate.azure import arm, arm_data
 from headgate.azure.arm_fields import Json
 from headgate.azure.arm_ids import WORKSPACE_TYPE, Context
+from headgate_contracts.assets import Data, DataSpec
 from headgate_contracts.errors import ErrorCode, ErrorDetail, WireError, number_of
 from headgate_contracts.provisioning import Instance
 from headgate_contracts.resources import (
@@ -20,7 +21,6 @@ from headgate_contracts.resources import (
     Operation,
     Resource,
 )
-from headgate_contracts.storage import Data, DataSpec
 
 Asset = Model | Environment | Code | Data
 
@@ -228,14 +228,31 @@ def error_of(body: Any) -> WireError | None:
     )
 
 
+def system_data(resource: Resource) -> Json:
+    """Who made and changed a resource, and when; who is left out where nobody is known."""
+    who = {"createdBy": resource.created_by, "lastModifiedBy": resource.updated_by}
+    return {
+        "createdAt": timestamp(resource.created_at),
+        "lastModifiedAt": timestamp(resource.updated_at),
+        **{
+            field: value
+            for name, subject in who.items()
+            if subject
+            for field, value in ((name, subject), (f"{name}Type", _kind_of(subject)))
+        },
+    }
+
+
+def _kind_of(subject: str) -> str:
+    """What Azure calls such a principal: models act under managed identities."""
+    return "ManagedIdentity" if subject.startswith(("endpoint:", "identity:")) else "User"
+
+
 def envelope(identifier: str, name: str, kind: str, resource: Resource) -> Json:
     """What every resource of ARM has around its properties."""
     return {
         "id": identifier,
         "name": name,
         "type": f"{WORKSPACE_TYPE}/{kind}",
-        "systemData": {
-            "createdAt": timestamp(resource.created_at),
-            "lastModifiedAt": timestamp(resource.updated_at),
-        },
+        "systemData": system_data(resource),
     }

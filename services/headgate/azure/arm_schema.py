@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from headgate.azure import arm, arm_batch, arm_data, arm_storage
 from headgate.azure.arm_fields import Json, Shape
-from headgate_contracts import batch, resources, storage
+from headgate_contracts import assets, batch, resources, storage
 
 
 def describe(shape: Shape, model: type[BaseModel]) -> Json:
@@ -98,7 +98,7 @@ ASSETS = {
     "models": describe(arm.MODEL, resources.ModelSpec),
     "environments": describe(arm.ENVIRONMENT, resources.EnvironmentSpec),
     "codes": describe(arm.CODE, resources.CodeSpec),
-    "data": describe(arm_data.DATA, storage.DataSpec),
+    "data": describe(arm_data.DATA, assets.DataSpec),
 }
 CONTAINER = describe(arm_data.CONTAINER, arm_data.ContainerWish)
 DATASTORE = describe(arm_storage.DATASTORE, storage.DatastoreSpec)

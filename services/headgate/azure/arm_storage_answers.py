@@ -6,7 +6,7 @@ from headgate.azure import arm_answers, arm_data, arm_storage
 from headgate.azure.arm_answers import COUNT, TEXT, TEXTS, TIME, URL, plain, resource
 from headgate.azure.arm_fields import Json
 from headgate.azure.arm_ids import LOCATION
-from headgate_contracts import storage
+from headgate_contracts import assets, storage
 
 _FLAG: Json = {"type": "boolean"}
 _DONE: Json = {"const": "Succeeded"}
@@ -14,7 +14,7 @@ _DONE: Json = {"const": "Succeeded"}
 DATA = resource(
     "DataVersion",
     arm_data.DATA,
-    storage.DataSpec,
+    assets.DataSpec,
     {},
     {"isArchived": _FLAG, "provisioningState": _DONE},
 )

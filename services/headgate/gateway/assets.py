@@ -17,6 +17,7 @@ from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.routes import WORKSPACE, Route
 from headgate.gateway.things import answer_list, is_chosen, removal_answer
 from headgate_contracts import limits
+from headgate_contracts.assets import ArchiveAsset, AssetKind, DeleteAsset, PutData, View
 from headgate_contracts.envelope import Command, Done
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.registry import (
@@ -28,14 +29,7 @@ from headgate_contracts.registry import (
     PutEnvironment,
     PutModel,
 )
-from headgate_contracts.storage import (
-    ArchiveAsset,
-    AssetKind,
-    DeleteAsset,
-    PutData,
-    RemovedReply,
-    View,
-)
+from headgate_contracts.storage import RemovedReply
 
 KINDS: tuple[AssetKind, ...] = get_args(AssetKind)
 _SHAPES = {

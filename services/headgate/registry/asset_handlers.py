@@ -13,11 +13,12 @@ from headgate.runtime.bus import Handler
 from headgate.runtime.clock import Clock, new_id
 from headgate.runtime.outbox import Outbox
 from headgate.runtime.tables import Database
+from headgate_contracts import assets as messages
 from headgate_contracts import registry, storage
+from headgate_contracts.assets import Data
 from headgate_contracts.envelope import Done
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.resources import Code, Environment, Model
-from headgate_contracts.storage import Data
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,9 @@ class AssetHandlers:
             registry.PutModel: self.put,
             registry.PutEnvironment: self.put,
             registry.PutCode: self.put,
-            storage.PutData: self.put,
-            storage.ArchiveAsset: self.archive,
-            storage.DeleteAsset: self.delete,
+            messages.PutData: self.put,
+            messages.ArchiveAsset: self.archive,
+            messages.DeleteAsset: self.delete,
             registry.GetAsset: self.get,
             registry.ListAssets: self.list,
         }
@@ -57,7 +58,7 @@ class AssetHandlers:
         self.outbox.wake()
         return _reply(asset, stored is None)
 
-    async def archive(self, command: storage.ArchiveAsset) -> Done:
+    async def archive(self, command: messages.ArchiveAsset) -> Done:
         async with self.database.transaction() as session:
             found = await asset_state.versions(
                 session, command.workspace, command.kind, command.name, command.version
@@ -74,7 +75,7 @@ class AssetHandlers:
         self.outbox.wake()
         return Done()
 
-    async def delete(self, command: storage.DeleteAsset) -> storage.RemovedReply:
+    async def delete(self, command: messages.DeleteAsset) -> storage.RemovedReply:
         async with self.database.transaction() as session:
             found = await asset_state.versions(
                 session, command.workspace, command.kind, command.name, command.version
@@ -113,7 +114,7 @@ class AssetHandlers:
         )
 
 
-def _absent(kind: storage.AssetKind, name: str, version: str) -> HeadgateError:
+def _absent(kind: messages.AssetKind, name: str, version: str) -> HeadgateError:
     what = f"version {version[:80]!r} of {name[:80]!r}" if version else f"{name[:80]!r}"
     return core.error(
         ErrorCode.RESOURCE_NOT_FOUND, f"there is no {what} among the {kind} of this workspace"

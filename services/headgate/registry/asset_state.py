@@ -17,6 +17,7 @@ from headgate.registry.assets import (
     unknown,
 )
 from headgate.registry.rows import AssetRow
+from headgate_contracts.assets import AssetKind, Data, DataSpec, View
 from headgate_contracts.registry import ListAssets
 from headgate_contracts.resources import (
     Code,
@@ -26,7 +27,6 @@ from headgate_contracts.resources import (
     Model,
     ModelSpec,
 )
-from headgate_contracts.storage import AssetKind, Data, DataSpec, View
 
 T = TypeVar("T")
 _NEWEST_FIRST = col(AssetRow.seq).desc()

@@ -9,7 +9,9 @@ from typing import Any, TypeVar, get_args
 
 from headgate.registry import core
 from headgate.registry.records import Moment
-from headgate_contracts import limits, registry, storage
+from headgate_contracts import assets as messages
+from headgate_contracts import limits, registry
+from headgate_contracts.assets import AssetKind, Data, DataSpec
 from headgate_contracts.batch import BatchDeploymentSpec
 from headgate_contracts.errors import ErrorCode
 from headgate_contracts.resources import (
@@ -21,11 +23,10 @@ from headgate_contracts.resources import (
     Model,
     ModelSpec,
 )
-from headgate_contracts.storage import AssetKind, Data, DataSpec
 
 Asset = Model | Environment | Code | Data
 AssetSpec = ModelSpec | EnvironmentSpec | CodeSpec | DataSpec
-PutAsset = registry.PutModel | registry.PutEnvironment | registry.PutCode | storage.PutData
+PutAsset = registry.PutModel | registry.PutEnvironment | registry.PutCode | messages.PutData
 D = TypeVar("D", DeploymentSpec, BatchDeploymentSpec)
 KINDS: tuple[AssetKind, ...] = get_args(AssetKind)
 
@@ -99,7 +100,7 @@ def put(command: PutAsset, stored: Asset | None, next_number: int, moment: Momen
     return stored.model_copy(update={**changes, **moment.touched})
 
 
-def archive(stored: Asset, command: storage.ArchiveAsset, moment: Moment) -> Asset:
+def archive(stored: Asset, command: messages.ArchiveAsset, moment: Moment) -> Asset:
     """The version hidden from lists, or shown again; ``stored`` itself when it is so already."""
     if stored.is_archived == command.is_archived:
         return stored
@@ -107,7 +108,7 @@ def archive(stored: Asset, command: storage.ArchiveAsset, moment: Moment) -> Ass
 
 
 def check_deletion(
-    versions: Sequence[Asset], command: storage.DeleteAsset, users: Mapping[str, str]
+    versions: Sequence[Asset], command: messages.DeleteAsset, users: Mapping[str, str]
 ) -> None:
     """Refuse to delete what has changed meanwhile or is in use.
 
@@ -131,7 +132,7 @@ def check_deletion(
             )
 
 
-def events_of(before: Asset | None, after: Asset | None) -> tuple[storage.AssetEvent, ...]:
+def events_of(before: Asset | None, after: Asset | None) -> tuple[messages.AssetEvent, ...]:
     """What is told of a change of one version."""
     asset = after or before
     assert asset is not None
@@ -142,14 +143,14 @@ def events_of(before: Asset | None, after: Asset | None) -> tuple[storage.AssetE
         "version": asset.spec.version,
     }
     if after is None:
-        return (storage.AssetDeleted(**about),)
-    told: list[storage.AssetEvent] = []
+        return (messages.AssetDeleted(**about),)
+    told: list[messages.AssetEvent] = []
     if before is None:
-        told.append(registry.AssetRegistered(**about))
+        told.append(messages.AssetRegistered(**about))
     if after.is_archived and not (before and before.is_archived):
-        told.append(storage.AssetArchived(**about))
+        told.append(messages.AssetArchived(**about))
     if before and before.is_archived and not after.is_archived:
-        told.append(storage.AssetRestored(**about))
+        told.append(messages.AssetRestored(**about))
     return tuple(told)
 
 

@@ -11,9 +11,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from headgate.registry import assets
 from headgate.registry.batch_state import DEPLOYMENTS
 from headgate.registry.rows import AssetRow, DeploymentRow, EndpointRow, ThingRow
+from headgate_contracts.assets import AssetKind
 from headgate_contracts.batch import BatchDeploymentSpec
 from headgate_contracts.resources import DeploymentSpec
-from headgate_contracts.storage import AssetKind, WorkspaceContents
+from headgate_contracts.storage import WorkspaceContents
 
 Specs = list[DeploymentSpec | BatchDeploymentSpec]
 
