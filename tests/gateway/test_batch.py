@@ -341,7 +341,7 @@ async def test_there_are_no_jobs(api: Api, endpoint: str, assets: None) -> None:
     ):
         reply = await api.get(path)
         assert (reply.status, reply.body) == (200, {"value": []}), path
-    for path in ("~/jobs/none", f"{FRONTEND}{below}x/jobs", f"{below}/deployments/x/jobs"):
+    for path in ("~/jobs/none", f"{FRONTEND}{below}x/jobs", f"{below}/deployments/none/jobs"):
         assert (await api.get(path)).status == 404, path
 
 

@@ -32,7 +32,7 @@ NOBODY = Principal(subject="")
 
 # Azure's clients send tokens of the data plane to some routes of the control plane.
 _CLASSIC_CONTROL_AUDIENCE = "https://management.core.windows.net"
-_WORKSPACE = re.compile(r"[a-z0-9._()-]{1,90}\Z")
+_WORKSPACE = re.compile(r"[a-z0-9][a-z0-9._-]{0,89}\Z")
 
 
 class Action(StrEnum):

@@ -212,17 +212,10 @@ class Page:
 
 
 def read_page(query: Mapping[str, str]) -> Page:
-    sizes = [name for name in ("$top", "count") if name in query]
-    return Page(
-        skip=read_number(query, "$skip", 0, least=0, most=limits.SKIP_MAX),
-        size=read_number(
-            query,
-            sizes[0] if sizes else "$top",
-            limits.PAGE_SIZE_DEFAULT,
-            least=1,
-            most=limits.PAGE_SIZE_MAX,
-        ),
-    )
+    size = limits.PAGE_SIZE_DEFAULT
+    for name in ("count", "$top"):
+        size = read_number(query, name, size, least=1, most=limits.PAGE_SIZE_MAX)
+    return Page(skip=read_number(query, "$skip", 0, least=0, most=limits.SKIP_MAX), size=size)
 
 
 # --- events ------------------------------------------------------------------------------------

@@ -17,6 +17,9 @@ from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.identity import CONTROL_AUDIENCE
 
 _PLACE: Json = {"type": "string", "pattern": r"^[A-Za-z0-9._()-]{1,90}$"}
+# It is the name of a storage account too, and so the first part of a host name.
+_WORKSPACE: Json = {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,89}$"}
+_SCOPES = ("subscription", "resourceGroup", "workspace")
 _NAME: Json = {
     "type": "string",
     "pattern": limits.NAME_PATTERN,
@@ -40,7 +43,7 @@ _SIZE = _number(1, limits.PAGE_SIZE_MAX, limits.PAGE_SIZE_DEFAULT)
 PATH: Mapping[str, Json] = {
     "subscription": _PLACE,
     "resourceGroup": _PLACE,
-    "workspace": _PLACE,
+    "workspace": _WORKSPACE,
     "endpoint": _NAME,
     "deployment": _NAME,
     "identity": _NAME,
@@ -72,7 +75,7 @@ QUERY: Mapping[str, Json] = {
     "since": {**_TEXT, "description": "an age such as 10m, or a time of RFC 3339"},
     "filter": {**_TEXT, "description": "a kind such as endpoint, or a subject"},
     "follow": {"type": "boolean", "default": True},
-    "workspace": _PLACE,
+    "workspace": _WORKSPACE,
     "hash": _DIGEST,
     "hashVersion": _TEXT,
     "resource": {"type": "string", "default": CONTROL_AUDIENCE},
@@ -130,7 +133,7 @@ def check(params: Mapping[str, str], query: Mapping[str, str], known: Iterable[s
     for name, text in params.items():
         schema = of_path(name)
         if not _fits(text, schema):
-            if schema is _PLACE:
+            if name in _SCOPES:
                 raise nothing_here()
             code = ErrorCode.INVALID_NAME if schema is _NAME else ErrorCode.BAD_ARGUMENT
             raise HeadgateError(code, f"{_quoted(text)} is no {name}; {_rule(schema)}", target=name)
@@ -145,6 +148,8 @@ def check(params: Mapping[str, str], query: Mapping[str, str], known: Iterable[s
 
 
 def _fits(text: str, schema: Json) -> bool:
+    if schema["type"] == "boolean":
+        return text.lower() in ("true", "false")
     if schema["type"] != "string":
         return True
     pattern = _PATTERNS.get(schema.get("pattern", ""))
@@ -154,6 +159,8 @@ def _fits(text: str, schema: Json) -> bool:
 
 
 def _rule(schema: Json) -> str:
+    if schema["type"] == "boolean":
+        return "it is true or false"
     return str(schema.get("description") or f"it must match {schema.get('pattern')}")
 
 
