@@ -25,7 +25,9 @@ WORDS: Json = {"type": "array", "items": TEXT}
 NOTHING: Json = {"type": "object", "maxProperties": 0}
 _FLAG: Json = {"type": "boolean"}
 _STATE: Json = {"type": "string", "enum": [state.value for state in ProvisioningState]}
-_SYSTEM_DATA_FIELDS = ("createdAt", "lastModifiedAt", "createdBy", "lastModifiedBy")
+_SYSTEM_DATA_FIELDS = tuple(
+    f"{what}{field}" for what in ("created", "lastModified") for field in ("At", "By", "ByType")
+)
 
 
 def plain(title: str = "", /, *, optional: tuple[str, ...] = (), **properties: Json) -> Json:
@@ -214,7 +216,8 @@ PENDING_UPLOAD = plain(
     pendingUploadType=TEXT,
     blobReferenceForConsumption=plain(
         blobUri=URL,
-        credential=plain(credentialType=TEXT),
+        storageAccountArmId=TEXT,
+        credential=plain(credentialType=TEXT, sasUri=URL),
     ),
 )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from headgate.azure import arm, arm_data
+from headgate.azure import arm, arm_data, storage_uris
 from headgate.azure.arm_fields import Json
 from headgate.azure.arm_ids import WORKSPACE_TYPE, Context
 from headgate_contracts.assets import Data, DataSpec
@@ -22,6 +22,7 @@ from headgate_contracts.resources import (
     Resource,
 )
 
+_ADDRESSES = {"modelUri", "codeUri", "dataUri"}
 Asset = Model | Environment | Code | Data
 
 
@@ -113,6 +114,9 @@ def asset_resource(asset: Asset, context: Context) -> Json:
         body = arm.dumped(arm_data.DATA, asset.spec, full=True)
     else:
         body = arm.code_body(asset.spec, full=True)
+    for wire in _ADDRESSES & body["properties"].keys():
+        uri = storage_uris.to_uri(body["properties"][wire], context.workspace_id)
+        body["properties"][wire] = uri
     if not body["properties"].get("stage", "-"):
         del body["properties"]["stage"]
     body["properties"]["isArchived"] = asset.is_archived
@@ -230,17 +234,15 @@ def error_of(body: Any) -> WireError | None:
 
 def system_data(resource: Resource) -> Json:
     """Who made and changed a resource, and when; who is left out where nobody is known."""
-    who = {"createdBy": resource.created_by, "lastModifiedBy": resource.updated_by}
-    return {
+    data = {
         "createdAt": timestamp(resource.created_at),
         "lastModifiedAt": timestamp(resource.updated_at),
-        **{
-            field: value
-            for name, subject in who.items()
-            if subject
-            for field, value in ((name, subject), (f"{name}Type", _kind_of(subject)))
-        },
     }
+    who = {"createdBy": resource.created_by, "lastModifiedBy": resource.updated_by}
+    for field, subject in who.items():
+        if subject:
+            data |= {field: subject, f"{field}Type": _kind_of(subject)}
+    return data
 
 
 def _kind_of(subject: str) -> str:

@@ -27,6 +27,7 @@ from headgate.gateway.jobs import Jobs
 from headgate.gateway.operations import Operations
 from headgate.gateway.routes import Route, RouteTable
 from headgate.gateway.server import Listener
+from headgate.gateway.storage import Storage
 from headgate.gateway.system import System
 from headgate.gateway.tokens import Tokens
 from headgate.gateway.workspaces import Workspaces
@@ -100,6 +101,7 @@ async def build(
         clock,
         scoring_url.rstrip("/"),
         Repeater(bus, Vault.open(settings.keys_dir), clock),
+        Storage(backend, authenticator).serve,
         require_if_match=settings.require_if_match,
     )
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import get_args
+from typing import TypeVar, get_args
 
 from aiohttp import web
 
-from headgate.azure import arm, arm_answers, arm_data, arm_schema, arm_storage_answers
+from headgate.azure import (
+    arm,
+    arm_answers,
+    arm_data,
+    arm_schema,
+    arm_storage_answers,
+    storage_uris,
+)
 from headgate.azure.arm_fields import Json
 from headgate.azure.arm_resources import Asset, asset_resource, container_resource
-from headgate.azure.uploads import check_digest
 from headgate.gateway import core
 from headgate.gateway.backend import Backend, deletion_revision, resource_answer
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.routes import WORKSPACE, Route
+from headgate.gateway.sas import container_sas
 from headgate.gateway.things import answer_list, is_chosen, removal_answer
 from headgate_contracts import limits
 from headgate_contracts.assets import ArchiveAsset, AssetKind, DeleteAsset, PutData, View
@@ -29,6 +36,7 @@ from headgate_contracts.registry import (
     PutEnvironment,
     PutModel,
 )
+from headgate_contracts.resources import CodeSpec, EnvironmentBuild, ModelSpec
 from headgate_contracts.storage import RemovedReply
 
 KINDS: tuple[AssetKind, ...] = get_args(AssetKind)
@@ -41,6 +49,7 @@ _SHAPES = {
 _REPLIES = {**arm_answers.ASSETS, "data": arm_storage_answers.DATA}
 _VIEWS: dict[str, View] = {"activeonly": "active", "archivedonly": "archived", "all": "all"}
 _REMOVED = {200: "deleted", 204: "there was none"}
+UPLOAD_OPEN_S = 3_600.0
 _FILTERS = ("tags", "$tags", "properties", "version")
 
 
@@ -66,6 +75,14 @@ def read_view(query: Mapping[str, str]) -> View:
             target="listViewType",
         )
     return view
+
+
+P = TypeVar("P", ModelSpec, CodeSpec, EnvironmentBuild)
+
+
+def placed(spec: P, workspace: str) -> P:
+    """The same with the store's key for where its files lie, which must be the workspace's own."""
+    return spec.model_copy(update={"path": storage_uris.to_key(spec.path, workspace)})
 
 
 class Assets:
@@ -197,27 +214,41 @@ class Assets:
         workspace, name, version = call.workspace, call.params["name"], call.params["version"]
         archived = arm_data.is_archived(body)
         if self._kind == "models":
-            model = arm.model_spec(name, version, body)
+            model = placed(arm.model_spec(name, version, body), workspace)
             return PutModel(workspace=workspace, spec=model, is_archived=archived)
         if self._kind == "environments":
             environment = arm.environment_spec(name, version, body)
+            if environment.build is not None:
+                build = placed(environment.build, workspace)
+                environment = environment.model_copy(update={"build": build})
             return PutEnvironment(workspace=workspace, spec=environment, is_archived=archived)
         if self._kind == "data":
             data = arm_data.data_spec(name, version, body)
             return PutData(workspace=workspace, spec=data, is_archived=archived)
-        code = arm.code_spec(name, version, body)
+        code = placed(arm.code_spec(name, version, body), workspace)
         return PutCode(workspace=workspace, spec=code, is_archived=archived)
 
     async def start_upload(self, call: Call) -> web.StreamResponse:
-        """Tell where to send the files. Uploads are named by their content, so nothing is kept."""
-        digest = check_digest(arm.pending_upload(await call.json()))
+        """Tell where to send the files: a container for this version, open for an hour."""
+        arm.pending_upload(await call.json())
+        container = storage_uris.upload_container(
+            self._kind, call.params["name"], call.params["version"]
+        )
+        signature = await container_sas(
+            self._backend, call.principal, call.workspace, container, "rcwl", UPLOAD_OPEN_S
+        )
+        address = storage_uris.blob_address(call.origin, call.workspace, container)
         return answer(
             {
-                "pendingUploadId": digest,
+                "pendingUploadId": container,
                 "pendingUploadType": "TemporaryBlobReference",
                 "blobReferenceForConsumption": {
-                    "blobUri": call.url(f"/blobs/uploads/{digest}"),
-                    "credential": {"credentialType": "NoCredentials"},
+                    "blobUri": address,
+                    "storageAccountArmId": f"{call.context.workspace_id}/datastores/{container}",
+                    "credential": {
+                        "credentialType": "SAS",
+                        "sasUri": f"{address}?{signature}",
+                    },
                 },
             }
         )

@@ -25,6 +25,7 @@ from headgate.gateway.authentication import CALLER, REQUEST, Authenticator
 from headgate.gateway.cursors import Cursors
 from headgate.gateway.idempotency import Repeater
 from headgate.gateway.routes import Match, RouteTable
+from headgate.gateway.storage_core import is_storage
 from headgate.runtime.clock import Clock, new_id
 from headgate.runtime.log import Log
 from headgate.runtime.tokens import Principal
@@ -248,6 +249,7 @@ class Edge:
     clock: Clock
     scoring_url: str
     repeater: Repeater
+    storage: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
     require_if_match: bool = False
     log: Log = field(default_factory=lambda: Log("gateway"))
 
@@ -278,6 +280,8 @@ class Edge:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if len(request.raw_path) > limits.URL_BYTES_MAX:
             raise url_too_long()
+        if is_storage(request.raw_path):
+            return await self.storage(request)
         segments = core.split_path(request.raw_path)
         match = self.table.find_exempt(request.method, segments)
         if match is None:
