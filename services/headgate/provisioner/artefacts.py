@@ -7,7 +7,8 @@ import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
-from headgate.runtime.store import Store, remove_tree
+from headgate.runtime.copies import contents_of, materialise, remove_tree
+from headgate.runtime.store import Store
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.resources import CodeSpec, ModelSpec
 
@@ -16,20 +17,23 @@ _ID_CHARS = 32
 
 
 class Artefacts:
-    """The folder of copied content. A place's name is the hash of what it holds."""
+    """The folder of copied content. A place's name is the hash of what it holds.
+
+    What lies under a key of the store may be replaced there. So a version of a deployment names
+    the places that it was prepared with (``pinned``), and keeps them as long as they are here.
+    """
 
     def __init__(self, store: Store, folder: Path) -> None:
         self._store = store
         self._folder = folder
 
-    async def code(self, code: CodeSpec, scoring_script: str, say: Say) -> Path:
+    async def code(self, code: CodeSpec, scoring_script: str, pinned: str, say: Say) -> Path:
         """The code folder, in which the scoring script exists.
 
         Raises HeadgateError(BadArgument) that names the script when it does not.
         """
-        place = self._code_place(code)
-        say(f"code {code.name}:{code.version}")
-        await self._materialise(code.path, place, say, what=f"code {code.name}:{code.version}")
+        what = f"code {code.name}:{code.version}"
+        place = await self._place(code.path, "", pinned, say, what=what)
         script = PurePosixPath(scoring_script)
         inside = not script.is_absolute() and ".." not in script.parts
         if not inside or not await asyncio.to_thread((place / script).is_file):
@@ -42,17 +46,20 @@ class Artefacts:
             )
         return place
 
-    async def model(self, model: ModelSpec, say: Say) -> Path:
-        """What ``AZUREML_MODEL_DIR`` is for this model: a folder with its file or folder inside."""
-        directory = self._model_place(model) / "azureml-models" / model.name / model.version
-        say(f"model {model.name}:{model.version}")
-        content = directory / PurePosixPath(model.path).name
-        await self._materialise(model.path, content, say, what=f"model {model.name}")
-        return directory
+    async def model(self, model: ModelSpec, pinned: str, say: Say) -> Path:
+        """The place of a model, laid out as :meth:`model_directory` says."""
+        inner = f"{_model_folder(model)}/{PurePosixPath(model.path).name}"
+        what = f"model {model.name}:{model.version}"
+        return await self._place(model.path, inner, pinned, say, what=what)
 
-    async def sweep(self, kept: Iterable[Path]) -> None:
-        """Remove all content but the places ``kept``."""
-        names = {place.name for place in kept}
+    @staticmethod
+    def model_directory(place: Path, model: ModelSpec) -> Path:
+        """What ``AZUREML_MODEL_DIR`` is for this model: a folder with its file or folder inside."""
+        return place / _model_folder(model)
+
+    async def sweep(self, kept: Iterable[str]) -> None:
+        """Remove all content but the places of these names."""
+        names = set(kept)
 
         def remove() -> None:
             if self._folder.is_dir():
@@ -62,30 +69,28 @@ class Artefacts:
 
         await asyncio.to_thread(remove)
 
-    def places(self, code: CodeSpec | None, model: ModelSpec | None) -> list[Path]:
-        """Where the content of a version lies."""
-        return [
-            *([self._code_place(code)] if code else []),
-            *([self._model_place(model)] if model else []),
-        ]
-
-    def _code_place(self, code: CodeSpec) -> Path:
-        return self._place("code", code.path)
-
-    def _model_place(self, model: ModelSpec) -> Path:
-        return self._place("model", f"{model.name}\0{model.version}\0{model.path}")
-
-    def _place(self, kind: str, content: str) -> Path:
-        digest = hashlib.sha256(f"{kind}\0{content}".encode()).hexdigest()
-        return self._folder / digest[:_ID_CHARS]
-
-    async def _materialise(self, key: str, place: Path, say: Say, *, what: str) -> None:
+    async def _place(self, key: str, inner: str, pinned: str, say: Say, *, what: str) -> Path:
+        """Where the content of ``key`` lies, at ``inner`` within its place."""
+        say(what)
+        if pinned:
+            place = self._folder / pinned
+            if await asyncio.to_thread((place / inner).exists):
+                say("is here already")
+                return place
         try:
-            files = await self._store.materialise(key, place, say=say)
+            contents = await contents_of(self._store, key)
         except HeadgateError as error:
             if error.error.code is ErrorCode.RESOURCE_NOT_FOUND:
                 raise HeadgateError(
                     ErrorCode.BAD_ARGUMENT, f"{what} has no files: {error}", target=what.split()[0]
                 ) from None
             raise
+        digest = hashlib.sha256(f"{inner}\0{contents.digest}".encode()).hexdigest()
+        place = self._folder / digest[:_ID_CHARS]
+        files = await materialise(self._store, contents, place / inner, say=say)
         say(f"{files} files copied" if files else "is here already")
+        return place
+
+
+def _model_folder(model: ModelSpec) -> str:
+    return f"azureml-models/{model.name}/{model.version}"

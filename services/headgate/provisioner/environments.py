@@ -21,8 +21,8 @@ import uv
 
 from headgate.provisioner import conda
 from headgate.runtime import procs
+from headgate.runtime.copies import remove_tree
 from headgate.runtime.files import private_dir
-from headgate.runtime.store import remove_tree
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.provisioning import (

@@ -12,7 +12,7 @@ from headgate.provisioner.core import version_of
 from headgate.provisioner.environments import Environments, Journal
 from headgate.provisioner.state import Key, Memory, Recipe
 from headgate.runtime.bus import Bus
-from headgate.runtime.store import remove_tree
+from headgate.runtime.copies import remove_tree
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.registry import AssetReply, GetAsset
 from headgate_contracts.resources import DeploymentSpec
@@ -65,14 +65,13 @@ class Preparer:
         """Remove content that no version needs. Nothing is done while something runs of which we
         do not know what it needs."""
         recipes = await self._memory.recipes()
-        if not in_use <= set(recipes):
+        if not in_use <= {version for version, recipe in recipes.items() if recipe.code_place}:
             return
-        kept = [
+        await self._artefacts.sweep(
             place
             for recipe in recipes.values()
-            for place in self._artefacts.places(recipe.code, recipe.model)
-        ]
-        await self._artefacts.sweep(kept)
+            for place in (recipe.code_place, recipe.model_place)
+        )
         await self._environments.sweep([recipe.environment for recipe in recipes.values()])
 
     async def forget(self, key: Key) -> None:
@@ -93,31 +92,40 @@ class Preparer:
                     )
                 recipe = await self._resolve(workspace, deployment)
                 await self._memory.remember_recipe(key, spec, recipe)
-            return await self._lay_out(recipe, journal.say)
+            prepared, used = await self._lay_out(recipe, journal.say)
+            if used != recipe:
+                await self._memory.remember_recipe(key, spec, used)
+            return prepared
         except HeadgateError as error:
             journal.say(f"failed: {error}")
             raise
 
-    async def _lay_out(self, recipe: Recipe, say: Say) -> Prepared:
+    async def _lay_out(self, recipe: Recipe, say: Say) -> tuple[Prepared, Recipe]:
+        """What can be started, and the recipe with the places of its content."""
         deployment = recipe.deployment
         configuration = deployment.code_configuration
         if configuration is None or recipe.code is None:
             raise _without_script(recipe)
         script = configuration.scoring_script
-        code = await self._artefacts.code(recipe.code, script, say)
+        code = await self._artefacts.code(recipe.code, script, recipe.code_place, say)
+        places = {"code_place": code.name}
         variables = dict(deployment.environment_variables)
         variables |= {"AML_APP_ROOT": str(code), "AZUREML_ENTRY_SCRIPT": script}
         variables.pop("AZUREML_MODEL_DIR", None)
         if recipe.model is not None:
-            variables["AZUREML_MODEL_DIR"] = str(await self._artefacts.model(recipe.model, say))
+            place = await self._artefacts.model(recipe.model, recipe.model_place, say)
+            places["model_place"] = place.name
+            directory = self._artefacts.model_directory(place, recipe.model)
+            variables["AZUREML_MODEL_DIR"] = str(directory)
         python = await self._environments.python_for(recipe.environment, say)
-        return Prepared(
+        prepared = Prepared(
             python=python,
             code=code,
             capacity=deployment.request_settings.max_concurrent_requests_per_instance,
             lanes=lanes_of(deployment),
             variables=variables,
         )
+        return prepared, recipe.model_copy(update=places)
 
     async def _resolve(self, workspace: str, deployment: DeploymentSpec) -> Recipe:
         code = model = environment = None

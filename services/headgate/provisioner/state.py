@@ -56,12 +56,18 @@ class Desire:
 
 
 class Recipe(Value):
-    """Everything that a version is made of, with its references resolved."""
+    """Everything that a version is made of, with its references resolved.
+
+    A version keeps the content that it was prepared with, even when the store gets other under
+    the same key: ``code_place`` and ``model_place`` name it among the artefacts of this machine.
+    """
 
     deployment: DeploymentSpec
     code: CodeSpec | None = None
     model: ModelSpec | None = None
     environment: EnvironmentSpec | None = None
+    code_place: str = ""
+    model_place: str = ""
 
 
 @dataclass(frozen=True, slots=True)

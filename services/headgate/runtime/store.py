@@ -6,16 +6,11 @@ outside, so each is checked here before it reaches a disk or a cloud.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -28,8 +23,6 @@ KEY_CHARS_MAX = 1_024
 COMPONENT_BYTES_MAX = 255
 CHUNK_BYTES = 1024 * 1024
 
-_READ_ONLY_FILE = 0o444
-_READ_ONLY_DIR = 0o555
 _FILE_SCHEME = "file://"
 # The folder store gives files this name while they are written.
 _DRAFT_NAME = re.compile(r"#\d+\Z", re.ASCII)
@@ -291,102 +284,6 @@ class Store:
         checked_key(key)
         with _none_if_missing(), _explained(key):
             await obstore.delete_async(self._store, key)
-
-    async def materialise(
-        self,
-        prefix: str,
-        folder: Path,
-        *,
-        say: Callable[[str], None] = lambda _: None,
-        files_max: int = limits.UPLOAD_FILES_MAX,
-    ) -> int:
-        """Copy an object, or a folder of them, to disk at ``folder``, read-only; how many files.
-
-        ``folder`` becomes the file itself when ``prefix`` names a single object. It appears in one
-        step: what is there is whole. When it is there already nothing is done (and 0 returned), so
-        the caller chooses a place that says what the content is.
-        """
-        if await asyncio.to_thread(folder.exists):
-            return 0
-        single = await self.head(prefix)
-        blobs = [single] if single else await self.list(prefix, limit=files_max)
-        if not blobs:
-            raise HeadgateError(
-                ErrorCode.RESOURCE_NOT_FOUND,
-                f"the object store has nothing under {prefix!r}; upload it again",
-                target="key",
-            )
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name[:32]}.", dir=folder.parent))
-        try:
-            content = draft / "content"
-            for blob in blobs:
-                relative = blob.key.removeprefix(prefix).strip("/")
-                target = content / checked_key(relative) if relative else content
-                say(f"{blob.key} ({blob.size_bytes} bytes)")
-                await self._download(blob, target)
-            await asyncio.to_thread(_make_read_only, content)
-            await asyncio.to_thread(_put_in_place, content, folder)
-        finally:
-            await asyncio.to_thread(remove_tree, draft)
-        return len(blobs)
-
-    async def _download(self, blob: Blob, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        written_bytes = 0
-        with await asyncio.to_thread(_create, target) as file:
-            async for chunk in self.get(blob.key):
-                written_bytes += len(chunk)
-                await asyncio.to_thread(file.write, chunk)
-        if written_bytes != blob.size_bytes:
-            raise HeadgateError(
-                ErrorCode.UNAVAILABLE,
-                f"{blob.key!r} changed while it was read "
-                f"({written_bytes} bytes instead of {blob.size_bytes})",
-                retry_after_s=1,
-            )
-
-
-def _create(path: Path) -> BinaryIO:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    return os.fdopen(descriptor, "wb")
-
-
-def _put_in_place(draft: Path, place: Path) -> None:
-    try:
-        draft.rename(place)
-    except OSError:
-        if not place.exists():  # otherwise another copy of the same content came first
-            raise
-        return
-    if place.is_dir():  # only now: a folder that cannot be written cannot be moved either
-        place.chmod(_READ_ONLY_DIR)
-
-
-def _make_read_only(path: Path) -> None:
-    """Files and folders below may be read by anyone of this user and changed by nobody."""
-    if path.is_file():
-        path.chmod(_READ_ONLY_FILE)
-        return
-    for root, _, files in os.walk(path, topdown=False):
-        for name in files:
-            (Path(root) / name).chmod(_READ_ONLY_FILE)
-        if Path(root) != path:
-            Path(root).chmod(_READ_ONLY_DIR)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a file or folder whatever its rights; nothing happens when it is not there."""
-    if path.is_dir() and not path.is_symlink():
-        for root, folders, _ in os.walk(path):
-            for name in folders:
-                with contextlib.suppress(OSError):
-                    (Path(root) / name).chmod(0o700)
-        with contextlib.suppress(OSError):
-            path.chmod(0o700)
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _blob(meta: Any) -> Blob:

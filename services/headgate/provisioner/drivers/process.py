@@ -21,8 +21,8 @@ from pathlib import Path
 from headgate.provisioner.drivers import Exit, LastWords, Launch, Running, worker_archive
 from headgate.provisioner.logs import LOG
 from headgate.runtime import procs
+from headgate.runtime.copies import remove_tree
 from headgate.runtime.files import private_dir, write_atomic
-from headgate.runtime.store import remove_tree
 
 LABEL = "instance.json"
 TOKEN = "bus.token"
