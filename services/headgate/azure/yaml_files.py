@@ -27,9 +27,11 @@ from headgate.azure.yaml_values import (
 )
 from headgate_contracts import limits
 from headgate_contracts.batch import BatchDeploymentSpec, BatchEndpointSpec
+from headgate_contracts.envelope import Value
 from headgate_contracts.resources import DeploymentSpec, EndpointSpec
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Value)
 
 
 class YamlFileError(Exception):
@@ -203,6 +205,16 @@ class YamlFile:
         spec: D | None = shaped(self.root, kind, "", self.findings)
         code = self._code(spec, check_script)
         return LocalDeployment(self._finished(spec), code, model, environment)
+
+    def typed(self, model: type[M], kind: Kind) -> M:
+        """The file as ``model``, for kinds that are nothing but fields. Raises YamlFileError."""
+        self._screen(kind)
+        self._require_name()
+        return self._finished(shaped(self.root, model, "", self.findings))
+
+    def local(self, name: str, text: str) -> Path:
+        """What the field ``name`` names on this machine. Raises YamlFileError."""
+        return self._finished(self._resolved(self.root, name, "", self._paths.any_at, text))
 
     def _finished(self, value: T | None) -> T:
         """``value``, or everything that was found wrong."""

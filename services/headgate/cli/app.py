@@ -15,12 +15,16 @@ from headgate.cli import (
     azure_env,
     batch_deployment,
     batch_endpoint,
+    compute,
+    data,
+    datastore,
     events,
     identity,
     online_deployment,
     online_endpoint,
     system,
     tokens,
+    workspace,
 )
 
 SPREAD = ("--set", "--add", "--remove", "--traffic", "-r", "--mirror-traffic")
@@ -40,6 +44,10 @@ app.add_typer(batch_endpoint.app, name="batch-endpoint")
 app.add_typer(batch_deployment.app, name="batch-deployment")
 app.add_typer(assets.models, name="model")
 app.add_typer(assets.environments, name="environment")
+app.add_typer(data.app, name="data")
+app.add_typer(datastore.app, name="datastore")
+app.add_typer(compute.app, name="compute")
+app.add_typer(workspace.app, name="workspace")
 app.add_typer(events.app, name="events")
 system.register(app)
 apply.register(app)

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Option
 
 from headgate.cli import options
-from headgate.cli.session import Session, client_command
+from headgate.cli.session import Session, client_command, confirm
 
-models = typer.Typer(no_args_is_help=True, help="Models: register, list, show.")
-environments = typer.Typer(no_args_is_help=True, help="Environments: register, list, show.")
+if TYPE_CHECKING:
+    from headgate_contracts.assets import AssetKind
+
+models = typer.Typer(no_args_is_help=True, help="Models: register, list, show, archive, delete.")
+environments = typer.Typer(
+    no_args_is_help=True, help="Environments: register, list, show, archive, delete."
+)
 
 NAME_COLUMNS = ("name", "latest_version", "description", "tags")
 MODEL_COLUMNS = ("name", "version", "type", "path", "description")
 ENVIRONMENT_COLUMNS = ("name", "version", "image", "description")
 
 Label = Annotated[str, Option("--label", "-l", help="Label instead of a version: latest.")]
+ArchivedOnly = Annotated[bool, Option("--archived-only", help="Only what is archived.")]
+IncludeArchived = Annotated[
+    bool, Option("--include-archived", help="What is archived as well as what is not.")
+]
+Version = Annotated[str, Option("--version", "-v", help="Version; all when it is not given.")]
+NoLabel = Annotated[str, Option("--label", "-l", help="Label instead of a version: latest.")]
 OptionalVersion = Annotated[
     str, Option("--version", "-v", help="Version; the newest when it is not given.")
 ]
@@ -54,17 +65,25 @@ async def create_model(
 
 
 @client_command(models, "list")
-async def list_models(session: Session, name: options.AssetName = "") -> None:
+async def list_models(
+    session: Session,
+    name: options.AssetName = "",
+    archived_only: ArchivedOnly = False,
+    include_archived: IncludeArchived = False,
+) -> None:
     """List models, or the versions of one."""
     from headgate.cli import shapes
+    from headgate.client.storage import Storage, read_view
 
+    view = read_view(archived_only=archived_only, include_archived=include_archived)
     async with session.client() as client:
+        storage = Storage(client)
         if name:
-            rows = [shapes.model(found) for found in await client.list_models(name)]
-            session.show(rows, MODEL_COLUMNS)
+            found = await storage.models(name, view)
+            session.show([shapes.model(each) for each in found], MODEL_COLUMNS)
         else:
-            found = await client.list_containers("models")
-            session.show([shapes.container(body) for body in found], NAME_COLUMNS)
+            rows = await storage.containers("models", view)
+            session.show([shapes.container(body) for body in rows], NAME_COLUMNS)
 
 
 @client_command(models, "show")
@@ -111,17 +130,25 @@ async def create_environment(
 
 
 @client_command(environments, "list")
-async def list_environments(session: Session, name: options.AssetName = "") -> None:
+async def list_environments(
+    session: Session,
+    name: options.AssetName = "",
+    archived_only: ArchivedOnly = False,
+    include_archived: IncludeArchived = False,
+) -> None:
     """List environments, or the versions of one."""
     from headgate.cli import shapes
+    from headgate.client.storage import Storage, read_view
 
+    view = read_view(archived_only=archived_only, include_archived=include_archived)
     async with session.client() as client:
+        storage = Storage(client)
         if name:
-            rows = [shapes.environment(found) for found in await client.list_environments(name)]
-            session.show(rows, ENVIRONMENT_COLUMNS)
+            found = await storage.environments(name, view)
+            session.show([shapes.environment(each) for each in found], ENVIRONMENT_COLUMNS)
         else:
-            found = await client.list_containers("environments")
-            session.show([shapes.container(body) for body in found], NAME_COLUMNS)
+            rows = await storage.containers("environments", view)
+            session.show([shapes.container(body) for body in rows], NAME_COLUMNS)
 
 
 @client_command(environments, "show")
@@ -137,3 +164,52 @@ async def show_environment(
     async with session.client() as client:
         found = await client.get_environment(name, version or f"@{label}")
         session.show(shapes.environment(found))
+
+
+def add_lifecycle(app: typer.Typer, kind: AssetKind, word: str) -> None:
+    """The commands that hide, show and delete versions are the same for every kind."""
+
+    async def archive(
+        session: Session, name: options.AssetName, version: Version = "", label: NoLabel = ""
+    ) -> None:
+        await _archive(session, kind, name, version, label, is_archived=True)
+
+    async def restore(
+        session: Session, name: options.AssetName, version: Version = "", label: NoLabel = ""
+    ) -> None:
+        await _archive(session, kind, name, version, label, is_archived=False)
+
+    async def delete(
+        session: Session, name: options.AssetName, version: Version = "", yes: options.Yes = False
+    ) -> None:
+        from headgate.client.storage import Storage
+
+        what = f"version {version} of the {word} {name!r}" if version else f"the {word} {name!r}"
+        confirm(f"Delete {what}?", yes=yes)
+        async with session.client() as client:
+            await Storage(client).delete_asset(kind, name, version)
+
+    archive.__doc__ = f"Hide a {word} version (or all of them) from lists; it stays usable."
+    restore.__doc__ = f"Show an archived {word} version (or all of them) in lists again."
+    delete.__doc__ = f"Delete a {word} version, or all of them. What a deployment uses stays."
+    for command in (archive, restore, delete):
+        client_command(app, command.__name__)(command)
+
+
+async def _archive(
+    session: Session, kind: AssetKind, name: str, version: str, label: str, *, is_archived: bool
+) -> None:
+    from headgate.cli.errors import UsageError
+    from headgate.client.storage import Storage
+
+    if version and label:
+        raise UsageError("--version and --label exclude each other")
+    async with session.client() as client:
+        storage = Storage(client)
+        if label:
+            version = await storage.labelled_version(kind, name, label)
+        await storage.archive(kind, name, version, is_archived=is_archived)
+
+
+add_lifecycle(models, "models", "model")
+add_lifecycle(environments, "environments", "environment")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headgate.client import Found
+from headgate_contracts.assets import DataSpec
 from headgate_contracts.batch import BatchDeploymentSpec, BatchEndpointSpec
 from headgate_contracts.resources import (
     DeploymentSpec,
@@ -12,6 +13,7 @@ from headgate_contracts.resources import (
     EnvironmentSpec,
     ModelSpec,
 )
+from headgate_contracts.storage import ComputeSpec, DatastoreSpec
 
 Document = dict[str, Any]
 
@@ -62,11 +64,53 @@ def batch_deployment(found: Found[BatchDeploymentSpec]) -> Document:
 
 
 def model(found: Found[ModelSpec]) -> Document:
-    return _sorted(found.spec.model_dump(mode="json", exclude_none=True) | _common(found))
+    return _version(found)
 
 
 def environment(found: Found[EnvironmentSpec]) -> Document:
-    return _sorted(found.spec.model_dump(mode="json", exclude_none=True) | _common(found))
+    return _version(found)
+
+
+def data(found: Found[DataSpec]) -> Document:
+    return _version(found)
+
+
+def datastore(found: Found[DatastoreSpec]) -> Document:
+    """Without any secret: the command line never prints one."""
+    document = found.spec.model_dump(mode="json", exclude_none=True)
+    document["credentials"] = {key: text for key, text in document["credentials"].items() if text}
+    document["is_default"] = bool(found.properties.get("isDefault"))
+    return _sorted(document | _common(found))
+
+
+def compute(found: Found[ComputeSpec]) -> Document:
+    document = found.spec.model_dump(mode="json", exclude_none=True)
+    added = {"type": "amlcompute", "provisioning_state": found.state}
+    return _sorted(document | _common(found) | added)
+
+
+def workspace(body: Document) -> Document:
+    properties = body.get("properties") or {}
+    return {
+        "name": body.get("name"),
+        "display_name": properties.get("friendlyName"),
+        "location": body.get("location"),
+        "resource_group": str(body.get("id", "")).split("/")[4:5][0],
+        "id": body.get("id"),
+        "discovery_url": properties.get("discoveryUrl"),
+        "storage_account": properties.get("storageAccount"),
+    }
+
+
+def _version(found: Found[Any]) -> Document:
+    """What is so for nearly all versions is left out."""
+    document = found.spec.model_dump(mode="json", exclude_none=True)
+    for name in ("stage", "is_anonymous"):
+        if not document.get(name):
+            document.pop(name, None)
+    if found.properties.get("isArchived"):
+        document["is_archived"] = True
+    return _sorted(document | _common(found))
 
 
 def container(body: Document) -> Document:

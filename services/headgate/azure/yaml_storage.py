@@ -1,0 +1,164 @@
+"""Azure's YAML files of data assets, datastores and computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from headgate.azure.yaml_files import Kind, YamlFile, YamlFileError
+from headgate.azure.yaml_nodes import Scalar
+from headgate.azure.yaml_shapes import Problem
+from headgate_contracts import limits
+from headgate_contracts.assets import DataSpec
+from headgate_contracts.envelope import Value
+from headgate_contracts.resources import AssetName, AssetVersion, Description, Tags
+from headgate_contracts.storage import (
+    ComputeSpec,
+    DatastoreCredentials,
+    DatastoreName,
+    DatastoreSpec,
+    HostPart,
+    ShortText,
+)
+
+_READ_ONLY = dict.fromkeys(("id", "creation_context"), "is set by Headgate; ignored")
+_MEANINGLESS = "has no meaning here; ignored"
+DATA = Kind("data asset", ("data",), _READ_ONLY)
+DATASTORE = Kind("datastore", ("azureblob",), _READ_ONLY)
+COMPUTE = Kind(
+    "compute",
+    ("amlcompute",),
+    _READ_ONLY
+    | dict.fromkeys(("provisioning_state",), "is set by Headgate; ignored")
+    | dict.fromkeys(
+        (
+            "location",
+            "identity",
+            "ssh_public_access_enabled",
+            "ssh_settings",
+            "network_settings",
+            "enable_node_public_ip",
+        ),
+        _MEANINGLESS,
+    ),
+)
+_OTHER_STORES = ("azure_file", "azure_data_lake_gen1", "azure_data_lake_gen2", "one_lake")
+
+
+class DataFile(Value):
+    """A data asset as a file says it; ``path`` as written."""
+
+    name: AssetName
+    version: AssetVersion = ""
+    path: str = Field(min_length=1)
+    type: Literal["uri_file", "uri_folder", "mltable"] = "uri_folder"
+    description: Description = ""
+    tags: Tags = {}
+    properties: Tags = {}
+
+
+@dataclass(frozen=True, slots=True)
+class LocalData:
+    """A data asset; ``path`` is what is to be uploaded, when it is local."""
+
+    spec: DataSpec
+    path: Path | None = None
+
+
+class Credentials(Value):
+    """The secret and what belongs to it, as datastore files have them."""
+
+    account_key: str = Field("", max_length=limits.SECRET_CHARS_MAX, repr=False)
+    sas_token: str = Field("", max_length=limits.SECRET_CHARS_MAX, repr=False)
+    client_secret: str = Field("", max_length=limits.SECRET_CHARS_MAX, repr=False)
+    tenant_id: ShortText = ""
+    client_id: ShortText = ""
+    authority_url: ShortText = ""
+    resource_url: ShortText = ""
+
+    def divided(self) -> tuple[DatastoreCredentials, str]:
+        """What may be shown, and the secret."""
+        if self.client_secret or self.client_id or self.tenant_id:
+            shown = DatastoreCredentials(
+                type="service_principal",
+                tenant_id=self.tenant_id,
+                client_id=self.client_id,
+                authority_url=self.authority_url,
+                resource_url=self.resource_url,
+            )
+            return shown, self.client_secret
+        if self.sas_token:
+            return DatastoreCredentials(type="sas"), self.sas_token
+        if self.account_key:
+            return DatastoreCredentials(type="account_key"), self.account_key
+        return DatastoreCredentials(), ""
+
+
+class DatastoreFile(Value):
+    """A datastore as a file says it."""
+
+    name: DatastoreName
+    type: Literal["azure_blob"] = "azure_blob"
+    account_name: HostPart
+    container_name: HostPart
+    endpoint: HostPart = "core.windows.net"
+    protocol: Literal["https", "http"] = "https"
+    credentials: Credentials = Credentials()
+    description: Description = ""
+    tags: Tags = {}
+    properties: Tags = {}
+
+
+class ComputeFile(ComputeSpec):
+    """A compute as a file says it."""
+
+    type: Literal["amlcompute"] = "amlcompute"
+
+
+def data(file: YamlFile) -> LocalData:
+    """The file as a data asset. Raises YamlFileError."""
+    fields = file.typed(DataFile, DATA)
+    if fields.type == "mltable":
+        raise _refusal(
+            file,
+            "type",
+            "tables (mltable) are not supported here; register the folder as uri_folder and read "
+            "the table in your code",
+        )
+    path = None if _is_address(fields.path) else file.local("path", fields.path)
+    if path is not None and path.is_dir() != (fields.type == "uri_folder"):
+        found = "a folder: write type: uri_folder" if path.is_dir() else "a file, not a folder"
+        raise _refusal(file, "type", f"{fields.path!r} is {found}")
+    return LocalData(DataSpec.model_validate(fields.model_dump()), path)
+
+
+def datastore(file: YamlFile) -> tuple[DatastoreSpec, str]:
+    """The file as a datastore, and its secret apart. Raises YamlFileError."""
+    node = file.root.items.get("type")
+    if isinstance(node, Scalar) and node.text.lower() in _OTHER_STORES:
+        raise _refusal(
+            file, "type", f"{node.text} is not supported here, only azure_blob: put the files into "
+            "a container of blobs"
+        )  # fmt: skip
+    fields = file.typed(DatastoreFile, DATASTORE)
+    shown, secret = fields.credentials.divided()
+    values = fields.model_dump(exclude={"credentials"})
+    return DatastoreSpec(**values, credentials=shown), secret
+
+
+def compute(file: YamlFile) -> ComputeSpec:
+    """The file as a compute. Raises YamlFileError."""
+    fields = file.typed(ComputeFile, COMPUTE)
+    return ComputeSpec.model_validate(fields.model_dump(exclude={"type"}))
+
+
+def _is_address(path: str) -> bool:
+    return "://" in path or path.startswith("azureml:")
+
+
+def _refusal(file: YamlFile, field: str, message: str) -> YamlFileError:
+    node = file.root.items.get(field)
+    return YamlFileError([Problem((node or file.root).place, field, message)])
