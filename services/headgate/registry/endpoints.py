@@ -66,7 +66,9 @@ def _create(
     event = registry.EndpointCreated(
         workspace=command.workspace, endpoint=spec.name, revision=moment.revision
     )
-    group = Group(EndpointRecord(value, keys, operation))
+    # Tokens of an endpoint that had this name before, maybe somebody else's, open nothing here.
+    record = EndpointRecord(value, keys, operation, tokens_not_before=moment.now)
+    group = Group(record)
     return Outcome(group, (operation,), (event,), created=True)
 
 
@@ -170,11 +172,19 @@ def regenerate_key(
 ) -> Outcome:
     """Replace one key by ``given``, or by ``fresh`` when none is given or it is the current one.
 
-    An endpoint that is opened by tokens has no use for its keys: there this ends every token that
+    An endpoint that hands out tokens has no use for its keys: there this ends every token that
     was issued so far.
     """
     found = core.visible(group, command.workspace, command.endpoint)
     core.endpoint_after(found, Happening.UPDATE)
+    mode = found.endpoint.value.spec.auth_mode
+    if mode is AuthMode.AAD_TOKEN:
+        raise core.error(
+            ErrorCode.BAD_ARGUMENT,
+            f"the endpoint {found.name!r} has neither keys nor tokens of its own, for its "
+            "auth_mode is aad_token; revoke the caller's token, or take its role away",
+            "auth_mode",
+        )
     keys = found.endpoint.keys
     which = command.key_type.value
     current: StoredKey = getattr(keys, which)
@@ -189,7 +199,7 @@ def regenerate_key(
         chosen = given
     value = found.endpoint.value.model_copy(update=moment.touched)
     endpoint = replace(found.endpoint, value=value, keys=replace(keys, **{which: chosen}))
-    if value.spec.auth_mode is not AuthMode.KEY:
+    if mode is AuthMode.AML_TOKEN:
         endpoint = replace(endpoint, tokens_not_before=moment.now)
     event = registry.KeyRegenerated(
         workspace=found.workspace,
