@@ -74,9 +74,9 @@ class Step:
 
 
 def difference(stored: Value | None, wanted: Value) -> tuple[str, ...]:
-    """Names of the fields that differ; all that are set when nothing is stored."""
+    """Names of the fields that differ; none when nothing is stored."""
     if stored is None:
-        return tuple(wanted.model_fields_set)
+        return ()
     old, new = stored.model_dump(), wanted.model_dump()
     return tuple(name for name in new if new[name] != old.get(name))
 

@@ -91,6 +91,8 @@ def _cell(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, dict) and all(not isinstance(v, dict | list) for v in value.values()):
         return " ".join(f"{key}={_cell(item)}" for key, item in value.items())
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
     if isinstance(value, list) and all(isinstance(item, dict) and "name" in item for item in value):
         return ", ".join(str(item["name"]) for item in value)
     if isinstance(value, dict | list):
