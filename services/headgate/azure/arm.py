@@ -7,6 +7,7 @@ were given: read-only fields are dropped, unknown ones are refused by their JSON
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -49,13 +50,17 @@ CODE_HASH_PROPERTY = "hash_sha256"
 
 ENVELOPE_READ_ONLY = ("id", "name", "type", "kind", "location", "systemData", "etag")
 _SWITCH = choice({"enabled": "Enabled", "disabled": "Disabled"})
-_MAP: Json = {"type": "object", "additionalProperties": {"type": "string"}}
 
 
-def _without_system_properties(value: Any) -> Any:
+def _load_properties(value: Any) -> Any:
+    """All values are text; Azure's client also sends numbers (the version of a code's hash)."""
     if not isinstance(value, Mapping):
         return value
-    return {key: item for key, item in value.items() if key.lower() not in _SYSTEM_PROPERTIES}
+    return {
+        key: json.dumps(item) if isinstance(item, bool | int | float) else item
+        for key, item in value.items()
+        if key.lower() not in _SYSTEM_PROPERTIES
+    }
 
 
 def reference_to(kind: str) -> Form:
@@ -81,7 +86,11 @@ def _load_identities(value: Any) -> list[str]:
     return list(value)
 
 
-PROPERTIES = Form(lambda value: value, _without_system_properties, _MAP)
+PROPERTIES = Form(
+    lambda value: value,
+    _load_properties,
+    {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}},
+)
 _IDENTITY = Shape(
     Field(
         "type",
@@ -201,7 +210,7 @@ _REFERENCES = (
 _ASSET_FIELDS = (
     Field("description", "description"),
     Field("tags", "tags"),
-    Field("properties", "properties"),
+    Field("properties", "properties", PROPERTIES),
     Field("isAnonymous", "is_anonymous"),
 )
 # Whether a version is archived is no part of what it is: arm_data.is_archived reads that.
