@@ -14,14 +14,17 @@ from headgate.registry.assets import (
     Reference,
     kind_of,
     number_of,
+    references,
     unknown,
 )
 from headgate.registry.rows import AssetRow
 from headgate_contracts.assets import AssetKind, Data, DataSpec, View
+from headgate_contracts.batch import BatchDeploymentSpec
 from headgate_contracts.registry import ListAssets
 from headgate_contracts.resources import (
     Code,
     CodeSpec,
+    DeploymentSpec,
     Environment,
     EnvironmentSpec,
     Model,
@@ -65,6 +68,13 @@ async def find_known(
             raise unknown(each)
         known[each.field] = asset
     return known
+
+
+async def check_known(
+    session: AsyncSession, workspace: str, spec: DeploymentSpec | BatchDeploymentSpec
+) -> None:
+    """Refuse a deployment whose assets have been deleted since its references were resolved."""
+    await find_known(session, workspace, references(spec))
 
 
 async def next_number(session: AsyncSession, workspace: str, kind: AssetKind, name: str) -> int:

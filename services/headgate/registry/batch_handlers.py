@@ -101,6 +101,7 @@ class BatchHandlers:
             spec.endpoint_name,
             command.id,
             lambda group, now: batch.put_deployment(group, command, wanted, model, now),
+            uses=(command.workspace, wanted),
         )
         assert outcome.group is not None
         return messages.BatchDeploymentReply(
@@ -143,8 +144,17 @@ class BatchHandlers:
 
     # --- the one way to change something ---
 
-    async def _decide(self, endpoint: str, cause: str, decide: Decide) -> BatchOutcome:
+    async def _decide(
+        self,
+        endpoint: str,
+        cause: str,
+        decide: Decide,
+        *,
+        uses: tuple[str, messages.BatchDeploymentSpec] | None = None,
+    ) -> BatchOutcome:
         async with self.database.transaction() as session:
+            if uses is not None:
+                await asset_state.check_known(session, *uses)
             group = await batch_state.group(session, endpoint)
             moment = await batch_state.moment(session, self.clock.now(), new_id(), endpoint)
             outcome = decide(group, moment)

@@ -28,7 +28,7 @@ from headgate.runtime.tables import Database
 from headgate_contracts import limits, registry
 from headgate_contracts.envelope import Command, Done, Reply
 from headgate_contracts.errors import ErrorCode
-from headgate_contracts.resources import EndpointKeys, KeyType
+from headgate_contracts.resources import DeploymentSpec, EndpointKeys, KeyType
 
 R = TypeVar("R", bound=Reply)
 Decide = Callable[[Group | None, Moment], Outcome]
@@ -143,6 +143,7 @@ class Handlers:
             spec.endpoint_name,
             command,
             lambda group, now: deployments.put(group, command, wanted, now),
+            uses=(command.workspace, wanted.spec),
         )
         assert outcome.group is not None
         return registry.DeploymentReply(
@@ -152,7 +153,7 @@ class Handlers:
         )
 
     async def _resolved(self, command: registry.PutDeployment) -> deployments.Resolved:
-        """The wanted deployment with exact versions; those never change and are never deleted."""
+        """The wanted deployment with exact versions, which never change."""
         async with self.database.reading() as session:
             group = await state.group(session, command.spec.endpoint_name)
             core.visible(group, command.workspace, command.spec.endpoint_name)
@@ -216,8 +217,17 @@ class Handlers:
 
     # --- the one way to change something ---
 
-    async def _decide(self, endpoint: str, command: Command, decide: Decide) -> Outcome:
+    async def _decide(
+        self,
+        endpoint: str,
+        command: Command,
+        decide: Decide,
+        *,
+        uses: tuple[str, DeploymentSpec] | None = None,
+    ) -> Outcome:
         async with self.database.transaction() as session:
+            if uses is not None:
+                await asset_state.check_known(session, *uses)
             group = await state.group(session, endpoint)
             is_taken = await state.has_batch_endpoint(session, endpoint)
             moment = await state.moment(
