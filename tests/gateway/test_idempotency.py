@@ -77,9 +77,7 @@ async def test_a_key_is_its_callers_own(house: House) -> None:
 
 async def test_at_the_same_time_one_runs_and_the_others_wait(house: House) -> None:
     key, before = new_id(), len(await tokens(house))
-    replies = await asyncio.gather(
-        *(house.api.post(TOKENS, BODY, **keyed(key)) for _ in range(10))
-    )
+    replies = await asyncio.gather(*(house.api.post(TOKENS, BODY, **keyed(key)) for _ in range(10)))
     assert {reply.status for reply in replies} <= {201, 409}
     assert len({reply.body["token"] for reply in replies if reply.status == 201}) == 1
     assert all("Retry-After" in reply.headers for reply in replies if reply.status == 409)

@@ -152,6 +152,8 @@ def _fits(text: str, schema: Json) -> bool:
         return text.lower() in ("true", "false")
     if schema["type"] != "string":
         return True
+    if "enum" in schema:
+        return text.lower() in (word.lower() for word in schema["enum"])
     pattern = _PATTERNS.get(schema.get("pattern", ""))
     return schema.get("minLength", 0) <= len(text) <= schema.get(
         "maxLength", limits.URL_BYTES_MAX
@@ -161,6 +163,8 @@ def _fits(text: str, schema: Json) -> bool:
 def _rule(schema: Json) -> str:
     if schema["type"] == "boolean":
         return "it is true or false"
+    if "enum" in schema:
+        return f"it is one of {', '.join(schema['enum'])}"
     return str(schema.get("description") or f"it must match {schema.get('pattern')}")
 
 
