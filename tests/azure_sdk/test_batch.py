@@ -34,9 +34,9 @@ def test_a_batch_endpoint_and_its_deployment_are_made_listed_and_deleted(user: U
     deployments.begin_create_or_update(wanted).result()
 
     found = deployments.get("first", name)
-    assert found.settings.mini_batch_size == 3
-    assert found.settings.retry_settings.max_retries == 3  # the server's default
-    assert found.settings.output_file_name == "predictions.csv"
+    assert found.mini_batch_size == 3
+    assert found.retry_settings.max_retries == 3  # the server's default
+    assert found.output_file_name == "predictions.csv"
     assert found.provisioning_state == "Succeeded"
     assert [each.name for each in deployments.list(name)] == ["first"]
 
@@ -46,7 +46,7 @@ def test_a_batch_endpoint_and_its_deployment_are_made_listed_and_deleted(user: U
     assert endpoints.get(name).defaults.deployment_name == "first"
     assert name in [each.name for each in endpoints.list()]
     assert list(endpoints.list_jobs(name)) == []
-    assert list(deployments.list_jobs("first", endpoint_name=name)) == []
+    assert list(deployments.list_jobs(name, name="first")) == []
 
     with pytest.raises(HttpResponseError) as refused:
         deployments.begin_delete("first", name)
