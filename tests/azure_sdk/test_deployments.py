@@ -96,7 +96,7 @@ def test_a_script_that_fails_to_start_is_told_with_its_traceback(user: User) -> 
     with pytest.raises(HttpResponseError) as caught:
         poller.result()
     error = caught.value.error
-    assert error.code == "ResourceNotReady" and error.message
+    assert error.code == "UserScriptInitFailed" and error.message
     details = "\n".join(detail.message for detail in error.details)
     assert "ValueError: the weights are for another model" in details
     assert 'score.py", line 2, in init' in details

@@ -240,3 +240,28 @@ def test_credentials_of_a_token_endpoint_are_a_token(
     cli("online-endpoint", "invoke", "-n", name, "-r", request)
     shown = system.scored[-1]["headers"]["Authorization"]
     assert shown.count(".") == 2
+
+
+# --- signing keys -------------------------------------------------------------------------------
+
+
+def test_a_new_signing_key_leaves_tokens_alone_or_ends_them(
+    cli: Command, system: System, reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def works() -> bool:
+        monkeypatch.setenv("HEADGATE_TOKEN", reader)
+        ran = headgate("whoami")
+        monkeypatch.delenv("HEADGATE_TOKEN")
+        return ran.code == 0
+
+    monkeypatch.setenv("HEADGATE_TOKEN", reader)
+    refused = headgate("token", "rotate-signing-key", "--yes")
+    monkeypatch.delenv("HEADGATE_TOKEN")
+    assert refused.code == 3
+    cli("token", "rotate-signing-key", "--yes")
+    assert works()
+    cli("token", "rotate-signing-key", "--drop-old", "--yes")
+    deadline = time.monotonic() + 15
+    while works():
+        assert time.monotonic() < deadline, "the old token still counts"
+        time.sleep(0.05)

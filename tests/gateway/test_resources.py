@@ -437,14 +437,6 @@ async def test_code_is_found_by_its_hash(api: Api, unique: Unique) -> None:
     found = (await api.get(elsewhere)).body["value"]
     assert [item["properties"]["codeUri"] for item in found] == [f"uploads/{sha256}"]
     assert (await api.get(f"{path}?hash=xyz")).status == 400
-    upload = await api.post(
-        f"{path}/1/startPendingUpload",
-        {"pendingUploadType": "TemporaryBlobReference", "pendingUploadId": sha256},
-    )
-    uri = upload.body["blobReferenceForConsumption"]["blobUri"]
-    assert uri == f"{api.base}/blobs/uploads/{sha256}"
-    refused = await api.post(f"{path}/1/startPendingUpload", {"pendingUploadId": "../.."})
-    assert refused.status == 400
 
 
 async def test_an_environment_keeps_the_text_of_its_conda_file(api: Api, unique: Unique) -> None:

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 from hashlib import sha256
+from hmac import compare_digest
 
 import pytest
 from hypothesis import given
@@ -198,6 +199,24 @@ def test_a_key_opens_only_where_its_digest_is_known(keys: list[bytes], presented
     digest = sha256(presented).digest()
     assert core.is_authorized(digest, digests) == (presented in keys)
     assert not core.is_authorized(digest, None)
+
+
+@pytest.mark.parametrize("digests", [(sha256(b"a").digest(), sha256(b"b").digest()), None])
+def test_the_same_work_is_done_whatever_the_key(
+    digests: tuple[bytes, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a timing attack would measure, counted: comparisons, each of two digests in full."""
+    compared: list[tuple[int, int]] = []
+
+    def counted(left: bytes, right: bytes) -> bool:
+        compared.append((len(left), len(right)))
+        return compare_digest(left, right)
+
+    monkeypatch.setattr(core.hmac, "compare_digest", counted)
+    for presented in (b"", b"a", b"b", b"a" * 4096, b"\0", sha256(b"a").digest()):
+        compared.clear()
+        core.is_authorized(sha256(presented).digest(), digests)
+        assert compared == [(32, 32)] * 2, presented[:10]
 
 
 def test_an_unknown_endpoint_has_no_key_at_all() -> None:

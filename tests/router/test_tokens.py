@@ -252,7 +252,20 @@ def test_what_is_remembered_is_bounded(
     gate = TokenGate(Trusted(authority.trust()))
     for number in range(100):
         assert asked(gate, f"a.b.{number}") == 401
-    assert len(gate._known) == 10
+    assert (len(gate._good), len(gate._bad)) == (0, 10)
+
+
+def test_a_flood_of_bad_tokens_makes_nobody_forget_a_good_one(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "KNOWN_MAX", 10)
+    gate = TokenGate(Trusted(authority.trust()))
+    good = authority.token(endpoint_audience("shop"))
+    assert asked(gate, good) == 200
+    for number in range(50):
+        assert asked(gate, f"{good}{number}") == 401
+    monkeypatch.setattr(tokens, "check", lambda *asked: pytest.fail("checked again"))
+    assert asked(gate, good) == 200
 
 
 def test_without_trust_nothing_can_be_said() -> None:

@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
+from headgate.runtime.settings import forget_inherited_cloud
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
 if TYPE_CHECKING:
     from headgate.azure.sdk import credential, ml_client
+
+CLOUD_PREFIX = "Headgate-"  # of the cloud names under which clients know their Headgate
 
 __all__ = ["credential", "ml_client"]
 
@@ -18,6 +22,8 @@ __all__ = ["credential", "ml_client"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if "azure.ai.ml" not in sys.modules:
+        forget_inherited_cloud(CLOUD_PREFIX)
     try:
         from headgate.azure import sdk
     except ModuleNotFoundError as error:

@@ -20,7 +20,7 @@ from azure.core.pipeline.policies import RetryPolicy, UserAgentPolicy
 from azure.core.rest import HttpRequest, HttpResponse
 
 from headgate import __version__
-from headgate.azure import env
+from headgate.azure import CLOUD_PREFIX, env
 from headgate.azure.arm_ids import Context
 from headgate.azure.arm_resources import error_of
 from headgate.client.target import Target, find_target
@@ -80,7 +80,7 @@ def ml_client(
         **{
             "enable_telemetry": False,
             "show_progress": False,
-            "cloud": f"Headgate-{urlsplit(target.url).netloc}",
+            "cloud": f"{CLOUD_PREFIX}{urlsplit(target.url).netloc}",
             "cloud_metadata": _cloud_metadata(target.url),
             **options,
         },

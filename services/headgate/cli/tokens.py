@@ -89,3 +89,19 @@ async def revoke(
     confirm(f"Revoke the token {token_id!r}?", yes=yes)
     async with session.client() as client:
         await Access(client).revoke_token(token_id)
+
+
+@client_command(app, "rotate-signing-key")
+async def rotate_signing_key(
+    session: Session,
+    drop_old: Annotated[
+        bool, Option("--drop-old", help="End every token there is, your own included.")
+    ] = False,
+    yes: options.Yes = False,
+) -> None:
+    """Sign with a new key from now on, as happens by itself every 30 days."""
+    from headgate.client.access import Access
+
+    confirm("End every token that was ever given out?" if drop_old else "Make a new key?", yes=yes)
+    async with session.client() as client:
+        await Access(client).rotate_signing_key(drop_old=drop_old)

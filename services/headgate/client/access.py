@@ -47,6 +47,10 @@ class Access:
     async def list_tokens(self) -> list[Json]:
         return _items((await self._http.send("GET", "/access/tokens")).object)
 
+    async def rotate_signing_key(self, *, drop_old: bool) -> None:
+        """New tokens are signed with a new key; with ``drop_old`` all others end."""
+        await self._http.send("POST", "/access/rotateSigningKey", body={"dropOld": drop_old})
+
     async def revoke_token(self, token_id: str) -> None:
         await self._http.send("DELETE", f"/access/tokens/{quote(token_id, safe='')}")
 

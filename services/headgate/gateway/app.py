@@ -94,6 +94,7 @@ async def build(
         clock,
         failures_per_minute=settings.failed_auth_per_minute,
     )
+    storage = Storage(backend, authenticator)
     edge = Edge(
         table,
         authenticator,
@@ -101,7 +102,7 @@ async def build(
         clock,
         scoring_url.rstrip("/"),
         Repeater(bus, Vault.open(settings.keys_dir), clock),
-        Storage(backend, authenticator).serve,
+        storage.serve,
         require_if_match=settings.require_if_match,
     )
 
@@ -116,7 +117,7 @@ async def build(
         bus,
         description=DESCRIPTION,
         starts=(load_trust, events.start, listener.start),
-        loops={"trust": trust.run},
+        loops={"trust": trust.run, "old_blocks": storage.sweep},
         stops=(listener.stop,),
     )
     service.listener = listener

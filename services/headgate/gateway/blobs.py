@@ -49,12 +49,8 @@ class Blobs:
         is_complete = await self._manifest(digest) is not None
         if is_complete or await self._store.exists(key):
             return await self._compare(key, incoming)
-        try:
+        with incoming.told():
             await self._store.put(key, incoming.chunks())
-        except BaseException:
-            if incoming.failure is not None:
-                raise incoming.failure from None
-            raise
         await self._remember(key, incoming.sha256)
         return answer({"path": path, "sha256": incoming.sha256}, 201)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from aiohttp import ClientPayloadError, web
 
@@ -48,6 +49,25 @@ class Incoming:
         except (HeadgateError, ConnectionError) as error:
             self.failure = error
             raise
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Around a writer: whatever it makes of a failure on the way here, that one is raised."""
+        try:
+            yield
+        except BaseException:
+            if self.failure is not None:
+                raise self.failure from None
+            raise
+
+    async def whole(self, bytes_max: int) -> bytes:
+        """A small body at once."""
+        body = bytearray()
+        async for chunk in self.chunks():
+            body += chunk
+            if len(body) > bytes_max:
+                raise too_large(bytes_max)
+        return bytes(body)
 
     async def _checked(self) -> AsyncIterator[bytes]:
         size_bytes = 0

@@ -7,28 +7,47 @@ ways of its own with paths, rights and errors, so it is served apart from the ta
 from __future__ import annotations
 
 import base64
-import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from aiohttp import web
-from pydantic import ValidationError
 
 from headgate.gateway import storage_core as core
 from headgate.gateway.authentication import AUDIENCES, Authenticator
 from headgate.gateway.backend import Backend
+from headgate.gateway.core import whole_seconds
 from headgate.gateway.incoming import Incoming
-from headgate.gateway.storage_core import Listed, Note, Place, StorageError
-from headgate.runtime.store import Blob
+from headgate.gateway.storage_core import Note, Place, Rights, Stored
+from headgate.gateway.storage_errors import (
+    StorageError,
+    bad_header,
+    bad_query,
+    error_xml,
+    not_found,
+    refusal_of,
+)
+from headgate.gateway.storage_lists import list_xml, read_wanted
+from headgate.gateway.storage_objects import SMALL_BYTES_MAX, Objects
 from headgate.runtime.tokens import Principal
 from headgate_contracts.errors import HeadgateError
 from headgate_contracts.identity import STORAGE_AUDIENCE
 
-NOTE_BYTES_MAX = 64 * 1024
 BLOCK_LIST_BYTES_MAX = 8 * 1024 * 1024
-LISTED_MAX = 200_000
+SWEEP_EVERY_S = 86_400.0
 VERSION = "2023-11-03"
+_VERBS = ("GET", "HEAD", "PUT", "DELETE")
 
-Handle = Callable[[web.BaseRequest, Place], Awaitable[web.StreamResponse]]
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, what it is about, and what its caller may do there."""
+
+    request: web.BaseRequest
+    place: Place
+    rights: Rights
+
+
+Handle = Callable[[Asked], Awaitable[web.StreamResponse]]
 
 
 class Storage:
@@ -36,24 +55,24 @@ class Storage:
 
     def __init__(self, backend: Backend, authenticator: Authenticator) -> None:
         self._backend = backend
-        self._store = backend.store
+        self._objects = Objects(backend.store, backend.clock)
         self._authenticator = authenticator
-        # (verb, comp, restype is container) -> handler and the permission that it needs
+        # (verb, comp, restype is container) -> handler, and letters of which one is needed
         self._operations: dict[tuple[str, str, bool], tuple[Handle, str]] = {
             ("GET", "", False): (self._get, "r"),
-            ("HEAD", "", False): (self._get, "r"),
+            ("HEAD", "", False): (self._head, "r"),
             ("GET", "metadata", False): (self._head, "r"),
             ("HEAD", "metadata", False): (self._head, "r"),
-            ("PUT", "", False): (self._put, "w"),
+            ("PUT", "", False): (self._put, "wc"),
             ("PUT", "metadata", False): (self._put_metadata, "w"),
-            ("PUT", "properties", False): (self._put_metadata, "w"),
-            ("PUT", "block", False): (self._put_block, "w"),
-            ("PUT", "blocklist", False): (self._put_block_list, "w"),
+            ("PUT", "properties", False): (self._put_properties, "w"),
+            ("PUT", "block", False): (self._put_block, "wc"),
+            ("PUT", "blocklist", False): (self._put_block_list, "wc"),
             ("DELETE", "", False): (self._delete, "d"),
             ("GET", "list", True): (self._list, "l"),
-            ("GET", "", True): (self._container, "r"),
-            ("HEAD", "", True): (self._container, "r"),
-            ("PUT", "", True): (self._create_container, "w"),
+            ("GET", "", True): (self._container, "rl"),
+            ("HEAD", "", True): (self._container, "rl"),
+            ("PUT", "", True): (self._create_container, "wc"),
         }
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -63,25 +82,30 @@ class Storage:
         except StorageError as error:
             return _refusal(error)
         except HeadgateError as error:
-            return _refusal(core.error_of(error.error.code, error.error.message))
+            return _refusal(refusal_of(error.error))
+
+    async def sweep(self) -> None:
+        """Once a day, remove what was begun and never finished; until the gateway stops."""
+        while not await self._backend.closes_within(SWEEP_EVERY_S):
+            await self._objects.sweep()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         who = self._caller(request)
         place = core.read_place(request.raw_path)
+        rights = core.rights_of(who, place)
         query = request.query
         key = (request.method, query.get("comp", ""), query.get("restype") == "container")
-        handler, letter = self._operations.get(key, (None, ""))
+        handler, letters = self._operations.get(key, (None, ""))
+        if handler is None and request.method not in _VERBS:
+            raise StorageError(405, "UnsupportedHttpVerb", f"There are {', '.join(_VERBS)} here.")
         if handler is None or key[2] == bool(place.blob):
-            raise StorageError(
-                405 if request.method not in ("GET", "HEAD", "PUT", "DELETE") else 400,
-                "UnsupportedHttpVerb" if handler is None else "InvalidUri",
-                "This operation is not known here.",
-            )
-        core.check_right(who, place, letter)
-        response = await handler(request, place)
-        if not response.prepared:
-            response.headers.setdefault("x-ms-version", VERSION)
-        return response
+            raise StorageError(400, "InvalidUri", "This operation is not known here.")
+        for name in ("snapshot", "versionid"):
+            if query.get(name):
+                raise bad_query(name, "only the present state of a blob is kept.")
+        core.check_headers(request.headers)
+        rights.require(*letters)
+        return await handler(Asked(request, place, rights))
 
     def _caller(self, request: web.BaseRequest) -> Principal:
         """Whose signature it is, or whose token."""
@@ -91,196 +115,153 @@ class Storage:
 
     # --- reading -------------------------------------------------------------------------------
 
-    async def _found(self, place: Place) -> tuple[Blob, Note]:
-        blob = await self._store.head(place.key)
-        if blob is None:
-            raise core.not_found()
-        return blob, await self._note(place)
+    async def _found(self, asked: Asked, *, reading: bool) -> Stored:
+        stored = await self._objects.find(asked.place)
+        if stored is None:
+            raise not_found()
+        core.check_conditions(asked.request.headers, stored, reading=reading)
+        return stored
 
-    async def _note(self, place: Place) -> Note:
-        try:
-            raw = await self._store.read(place.note_key, bytes_max=NOTE_BYTES_MAX)
-            return Note.model_validate_json(raw)
-        except (HeadgateError, ValidationError):
-            return Note()  # put there by other means than this protocol
+    async def _head(self, asked: Asked) -> web.StreamResponse:
+        return web.Response(headers=_headers(await self._found(asked, reading=True)))
 
-    async def _head(self, request: web.BaseRequest, place: Place) -> web.StreamResponse:
-        blob, note = await self._found(place)
-        return web.Response(headers=_headers(blob, note))
-
-    async def _get(self, request: web.BaseRequest, place: Place) -> web.StreamResponse:
-        blob, note = await self._found(place)
-        headers = request.headers
-        if headers.get("If-None-Match", "") == core.plain_etag(blob.etag):
-            return web.Response(status=304, headers=_headers(blob, note))
-        if headers.get("If-Match", "*") not in ("*", core.plain_etag(blob.etag)):
-            raise StorageError(412, "ConditionNotMet", "The blob has changed.")
-        span = core.read_range(headers.get("x-ms-range") or headers.get("Range"), blob.size_bytes)
-        start, end = span or (0, blob.size_bytes)
-        response = web.StreamResponse(status=206 if span else 200, headers=_headers(blob, note))
+    async def _get(self, asked: Asked) -> web.StreamResponse:
+        stored = await self._found(asked, reading=True)
+        given, size_bytes = asked.request.headers, stored.blob.size_bytes
+        span = core.read_range(given.get("x-ms-range") or given.get("Range"), size_bytes)
+        start, end = span or (0, size_bytes)
+        opened = await self._objects.open(stored, start, end) if end > start else None
+        headers = _headers(stored) | {"Content-Length": str(end - start)}
         if span:
-            response.headers["Content-Range"] = f"bytes {start}-{end - 1}/{blob.size_bytes}"
-            response.headers.popall("Content-MD5", None)  # that is the whole blob's
-            response.headers["x-ms-blob-content-md5"] = note.md5
-        response.content_length = end - start
-        await response.prepare(request)
-        if request.method == "GET" and end > start:
-            async for chunk in self._store.get(place.key, start=start, end=end):
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{size_bytes}"
+            headers["x-ms-blob-content-md5"] = headers.pop("Content-MD5", "")
+        response = web.StreamResponse(status=206 if span else 200, headers=headers)
+        await response.prepare(asked.request)
+        if opened is not None:
+            async for chunk in opened.chunks:
                 await response.write(chunk)
         await response.write_eof()
         return response
 
     # --- writing -------------------------------------------------------------------------------
 
-    async def _put(self, request: web.BaseRequest, place: Place) -> web.StreamResponse:
+    async def _may_write(self, asked: Asked) -> bool:
+        """Check the conditions of a write; whether it may only create."""
+        present = await self._objects.find(asked.place)
+        core.check_conditions(asked.request.headers, present)
+        is_new = asked.request.headers.get("If-None-Match", "").strip() == "*"
+        return is_new or asked.rights.creates_only
+
+    async def _put(self, asked: Asked) -> web.StreamResponse:
         """A whole blob at once."""
+        request = asked.request
         if request.headers.get("x-ms-blob-type", "BlockBlob").lower() != "blockblob":
-            raise core.bad_header("x-ms-blob-type", "only block blobs can be stored here")
-        metadata = core.read_metadata(request.headers.items())
-        await self._check_condition(request, place)
+            raise bad_header("x-ms-blob-type", "only block blobs can be stored here")
+        note = _note(request)
+        create_only = await self._may_write(asked)
         incoming = Incoming(request, always_md5=True)
-        await self._write(place, incoming)
-        note = Note(
-            content_type=_content_type(request),
-            md5=base64.b64encode(incoming.md5).decode(),
-            sha256=incoming.sha256,
-            metadata=metadata,
-            created_at=self._backend.clock.now(),
-        )
-        return await self._noted(place, note)
+        is_small = 0 <= _length(request) <= SMALL_BYTES_MAX
+        with incoming.told():
+            stored = await self._objects.write(
+                asked.place, incoming, note, is_small=is_small, create_only=create_only
+            )
+        return _written(stored)
 
-    async def _write(self, place: Place, incoming: Incoming) -> None:
-        try:
-            await self._store.put(place.key, incoming.chunks())
-        except BaseException:
-            if incoming.failure is not None:
-                raise incoming.failure from None
-            raise
+    async def _put_metadata(self, asked: Asked) -> web.StreamResponse:
+        metadata = core.read_metadata(asked.request.headers.items())
+        stored = await self._found(asked, reading=False)
+        return _written(await self._objects.annotate(stored, metadata=metadata), status=200)
 
-    async def _check_condition(self, request: web.BaseRequest, place: Place) -> None:
-        if request.headers.get("If-None-Match") == "*" and await self._store.exists(place.key):
-            raise StorageError(409, "BlobAlreadyExists", "The specified blob already exists.")
+    async def _put_properties(self, asked: Asked) -> web.StreamResponse:
+        content_type = core.read_content_type(asked.request.headers)
+        stored = await self._found(asked, reading=False)
+        return _written(await self._objects.annotate(stored, content_type=content_type), status=200)
 
-    async def _noted(self, place: Place, note: Note) -> web.StreamResponse:
-        """Keep the note beside a blob that has been written, and answer."""
-        await self._store.put(place.note_key, note.model_dump_json().encode())
-        blob = await self._store.head(place.key)
-        if blob is None:
-            raise core.not_found()
-        headers = {"ETag": core.plain_etag(blob.etag), "Content-MD5": note.md5}
-        headers["Last-Modified"] = core.http_date(blob.modified_at)
-        headers["x-ms-request-server-encrypted"] = "false"
-        return web.Response(status=201, headers=headers)
+    async def _put_block(self, asked: Asked) -> web.StreamResponse:
+        block_id = core.check_block_id(asked.request.query.get("blockid"))
+        incoming = Incoming(asked.request, always_md5=True)
+        with incoming.told():
+            await self._objects.write_block(asked.place, block_id, incoming)
+        md5 = base64.b64encode(incoming.md5).decode()
+        return web.Response(status=201, headers={"Content-MD5": md5, "x-ms-version": VERSION})
 
-    async def _put_metadata(self, request: web.BaseRequest, place: Place) -> web.StreamResponse:
-        blob, note = await self._found(place)
-        if request.query["comp"] == "metadata":
-            changes: dict[str, object] = {"metadata": core.read_metadata(request.headers.items())}
-        else:
-            changes = {"content_type": _content_type(request)}
-        changed = note.model_copy(update=changes)
-        await self._store.put(place.note_key, changed.model_dump_json().encode())
-        return web.Response(headers={"ETag": core.plain_etag(blob.etag)})
+    async def _put_block_list(self, asked: Asked) -> web.StreamResponse:
+        note = _note(asked.request)
+        create_only = await self._may_write(asked)
+        raw = await Incoming(asked.request).whole(BLOCK_LIST_BYTES_MAX)
+        block_ids = core.read_block_list(raw.decode("utf-8", "replace"))
+        stored = await self._objects.commit(asked.place, block_ids, note, create_only=create_only)
+        return _written(stored)
 
-    async def _put_block(self, request: web.BaseRequest, place: Place) -> web.StreamResponse:
-        """One part of a large blob; nothing is seen of it before the list of all is put."""
-        key = place.block_key(core.check_block_id(request.query.get("blockid")))
-        incoming = Incoming(request, always_md5=True)
-        try:
-            await self._store.put(key, incoming.chunks())
-        except BaseException:
-            if incoming.failure is not None:
-                raise incoming.failure from None
-            raise
-        return web.Response(
-            status=201, headers={"Content-MD5": base64.b64encode(incoming.md5).decode()}
-        )
-
-    async def _put_block_list(self, request: web.BaseRequest, place: Place) -> web.StreamResponse:
-        """The blob becomes its blocks in this order, whole or not at all."""
-        metadata = core.read_metadata(request.headers.items())
-        await self._check_condition(request, place)
-        raw = bytearray()
-        async for chunk in Incoming(request).chunks():
-            raw += chunk
-            if len(raw) > BLOCK_LIST_BYTES_MAX:
-                raise StorageError(413, "RequestBodyTooLarge", "The list of blocks is too long.")
-        blocks = [
-            place.block_key(each) for each in core.read_block_list(raw.decode("utf-8", "replace"))
-        ]
-        for key in blocks:
-            if not await self._store.exists(key):
-                raise StorageError(400, "InvalidBlockList", "A block of the list was never put.")
-        sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-
-        async def chunks() -> AsyncIterator[bytes]:
-            for key in blocks:
-                async for chunk in self._store.get(key):
-                    sha256.update(chunk)
-                    md5.update(chunk)
-                    yield chunk
-
-        await self._store.put(place.key, chunks())
-        await self._forget_blocks(place)
-        note = Note(
-            content_type=_content_type(request),
-            md5=base64.b64encode(md5.digest()).decode(),
-            sha256=sha256.hexdigest(),
-            metadata=metadata,
-            created_at=self._backend.clock.now(),
-        )
-        return await self._noted(place, note)
-
-    async def _forget_blocks(self, place: Place) -> None:
-        for blob in await self._store.list(place.blocks_folder, limit=core.BLOCKS_MAX):
-            await self._store.delete(blob.key)
-
-    async def _delete(self, request: web.BaseRequest, place: Place) -> web.StreamResponse:
-        await self._found(place)
-        await self._store.delete(place.key)
-        await self._store.delete(place.note_key)
-        return web.Response(status=202)
+    async def _delete(self, asked: Asked) -> web.StreamResponse:
+        await self._found(asked, reading=False)
+        await self._objects.delete(asked.place)
+        return web.Response(status=202, headers={"x-ms-version": VERSION})
 
     # --- containers ----------------------------------------------------------------------------
 
-    async def _container(self, request: web.BaseRequest, place: Place) -> web.StreamResponse:
-        return web.Response(headers={"ETag": '"0"', "x-ms-lease-state": "available"})
+    async def _container(self, _: Asked) -> web.StreamResponse:
+        """Containers are there as soon as somebody may address them."""
+        return web.Response(headers=_CONTAINER_HEADERS)
 
-    async def _create_container(self, request: web.BaseRequest, place: Place) -> web.StreamResponse:
-        """Containers are there as soon as something is in them."""
-        return web.Response(status=201, headers={"ETag": '"0"'})
+    async def _create_container(self, _: Asked) -> web.StreamResponse:
+        return web.Response(status=201, headers=_CONTAINER_HEADERS)
 
-    async def _list(self, request: web.BaseRequest, place: Place) -> web.StreamResponse:
-        wanted = core.read_wanted(request.query)
-        folder = f"{place.key}/{wanted.prefix}".rpartition("/")[0]
-        found = {
-            blob.key.removeprefix(f"{place.key}/"): blob
-            for blob in await self._store.list(folder, limit=LISTED_MAX)
-        }
-        page = core.page_of(sorted(found), wanted)
-        blobs = []
-        for name in page.names:
-            blob = found[name]
-            note = None
-            if wanted.with_metadata:
-                note = await self._note(Place(place.workspace, place.container, name))
-            blobs.append(Listed(name, blob.size_bytes, blob.modified_at, blob.etag, note))
+    async def _list(self, asked: Asked) -> web.StreamResponse:
+        request, place = asked.request, asked.place
+        wanted = read_wanted(request.query)
+        if not wanted.prefix.startswith(asked.rights.prefix):
+            raise StorageError(
+                403, "AuthorizationFailure", "The signature opens only names below its prefix."
+            )
+        page, blobs = await self._objects.page(place, wanted)
         address = f"{request.scheme}://{request.host}/"
-        text = core.list_xml(address, place.container, wanted, blobs, page)
-        return web.Response(text=text, content_type="application/xml")
+        text = list_xml(address, place.container, wanted, page, blobs)
+        return web.Response(
+            text=text, content_type="application/xml", headers={"x-ms-version": VERSION}
+        )
 
 
-def _content_type(request: web.BaseRequest) -> str:
-    headers = request.headers
-    given = headers.get("x-ms-blob-content-type") or headers.get("Content-Type") or ""
-    return given[:256] or "application/octet-stream"
+_CONTAINER_HEADERS = {
+    "ETag": '"0x0"',
+    "Last-Modified": core.http_date(0),
+    "x-ms-lease-status": "unlocked",
+    "x-ms-lease-state": "available",
+    "x-ms-version": VERSION,
+}
 
 
-def _headers(blob: Blob, note: Note) -> dict[str, str]:
+def _length(request: web.BaseRequest) -> int:
+    """The announced length; -1 when it is not."""
+    return -1 if request.content_length is None else request.content_length
+
+
+def _note(request: web.BaseRequest) -> Note:
+    """What a request says of the blob that it writes."""
+    return Note(
+        content_type=core.read_content_type(request.headers),
+        metadata=core.read_metadata(request.headers.items()),
+    )
+
+
+def _written(stored: Stored, *, status: int = 201) -> web.Response:
+    headers = {
+        "ETag": stored.etag,
+        "Last-Modified": core.http_date(stored.blob.modified_at),
+        "x-ms-request-server-encrypted": "false",
+        "x-ms-version": VERSION,
+    }
+    if status == 201:
+        headers["Content-MD5"] = stored.note.md5
+    return web.Response(status=status, headers=headers)
+
+
+def _headers(stored: Stored) -> dict[str, str]:
+    blob, note = stored.blob, stored.note
     headers = {
         "Content-Length": str(blob.size_bytes),
         "Content-Type": note.content_type,
-        "ETag": core.plain_etag(blob.etag),
+        "ETag": stored.etag,
         "Last-Modified": core.http_date(blob.modified_at),
         "Accept-Ranges": "bytes",
         "x-ms-blob-type": "BlockBlob",
@@ -288,20 +269,22 @@ def _headers(blob: Blob, note: Note) -> dict[str, str]:
         "x-ms-lease-state": "available",
         "x-ms-server-encrypted": "false",
         "x-ms-version": VERSION,
-        "x-ms-creation-time": core.http_date(note.created_at or blob.modified_at),
+        "x-ms-creation-time": core.http_date(stored.created_at),
         # Whatever a blob says it is, a browser must not take it for a page of ours.
         "Content-Disposition": "attachment",
     }
     if note.md5:
         headers["Content-MD5"] = note.md5
-    headers |= {f"{core.META_PREFIX}{name}": text for name, text in note.metadata.items()}
-    return headers
+    return headers | {f"{core.META_PREFIX}{name}": text for name, text in note.metadata.items()}
 
 
 def _refusal(error: StorageError) -> web.Response:
-    response = web.Response(
-        status=error.status, text=core.error_xml(error), content_type="application/xml"
+    headers = {"x-ms-error-code": error.code, "x-ms-version": VERSION}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = whole_seconds(error.retry_after_s)
+    if error.status == 304:
+        return web.Response(status=304, headers=headers)
+    text = error_xml(error)
+    return web.Response(
+        status=error.status, text=text, content_type="application/xml", headers=headers
     )
-    response.headers["x-ms-error-code"] = error.code
-    response.headers["x-ms-version"] = VERSION
-    return response

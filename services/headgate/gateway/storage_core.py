@@ -1,4 +1,4 @@
-"""The blob protocol's decisions: places, rights, ranges, pages, and how they are written. Pure."""
+"""The blob protocol's decisions: places, rights, conditions, ranges, blocks. Pure."""
 
 from __future__ import annotations
 
@@ -6,71 +6,54 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from email.utils import formatdate
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import formatdate, parsedate_to_datetime
 from urllib.parse import unquote_to_bytes
-from xml.sax.saxutils import escape, quoteattr
 
 from headgate.azure.storage_uris import HOST_SUFFIX, folder_of
+from headgate.gateway.storage_errors import (
+    StorageError,
+    already_there,
+    bad_header,
+    bad_name,
+    condition_not_met,
+    no_container,
+    not_done_here,
+    not_found,
+)
+from headgate.runtime.store import Blob
 from headgate.runtime.tokens import Principal
 from headgate_contracts.envelope import Value
-from headgate_contracts.errors import ErrorCode
 from headgate_contracts.identity import Role
 
-PAGE_MAX = 5_000
 BLOCK_ID_CHARS_MAX = 88
 BLOCKS_MAX = 50_000
 METADATA_BYTES_MAX = 8 * 1024  # Azure's limit
 META_PREFIX = "x-ms-meta-"
+PLAIN_TYPE = "application/octet-stream"
+_WORKSPACE = re.compile(r"[a-z0-9_(][a-z0-9._()-]{0,89}\Z")
 _CONTAINER = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]\Z")
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})\Z", re.ASCII)
-_ETAG_SIGNS = re.compile(r'["\s]')
-_OF_ROLE = {Role.READER: "rl", Role.OPERATOR: "rlacw", Role.OWNER: "rlacwd", Role.ADMIN: "rlacwd"}
+_ASCII = re.compile(r"[ -~]*\Z")
+_OF_ROLE = {Role.READER: "rl", Role.OPERATOR: "racwdl", Role.OWNER: "racwdl", Role.ADMIN: "racwdl"}
+# Clients rely on what these ask for, so they are refused and not left out.
+_NOT_DONE = (
+    "x-ms-copy-source",
+    "x-ms-structured-body",
+    "x-ms-content-crc64",
+    "x-ms-encryption-key",
+    "x-ms-lease-id",
+    "x-ms-if-tags",
+    "x-ms-legal-hold",
+)
 
 
-class StorageError(Exception):
-    """A refusal in the blob protocol's own form."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-
-
-def not_found() -> StorageError:
-    return StorageError(404, "BlobNotFound", "The specified blob does not exist.")
-
-
-def no_container() -> StorageError:
-    return StorageError(404, "ContainerNotFound", "The specified container does not exist.")
-
-
-def bad_name(problem: str) -> StorageError:
-    return StorageError(400, "InvalidResourceName", f"The blob's name is not possible: {problem}")
-
-
-def bad_header(name: str, problem: str) -> StorageError:
-    return StorageError(400, "InvalidHeaderValue", f"{name}: {problem}")
-
-
-_ERRORS: Mapping[ErrorCode, tuple[int, str]] = {
-    ErrorCode.UNAUTHORIZED: (403, "AuthenticationFailed"),
-    ErrorCode.FORBIDDEN: (403, "AuthorizationPermissionMismatch"),
-    ErrorCode.RESOURCE_NOT_FOUND: (404, "BlobNotFound"),
-    ErrorCode.PAYLOAD_TOO_LARGE: (413, "RequestBodyTooLarge"),
-    ErrorCode.UNSUPPORTED_MEDIA_TYPE: (415, "UnsupportedHeader"),
-    ErrorCode.BAD_ARGUMENT: (400, "InvalidInput"),
-    ErrorCode.QUOTA_EXCEEDED: (409, "BlobCountLimitExceeded"),
-    ErrorCode.TOO_MANY_REQUESTS: (429, "OperationTimedOut"),
-    ErrorCode.STORAGE_FULL: (507, "InsufficientAccountPermissions"),
-    ErrorCode.UNAVAILABLE: (503, "ServerBusy"),
-}
-
-
-def error_of(code: ErrorCode, message: str) -> StorageError:
-    """One of our own errors in the blob protocol's words."""
-    status, word = _ERRORS.get(code, (500, "InternalError"))
-    return StorageError(status, word, message)
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Refuse a request that relies on something not done here."""
+    for name in _NOT_DONE:
+        if name in headers:
+            raise not_done_here(name)
 
 
 # --- places ------------------------------------------------------------------------------------
@@ -100,7 +83,10 @@ class Place:
 
     @property
     def blocks_folder(self) -> str:
-        return f"blocks/{hashlib.sha256(self.key.encode()).hexdigest()}"
+        return f"{BLOCKS_FOLDER}/{hashlib.sha256(self.key.encode()).hexdigest()}"
+
+
+BLOCKS_FOLDER = "blocks"
 
 
 def is_storage(raw_path: str) -> bool:
@@ -119,7 +105,7 @@ def read_place(raw_path: str) -> Place:
             raise bad_name("it is not UTF-8") from None
     workspace = parts[0].lower().removesuffix(HOST_SUFFIX)
     container = parts[1] if len(parts) > 1 else ""
-    if not _CONTAINER.match(container):
+    if not _WORKSPACE.match(workspace) or not _CONTAINER.match(container):
         raise no_container()
     blob = "/".join(parts[2:])
     if blob.endswith("/"):
@@ -130,41 +116,79 @@ def read_place(raw_path: str) -> Place:
 # --- rights ------------------------------------------------------------------------------------
 
 
-def check_right(who: Principal, place: Place, letter: str) -> None:
-    """Refuse what the signature or the role does not allow."""
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a caller may do, as letters of a signature, with names that begin with ``prefix``."""
+
+    letters: str
+    prefix: str = ""
+
+    @property
+    def creates_only(self) -> bool:
+        """``c`` alone makes new blobs and leaves alone what is there."""
+        return "w" not in self.letters
+
+    def require(self, *any_of: str) -> None:
+        if not set(any_of) & set(self.letters):
+            raise StorageError(
+                403,
+                "AuthorizationPermissionMismatch",
+                f"This request needs the permission {' or '.join(any_of)}; "
+                f"the caller has {self.letters!r}.",
+            )
+
+
+def rights_of(who: Principal, place: Place) -> Rights:
+    """What the signature or the role allows at a place. One that is another's does not exist."""
     if who.storage is not None:
         scope = who.storage
         if (scope.workspace, scope.container) != (place.workspace, place.container):
             raise no_container()
         if place.blob and not place.blob.startswith(scope.prefix):
             raise not_found()
-        allowed = scope.permissions
-    else:
-        role = who.role_in(place.workspace)
-        if role is None:
-            raise no_container()
-        allowed = _OF_ROLE[role]
-    # Whoever may write may create, and the other way round: clients ask for either.
-    wanted = {"w", "c"} if letter == "w" else {letter}
-    if not wanted & set(allowed):
-        raise StorageError(
-            403,
-            "AuthorizationPermissionMismatch",
-            f"This request needs the permission {letter!r}; the caller has {allowed!r}.",
-        )
+        return Rights(scope.permissions, scope.prefix)
+    role = who.role_in(place.workspace)
+    if role is None:
+        raise no_container()
+    return Rights(_OF_ROLE[role])
 
 
-# --- notes -------------------------------------------------------------------------------------
+# --- what is stored ----------------------------------------------------------------------------
 
 
 class Note(Value):
-    """What is kept beside a blob. ``md5`` is base64, as HTTP writes it."""
+    """What is kept beside a blob. ``md5`` is base64, as HTTP writes it.
 
-    content_type: str = "application/octet-stream"
+    ``etag`` is that of the object it was written for: beside any other it says nothing, so a
+    crash between the two writes leaves a blob without a note and never one with a wrong note.
+    """
+
+    etag: str = ""
+    content_type: str = PLAIN_TYPE
     md5: str = ""
     sha256: str = ""
+    block_list: str = ""
     metadata: dict[str, str] = {}
     created_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A blob with its note."""
+
+    place: Place
+    blob: Blob
+    note: Note
+
+    @property
+    def etag(self) -> str:
+        """Another one whenever content or note change."""
+        told = f"{self.blob.etag}\0{self.note.model_dump_json()}"
+        return f'"0x{hashlib.sha256(told.encode()).hexdigest()[:16].upper()}"'
+
+    @property
+    def created_at(self) -> float:
+        return self.note.created_at or self.blob.modified_at
 
 
 def read_metadata(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -177,7 +201,9 @@ def read_metadata(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
         key = name[len(META_PREFIX) :].lower()
         if not re.fullmatch(r"[a-z_][a-z0-9_]{0,99}", key):
             raise bad_header(META_PREFIX + key[:40], "a name is made of letters, digits and '_'")
-        total_bytes += len(key) + len(value.encode())
+        if not _ASCII.match(value):
+            raise bad_header(META_PREFIX + key[:40], "only ASCII can be stored; encode the rest")
+        total_bytes += len(key) + len(value)
         found[key] = value
     if total_bytes > METADATA_BYTES_MAX:
         raise StorageError(
@@ -186,13 +212,59 @@ def read_metadata(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
-def plain_etag(etag: str) -> str:
-    """An ETag of any store in HTTP's form."""
-    return f'"{_ETAG_SIGNS.sub("", etag) or "0"}"'
+def read_content_type(headers: Mapping[str, str]) -> str:
+    """What the client says that the blob is."""
+    given = headers.get("x-ms-blob-content-type") or headers.get("Content-Type") or ""
+    return given if given and _ASCII.match(given) and len(given) <= 256 else PLAIN_TYPE
 
 
 def http_date(at: float) -> str:
     return formatdate(at, usegmt=True)
+
+
+# --- conditions --------------------------------------------------------------------------------
+
+
+def check_conditions(
+    headers: Mapping[str, str], present: Stored | None, *, reading: bool = False
+) -> None:
+    """Refuse a request whose conditional headers do not fit what is there."""
+    wanted, unwanted = headers.get("If-Match"), headers.get("If-None-Match")
+    if wanted is not None and not _names(wanted, present):
+        raise condition_not_met()
+    if unwanted is not None and _names(unwanted, present):
+        if reading:
+            raise StorageError(304, "ConditionNotMet", "The blob is what the client has.")
+        raise already_there() if unwanted.strip() == "*" else condition_not_met()
+    if present is None:
+        return
+    at = int(present.blob.modified_at)
+    until = _time(headers, "If-Unmodified-Since")
+    if wanted is None and until is not None and at > until:
+        raise condition_not_met()
+    since = _time(headers, "If-Modified-Since")
+    if unwanted is None and since is not None and at <= since:
+        if reading:
+            raise StorageError(304, "ConditionNotMet", "The blob has not changed since.")
+        raise condition_not_met()
+
+
+def _names(listed: str, present: Stored | None) -> bool:
+    if present is None:
+        return False
+    tags = [tag.strip().removeprefix("W/") for tag in listed.split(",")]
+    return "*" in tags or present.etag in tags
+
+
+def _time(headers: Mapping[str, str], name: str) -> float | None:
+    text = headers.get(name)
+    if text is None:
+        return None
+    try:
+        at: datetime = parsedate_to_datetime(text)
+        return at.timestamp()
+    except (ValueError, OverflowError):
+        raise bad_header(name, "this is no time") from None
 
 
 # --- ranges ------------------------------------------------------------------------------------
@@ -214,7 +286,7 @@ def read_range(text: str | None, size: int) -> tuple[int, int] | None:
 
 # --- blocks ------------------------------------------------------------------------------------
 
-_BLOCK = re.compile(r"<(Latest|Committed|Uncommitted)>([^<]{1,200})</\1>")
+_BLOCK = re.compile(r"<(Latest|Uncommitted)>([^<]{1,200})</\1>")
 
 
 def check_block_id(text: str | None) -> str:
@@ -232,128 +304,20 @@ def check_block_id(text: str | None) -> str:
 
 def read_block_list(text: str) -> list[str]:
     """The ids of the blocks that make a blob, in order."""
+    if "<BlockList" not in text:
+        raise StorageError(400, "InvalidXmlDocument", "The body is no list of blocks.")
+    if "<Committed>" in text:
+        raise StorageError(
+            400, "InvalidBlockList", "Blocks of a blob that is complete are not kept; send them."
+        )
     found = [check_block_id(match[2].strip()) for match in _BLOCK.finditer(text)]
-    if len(found) > BLOCKS_MAX or "<BlockList" not in text:
+    if len(found) > BLOCKS_MAX:
         raise StorageError(
             400, "InvalidBlockList", f"A blob is made of at most {BLOCKS_MAX} blocks."
         )
     return found
 
 
-# --- lists -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One blob of a list."""
-
-    name: str
-    size_bytes: int
-    modified_at: float
-    etag: str
-    note: Note | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A part of a list: blobs, names of folders, and where the next part begins."""
-
-    names: Sequence[str] = ()
-    folders: Sequence[str] = ()
-    marker: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which part of a list is wanted."""
-
-    prefix: str = ""
-    delimiter: str = ""
-    after: str = ""
-    size: int = PAGE_MAX
-    with_metadata: bool = field(default=False)
-
-
-def read_wanted(query: Mapping[str, str]) -> Wanted:
-    """What a list request asks for."""
-    size = query.get("maxresults", str(PAGE_MAX))
-    if not size.isascii() or not size.isdecimal() or not 1 <= int(size[:9]) <= 10**8:
-        raise StorageError(
-            400, "OutOfRangeQueryParameterValue", "maxresults is a number from 1 upwards."
-        )
-    try:
-        after = base64.urlsafe_b64decode(query.get("marker", "").encode()).decode()
-    except ValueError:
-        raise StorageError(
-            400, "InvalidQueryParameterValue", "marker is none that was given out."
-        ) from None
-    return Wanted(
-        prefix=query.get("prefix", ""),
-        delimiter=query.get("delimiter", ""),
-        after=after,
-        size=min(int(size[:9]), PAGE_MAX),
-        with_metadata="metadata" in query.get("include", ""),
-    )
-
-
-def page_of(names: Iterable[str], wanted: Wanted) -> Page:
-    """The part of a sorted list of names that is wanted, folders taken together."""
-    shown: list[str] = []
-    folders: list[str] = []
-    last = ""
-    for name in names:
-        if not name.startswith(wanted.prefix) or name <= wanted.after:
-            continue
-        rest = name[len(wanted.prefix) :]
-        cut = rest.find(wanted.delimiter) if wanted.delimiter else -1
-        folder = wanted.prefix + rest[: cut + len(wanted.delimiter)] if cut >= 0 else ""
-        if folder and (folder in folders[-1:] or wanted.after.startswith(folder)):
-            last = name
-            continue
-        if len(shown) + len(folders) >= wanted.size:
-            marker = base64.urlsafe_b64encode(last.encode()).decode()
-            return Page(shown, folders, marker)
-        (folders if folder else shown).append(folder or name)
-        last = name
-    return Page(shown, folders)
-
-
-def list_xml(
-    address: str, container: str, wanted: Wanted, blobs: Sequence[Listed], page: Page
-) -> str:
-    """A list as the protocol writes it."""
-    entries = "".join(_entry(blob) for blob in blobs)
-    entries += "".join(
-        f"<BlobPrefix><Name>{escape(folder)}</Name></BlobPrefix>" for folder in page.folders
-    )
-    return (
-        '<?xml version="1.0" encoding="utf-8"?>'
-        f"<EnumerationResults ServiceEndpoint={quoteattr(address)} "
-        f"ContainerName={quoteattr(container)}>"
-        f"<Prefix>{escape(wanted.prefix)}</Prefix><MaxResults>{wanted.size}</MaxResults>"
-        f"<Delimiter>{escape(wanted.delimiter)}</Delimiter><Blobs>{entries}</Blobs>"
-        f"<NextMarker>{page.marker}</NextMarker></EnumerationResults>"
-    )
-
-
-def _entry(blob: Listed) -> str:
-    note = blob.note or Note()
-    metadata = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in note.metadata.items())
-    return (
-        f"<Blob><Name>{escape(blob.name)}</Name><Properties>"
-        f"<Last-Modified>{http_date(blob.modified_at)}</Last-Modified>"
-        f"<Etag>{escape(plain_etag(blob.etag))}</Etag>"
-        f"<Content-Length>{blob.size_bytes}</Content-Length>"
-        f"<Content-Type>{escape(note.content_type)}</Content-Type>"
-        f"<Content-MD5>{note.md5}</Content-MD5><BlobType>BlockBlob</BlobType>"
-        "<LeaseStatus>unlocked</LeaseStatus><LeaseState>available</LeaseState>"
-        f"</Properties><Metadata>{metadata}</Metadata></Blob>"
-    )
-
-
-def error_xml(error: StorageError) -> str:
-    """A refusal as the protocol writes it."""
-    return (
-        '<?xml version="1.0" encoding="utf-8"?>'
-        f"<Error><Code>{error.code}</Code><Message>{escape(str(error))}</Message></Error>"
-    )
+def block_list_digest(block_ids: Sequence[str]) -> str:
+    """By which a list is known again whose answer was lost."""
+    return hashlib.sha256("\n".join(block_ids).encode()).hexdigest()

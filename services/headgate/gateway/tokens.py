@@ -18,6 +18,7 @@ from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.repeats import Repeats
 from headgate.gateway.routes import Route
 from headgate_contracts import limits
+from headgate_contracts.envelope import Done
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.identity import (
     ANY_WORKSPACE,
@@ -28,6 +29,7 @@ from headgate_contracts.identity import (
     IssueToken,
     ListTokens,
     RevokeToken,
+    RotateSigningKey,
     TokenReply,
     TokensReply,
 )
@@ -52,6 +54,7 @@ _NEW_TOKEN = Shape(
     Field("grants", "grants", GRANTS),
     Field("lifetime", "lifetime_s", SECONDS),
 )
+_ROTATION = Shape(Field("dropOld", "drop_old"))
 _EXCHANGE_SCHEMA: Json = {
     "type": "object",
     "properties": {
@@ -177,6 +180,13 @@ class Tokens:
         await self._backend.ask(command, TokenReply)
         return web.Response(status=204)
 
+    async def rotate(self, call: Call) -> web.StreamResponse:
+        """Sign with a new key; maybe end what older ones have signed."""
+        problems = Problems()
+        values = _ROTATION.load(await call.json(optional=True), problems)
+        await self._backend.ask(checked(RotateSigningKey, values, _ROTATION, problems), Done)
+        return web.Response(status=204)
+
     def routes(self) -> tuple[Route[Handle], ...]:
         body = arm_schema.describe(_NEW_TOKEN, CreateToken)
         return (
@@ -228,6 +238,16 @@ class Tokens:
                 "Revoke an access token, and all that were derived from it",
                 answers={204: "revoked"},
                 action=Action.ANY,
+            ),
+            Route(
+                "POST",
+                "/access/rotateSigningKey",
+                self.rotate,
+                "Sign tokens with a new key from now on",
+                body=arm_schema.describe(_ROTATION, RotateSigningKey),
+                body_optional=True,
+                answers={204: "rotated"},
+                action=Action.ADMINISTER,
             ),
         )
 

@@ -10,8 +10,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nats.errors import Error as NatsError
-
 from headgate.identity import core, state
 from headgate.identity.signer import Signer
 from headgate.runtime.bus import Bus, Msg
@@ -51,10 +49,7 @@ class Instances:
             self._log.exception("identity_request_failed", subject=message.subject)
             said = {"code": ErrorCode.INTERNAL.value, "message": "the identity service failed"}
             answer = {"error": said}
-        try:
-            await message.respond(json.dumps(answer).encode())
-        except NatsError as error:
-            self._log.warning("identity_answer_lost", error=str(error) or type(error).__name__)
+        await self._bus.respond(message, json.dumps(answer).encode())
 
     async def _answer(self, message: Msg) -> dict[str, Any]:
         endpoint_name, deployment_name, instance = message.subject.split(".")[-3:]

@@ -2,7 +2,8 @@
 
 What was found out about a credential holds as long as the trust bundle and the endpoint's own bound
 on tokens are the ones it was found out with, so a revocation ends it with the next request. Only a
-digest of the credential is kept.
+digest of the credential is kept, and what opens nothing is kept apart: a flood of bad credentials
+makes nobody forget the good ones.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from headgate_contracts.scoring import Route
 
 KNOWN_MAX = 20_000
 REFUSED_FOR_S = 10.0  # a token that counts only later is looked at again after this
+
+_Key = tuple[str, bytes]  # endpoint, digest of the credential
 
 
 class Trusted(Protocol):
@@ -40,19 +43,38 @@ class _Finding:
     not_before: float
 
 
+class _Findings:
+    """The latest findings, so many and no more."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[_Key, _Finding] = OrderedDict()
+        self.get = self._kept.get
+        self.drop = self._kept.pop
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, key: _Key, found: _Finding) -> None:
+        self._kept[key] = found
+        self._kept.move_to_end(key)
+        if len(self._kept) > KNOWN_MAX:
+            self._kept.popitem(last=False)
+
+
 class TokenGate:
     """Says who may score at endpoints that are opened by tokens."""
 
     def __init__(self, trusted: Trusted) -> None:
         self._trusted = trusted
-        self._known: OrderedDict[tuple[str, bytes], _Finding] = OrderedDict()
+        self._good = _Findings()
+        self._bad = _Findings()
 
     def refusal(self, route: Route, credential: bytes, digest: bytes, now: float) -> Refusal | None:
         """None when the credential opens the endpoint. ``now`` is Unix time in seconds."""
         if not self._trusted.is_known:
             return core.trust_unknown()
         key = (route.endpoint, digest)
-        found = self._known.get(key)
+        found = self._good.get(key) or self._bad.get(key)
         if (
             found is not None
             and now < found.until
@@ -60,16 +82,13 @@ class TokenGate:
             and found.not_before == route.tokens_not_before
         ):
             return found.refusal
-        found = self._look(route, credential, now)
-        self._known[key] = found
-        if len(self._known) > KNOWN_MAX:
-            self._known.popitem(last=False)
-        return found.refusal
-
-    def _look(self, route: Route, credential: bytes, now: float) -> _Finding:
         trust = self._trusted.trust
         refusal, until = check(route, credential, trust, now)
-        return _Finding(refusal, until, trust, route.tokens_not_before)
+        self._good.drop(key, None)
+        self._bad.drop(key, None)
+        kept = self._good if refusal is None else self._bad
+        kept.keep(key, _Finding(refusal, until, trust, route.tokens_not_before))
+        return refusal
 
 
 def check(

@@ -178,6 +178,14 @@ class Bus:
         """Tell, at most once."""
         await self.nc.publish(subject, payload)
 
+    async def respond(self, question: Msg, payload: bytes) -> None:
+        """Answer a message, at most once: an answer that cannot leave is lost."""
+        try:
+            await question.respond(payload)
+        except NatsError as error:
+            lost = str(error) or type(error).__name__
+            self._log.warning("answer_lost", subject=question.subject, error=lost)
+
     async def publish_stored_event(
         self, subject: str, payload: bytes, headers: Mapping[str, str]
     ) -> None:

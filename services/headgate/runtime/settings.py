@@ -203,6 +203,7 @@ def client_settings(environ: Mapping[str, str] | None = None) -> ClientSettings:
     )
 
 
+AZURE_CLOUD = "AZUREML_CURRENT_CLOUD"
 CA_BUNDLE = "REQUESTS_CA_BUNDLE"
 
 
@@ -217,6 +218,16 @@ def trust_in_this_process(bundle: Path) -> None:
     Azure's storage client is made deep inside ``azure-ai-ml`` and takes no other word for it.
     """
     os.environ[CA_BUNDLE] = str(bundle)
+
+
+def forget_inherited_cloud(prefix: str) -> None:
+    """Forget the name of a cloud that only the process that started this one can resolve.
+
+    An ``MLClient`` leaves it in its environment, and ``import azure.ai.ml`` fails where it is
+    found and not known.
+    """
+    if os.environ.get(AZURE_CLOUD, "").startswith(prefix):
+        del os.environ[AZURE_CLOUD]
 
 
 def inherited(environ: Mapping[str, str] | None = None) -> dict[str, str]:

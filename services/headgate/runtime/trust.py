@@ -34,9 +34,12 @@ class TrustFollower(BucketFollower):
         if key != streams.TRUST_KEY:
             return
         try:
-            self.trust = Trust.model_validate_json(value)
+            found = Trust.model_validate_json(value)
         except ValidationError as error:
             self._log_trust.error("bad_trust", error=str(error)[:200])
+            return
+        if found != self.trust:  # an unchanged one stays the same object: what it proved holds
+            self.trust = found
 
     def remove(self, key: str) -> None:
         """Its owner writes it anew; until then the last one is better than none."""
