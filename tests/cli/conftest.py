@@ -16,7 +16,7 @@ from cli.terminal import Ran, headgate
 Command = Callable[..., Ran]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running_system() -> Iterator[System]:
     folder = Path(tempfile.mkdtemp(prefix="hg-cli-"))
     system = System(folder)

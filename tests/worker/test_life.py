@@ -121,7 +121,7 @@ async def test_an_answer_finished_while_the_bus_was_away_arrives(
 ) -> None:
     async with Router.connected(server) as router, worker(server, data_dir, SLOW) as one:
         await router.until(one, InstanceState.READY)
-        answer = await router.send(one, "0.5")
+        answer = await router.send(one, "2")
         while not any(beat.in_flight for beat in router.heartbeats):
             await asyncio.sleep(0.01)
         await server.kill()

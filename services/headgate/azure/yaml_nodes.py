@@ -18,6 +18,7 @@ import yaml
 from headgate_contracts import limits
 
 EXPANDED_NODES_MAX = 100_000
+_TOO_DEEP = f"nested deeper than {limits.YAML_DEPTH_MAX} levels"
 _MERGE_KEY = "<<"
 _STR_TAGS = (None, "!", "tag:yaml.org,2002:str")
 _COLLECTION_TAGS = (None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
@@ -109,6 +110,8 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, source: str) -> YamlTe
     if mark is None:
         return YamlTextError(Place(source), error.problem or "not valid YAML")
     place = Place(source, mark.line + 1, mark.column + 1)
+    if "nesting depth" in (error.problem or ""):  # libyaml's own bound, far above ours
+        return YamlTextError(place, _TOO_DEEP)
     lines = text.splitlines()
     line = lines[mark.line] if mark.line < len(lines) else ""
     if "\t" in line[: len(line) - len(line.lstrip())]:
@@ -150,7 +153,7 @@ class _Composer:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, place)
         if depth > limits.YAML_DEPTH_MAX:
-            raise YamlTextError(place, f"nested deeper than {limits.YAML_DEPTH_MAX} levels")
+            raise YamlTextError(place, _TOO_DEEP)
         assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
         allowed = _STR_TAGS if isinstance(event, yaml.ScalarEvent) else _COLLECTION_TAGS
         if event.tag not in allowed:
@@ -232,6 +235,4 @@ class _Composer:
         parent.size += child.size
         parent.depth = max(parent.depth, child.depth + 1)
         if parent.depth > limits.YAML_DEPTH_MAX:
-            raise YamlTextError(
-                parent.place, f"nested deeper than {limits.YAML_DEPTH_MAX} levels with its aliases"
-            )
+            raise YamlTextError(parent.place, f"{_TOO_DEEP} with its aliases")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -89,5 +90,7 @@ def _report_refusal(failure: HeadgateError, otherwise: int = FAILED) -> int:
     say(f"error: {error.code.value}: {error.message}")
     for detail in error.details:
         if detail.message not in error.message:
-            say(f"  {detail.target + ': ' if detail.target else ''}{detail.message}")
+            said = detail.message if "\n" not in detail.message else f"\n{detail.message}"
+            text = f"{detail.target}: {said}" if detail.target else said.lstrip("\n")
+            say(indent(text, "  "))
     return _EXIT_CODES.get(error.code.value, otherwise)

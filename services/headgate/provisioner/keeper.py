@@ -27,7 +27,7 @@ from headgate.provisioner.values import (
 )
 from headgate.runtime.log import Log
 from headgate_contracts.envelope import Done
-from headgate_contracts.errors import Blame, ErrorCode, HeadgateError, WireError
+from headgate_contracts.errors import Blame, ErrorDetail, HeadgateError, WireError
 from headgate_contracts.registry import ReportDeployment
 from headgate_contracts.resources import Deployment, DeploymentSpec, ProvisioningState
 from headgate_contracts.scoring import Heartbeat
@@ -35,6 +35,7 @@ from headgate_contracts.scoring import Heartbeat
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 30.0
 FAILURE_LOG_LINES = 30
+LAST_LINES = "LastLogLines"
 FAILURE_LOG_CHARS = 3_000
 
 _log = Log("provisioner")
@@ -221,14 +222,15 @@ class Keeper:
             self._prepared.pop(start.spec)  # something of it may have been removed
 
     async def _fail(self, fail: Fail) -> None:
-        """Words of the user's script speak for themselves; other ends are explained by the log."""
+        """The last lines of the log come with every failure: most often a traceback."""
         error = fail.error
-        if error.code in (ErrorCode.RESOURCE_NOT_READY, ErrorCode.INTERNAL):
-            folder = self._tools.driver.folder(fail.instance)
-            tail = await asyncio.to_thread(logs.tail, folder, FAILURE_LOG_LINES)
-            if tail:
-                text = f"{error.message}. Its last lines:\n{tail[-FAILURE_LOG_CHARS:]}"
-                error = error.model_copy(update={"message": text})
+        folder = self._tools.driver.folder(fail.instance)
+        tail = await asyncio.to_thread(logs.tail, folder, FAILURE_LOG_LINES)
+        if tail:
+            lines = ErrorDetail(
+                code=LAST_LINES, message=tail[-FAILURE_LOG_CHARS:], target="inference-server"
+            )
+            error = error.model_copy(update={"details": (*error.details, lines)})
         await self._remember_failure(error)
 
     async def _remember_failure(self, error: WireError) -> None:

@@ -25,7 +25,7 @@ from headgate_contracts.resources import (
 LABELS = frozenset({"description", "tags", "properties"})
 PROGRESS_STEP_PERCENT = 1.0
 ERROR_DETAILS_MAX = 5
-ERROR_DETAIL_CHARS_MAX = 400
+ERROR_DETAIL_CHARS_MAX = 3_000  # as much of a log as comes with a failure
 
 
 @dataclass(frozen=True, slots=True)
