@@ -44,7 +44,7 @@ def manifest(files: dict[str, bytes]) -> dict[str, Any]:
 
 
 async def send(api: Api, digest: str, path: str, content: bytes, **headers: str) -> Reply:
-    url = f"/blobs/uploads/{digest}/{path}"
+    url = f"~/uploads/{digest}/{path}"
     named = {name.replace("_", "-"): text for name, text in headers.items()}
     return await api.put(url, data=io.BytesIO(content), headers=named)
 
@@ -58,11 +58,11 @@ async def upload(api: Api, files: dict[str, bytes]) -> str:
 
 
 async def complete(api: Api, digest: str, files: dict[str, bytes]) -> Reply:
-    return await api.post(f"/blobs/uploads/{digest}/complete", manifest(files))
+    return await api.post(f"~/uploads/{digest}/complete", manifest(files))
 
 
 async def head(api: Api, path: str) -> int:
-    return (await api.send("HEAD", f"/blobs/uploads/{path}")).status
+    return (await api.send("HEAD", f"~/uploads/{path}")).status
 
 
 async def test_a_folder_is_sent_checked_and_read_back(api: Api, settings: Settings) -> None:
@@ -74,12 +74,12 @@ async def test_a_folder_is_sent_checked_and_read_back(api: Api, settings: Settin
     assert await head(api, digest) == 200
     assert (await complete(api, digest, FILES)).status == 200
     for path, content in FILES.items():
-        read = await api.get(f"/blobs/uploads/{digest}/{path}")
+        read = await api.get(f"~/uploads/{digest}/{path}")
         assert (read.status, read.raw) == (200, content)
-        size = await api.send("HEAD", f"/blobs/uploads/{digest}/{path}")
+        size = await api.send("HEAD", f"~/uploads/{digest}/{path}")
         assert (size.headers["Content-Length"], size.raw) == (str(len(content)), b"")
-    stored = await Store(settings.store_url()).list(f"uploads/{digest}")
-    assert {blob.key.removeprefix(f"uploads/{digest}/") for blob in stored} == set(FILES)
+    stored = await Store(settings.store_url()).list(f"uploads/local/{digest}")
+    assert {blob.key.removeprefix(f"uploads/local/{digest}/") for blob in stored} == set(FILES)
 
 
 async def test_the_same_again_is_fine_and_other_content_a_conflict(api: Api) -> None:
@@ -88,14 +88,14 @@ async def test_the_same_again_is_fine_and_other_content_a_conflict(api: Api) -> 
     assert (await send(api, digest, "model.pkl", FILES["model.pkl"])).status == 200
     other = await send(api, digest, "model.pkl", b"other")
     assert (other.status, other.error["code"]) == (409, "ResourceConflict")
-    assert (await api.get(f"/blobs/uploads/{digest}/model.pkl")).raw == FILES["model.pkl"]
+    assert (await api.get(f"~/uploads/{digest}/model.pkl")).raw == FILES["model.pkl"]
 
 
 async def test_a_complete_folder_takes_no_more_files(api: Api) -> None:
     digest = await upload(api, FILES)
     await complete(api, digest, FILES)
     assert (await send(api, digest, "intruder.py", b"import os")).status == 409
-    assert (await api.get(f"/blobs/uploads/{digest}/intruder.py")).status == 404
+    assert (await api.get(f"~/uploads/{digest}/intruder.py")).status == 404
 
 
 async def test_wrong_content_is_found_removed_and_can_be_sent_again(api: Api) -> None:
@@ -138,7 +138,7 @@ async def test_a_manifest_must_make_the_digest(api: Api) -> None:
     ],
 )
 async def test_a_bad_manifest_is_refused(api: Api, file: Any, target: str) -> None:
-    refused = await api.post(f"/blobs/uploads/{'0' * 64}/complete", {"files": [file]})
+    refused = await api.post(f"~/uploads/{'0' * 64}/complete", {"files": [file]})
     assert (refused.status, refused.error["target"]) == (400, target)
 
 
@@ -167,7 +167,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(api: Api) -> None:
         raise RuntimeError("the client dies")
 
     with pytest.raises(Exception):  # noqa: B017 - whatever the client library makes of it
-        await api.put(f"/blobs/uploads/{digest}/model.pkl", data=half())
+        await api.put(f"~/uploads/{digest}/model.pkl", data=half())
     assert broken.is_set()
     assert await head(api, f"{digest}/model.pkl") == 404
     assert (await send(api, digest, "model.pkl", FILES["model.pkl"])).status == 201
@@ -197,7 +197,7 @@ async def test_no_path_leads_out_of_its_folder(
     api: Api, settings: Settings, data_dir: Path, path: str
 ) -> None:
     before = {file for file in data_dir.rglob("*") if file.is_file()}
-    url = URL(api.url(f"/blobs/uploads/{'0' * 64}/{path}"), encoded=True)
+    url = URL(api.url(f"~/uploads/{'0' * 64}/{path}"), encoded=True)
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with api.session.put(url, data=b"x", headers=headers) as reply:
         assert reply.status in (400, 404)
@@ -206,7 +206,7 @@ async def test_no_path_leads_out_of_its_folder(
 
 @pytest.mark.parametrize("digest", ["x", "0" * 63, "A" * 64, "0" * 65, "..", "%2e%2e"])
 async def test_a_digest_is_a_digest(api: Api, digest: str) -> None:
-    url = URL(api.url(f"/blobs/uploads/{digest}/a"), encoded=True)
+    url = URL(api.url(f"~/uploads/{digest}/a"), encoded=True)
     async with api.session.put(
         url, data=b"x", headers={"Authorization": f"Bearer {TOKEN}"}
     ) as reply:
@@ -216,7 +216,8 @@ async def test_a_digest_is_a_digest(api: Api, digest: str) -> None:
 async def test_an_announced_size_beyond_the_limit_is_refused_unread(api: Api) -> None:
     headers = {"Content-Length": str(17 * 1024**3), "Authorization": f"Bearer {TOKEN}"}
     reader, writer = await asyncio.open_connection("127.0.0.1", URL(api.base).port)
-    lines = [f"PUT /blobs/uploads/{'0' * 64}/a HTTP/1.1", "Host: localhost"]
+    path = URL(api.url(f"~/uploads/{'0' * 64}/a")).path
+    lines = [f"PUT {path} HTTP/1.1", "Host: localhost"]
     lines += [f"{name}: {text}" for name, text in headers.items()]
     writer.write("\r\n".join([*lines, "", ""]).encode())
     answer = await reader.readuntil(b"\r\n")

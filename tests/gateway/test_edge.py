@@ -91,7 +91,7 @@ async def test_an_odd_client_request_id_is_not_echoed(api: Api, value: str) -> N
     assert "x-ms-client-request-id" not in reply.headers
 
 
-@pytest.mark.parametrize("path", ["/", "/openapi.json", "/livez", ENDPOINT, "/blobs/uploads/x/y"])
+@pytest.mark.parametrize("path", ["/", "/openapi.json", "/livez", ENDPOINT, "~/uploads/x/y"])
 async def test_a_wrong_verb_is_405_and_names_the_right_ones(api: Api, path: str) -> None:
     for verb in ("TRACE", "OPTIONS", "PROPFIND"):
         reply = await api.send(verb, path, headers={"X-HTTP-Method-Override": "GET"})

@@ -2,7 +2,7 @@
 
 What belongs to a workspace lies below ``workspaces/<workspace>/<container>/`` in the store; a
 built-in datastore is the container of its name. Folders that our own client uploads are named by
-their content and lie below ``uploads/``.
+their content: ``uploads/<digest>`` to clients, ``uploads/<workspace>/<digest>`` in the store.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LONG = re.compile(
 _SHORT = re.compile(
     r"azureml://datastores/(?P<datastore>[^/]+)/paths/(?P<path>.+)\Z", re.IGNORECASE | re.DOTALL
 )
-_UPLOADS = "uploads/"
+_UPLOAD = re.compile(r"uploads/(?P<digest>[0-9a-f]{64})(?P<rest>/.*)?\Z", re.DOTALL)
 
 
 def folder_of(workspace: str, container: str = "") -> str:
@@ -33,9 +33,9 @@ def folder_of(workspace: str, container: str = "") -> str:
     return f"workspaces/{workspace}/{container}".rstrip("/")
 
 
-def is_content_addressed(key: str) -> bool:
-    """Whether what lies there can never change."""
-    return key.startswith(_UPLOADS)
+def upload_folder(workspace: str, digest: str) -> str:
+    """The key of a folder that was uploaded by its content."""
+    return f"uploads/{workspace}/{digest}"
 
 
 def to_key(uri: str, workspace: str) -> str:
@@ -52,7 +52,9 @@ def to_key(uri: str, workspace: str) -> str:
         return _joined(own, match["datastore"].lower(), match["path"])
     if uri.lower().startswith(("https://", "http://")):
         return _of_address(uri, workspace)
-    if is_content_addressed(uri) or uri.startswith(f"{own}/"):
+    if match := _UPLOAD.match(uri):
+        return upload_folder(workspace, match["digest"]) + (match["rest"] or "")
+    if uri.startswith(f"{own}/"):
         return uri
     if uri.startswith("workspaces/"):
         raise _nothing_there()
@@ -88,6 +90,8 @@ def _joined(own: str, container: str, path: str) -> str:
 def to_uri(key: str, workspace_id: str) -> str:
     """How clients read where an asset lies; ``workspace_id`` is the workspace's resource id."""
     parts = [*key.split("/", 3), ""]
+    if parts[0] == "uploads":
+        return "/".join(["uploads", *parts[2:-1]])
     if parts[0] != "workspaces" or len(parts) < 4:
         return key
     _, subscription, _, group, *_, workspace = workspace_id.strip("/").split("/")

@@ -80,6 +80,7 @@ class Client:
         self.http = Http(target)
         self.context = Context(target.workspace, subscription="local")
         self._base = self.context.workspace_id
+        self.uploads = f"{self._base}/uploads"  # where folders are sent to, by their content
 
     async def __aenter__(self) -> Self:
         await self.http.__aenter__()

@@ -36,7 +36,7 @@ async def register_all(client: Client, local: LocalDeployment[D], bar: Bar = sil
     """Uploads and registers everything local of a deployment; its spec with references."""
     code = model = environment = None
     if local.code is not None:
-        code = _code(await upload(client.http, local.code, keep_name=False, bar=bar))
+        code = _code(await upload(client, local.code, keep_name=False, bar=bar))
         await client.put_code(code)
     if local.model is not None:
         model = (await register_model(client, local.model, bar)).spec
@@ -61,7 +61,7 @@ async def register_model(
     client: Client, local: LocalModel, bar: Bar = silent_bar
 ) -> Found[ModelSpec]:
     """Uploads a model file or folder, which keeps its own name, and registers it."""
-    sent = await upload(client.http, local.path, keep_name=True, bar=bar)
+    sent = await upload(client, local.path, keep_name=True, bar=bar)
     return await client.put_model(await _model(client, local, sent))
 
 
@@ -76,7 +76,7 @@ async def register_environment(
     """Registers an environment; the folder of a Docker build is uploaded."""
     sent = None
     if local.build is not None:
-        sent = await upload(client.http, local.build, keep_name=False, bar=bar)
+        sent = await upload(client, local.build, keep_name=False, bar=bar)
     return await client.put_environment(await _environment(client, local, sent))
 
 
@@ -107,7 +107,7 @@ def _referring(
 
 def _code(sent: Upload) -> CodeSpec:
     name = sent.digest[:_CONTENT_NAME_CHARS]
-    return CodeSpec(name=name, version="1", path=sent.key, sha256=sent.digest)
+    return CodeSpec(name=name, version="1", path=sent.uri, sha256=sent.digest)
 
 
 async def _model(client: Client, local: LocalModel, sent: Upload) -> ModelSpec:
@@ -115,7 +115,7 @@ async def _model(client: Client, local: LocalModel, sent: Upload) -> ModelSpec:
     spec = ModelSpec(
         name=fields.name or _UNNAMED,
         version=fields.version or _UNNUMBERED,
-        path=f"{sent.key}/{local.path.name}",
+        path=f"{sent.uri}/{local.path.name}",
         type=fields.type,
         description=fields.description,
         tags=fields.tags,
@@ -134,7 +134,7 @@ async def _environment(
     fields = local.fields
     build = None
     if sent is not None and fields.build is not None:
-        build = EnvironmentBuild(path=sent.key, dockerfile_path=fields.build.dockerfile_path)
+        build = EnvironmentBuild(path=sent.uri, dockerfile_path=fields.build.dockerfile_path)
     spec = EnvironmentSpec(
         name=fields.name or ANONYMOUS_ENVIRONMENT,
         version=fields.version or _UNNUMBERED,

@@ -35,7 +35,7 @@ class Storage:
     """What a session with a Headgate can be asked. Methods raise HeadgateError."""
 
     def __init__(self, client: Client) -> None:
-        self._http = client.http
+        self._client = client
         self._context = client.context
 
     # --- assets --------------------------------------------------------------------------------
@@ -65,8 +65,8 @@ class Storage:
         """Uploads what is local and registers it; without a version, as the next number."""
         spec = local.spec
         if local.path is not None:
-            sent = await upload(self._http, local.path, keep_name=True, bar=bar)
-            spec = spec.model_copy(update={"path": f"{sent.key}/{local.path.name}"})
+            sent = await upload(self._client, local.path, keep_name=True, bar=bar)
+            spec = spec.model_copy(update={"path": f"{sent.uri}/{local.path.name}"})
         if not spec.version:
             known = [found.spec.version for found in await self.data(spec.name, "all")]
             spec = spec.model_copy(update={"version": next_version(known)})
@@ -159,7 +159,7 @@ class Storage:
     async def _send(
         self, method: str, path: str, *, body: Json | None = None, etag: str = ""
     ) -> Answer:
-        return await self._http.send(
+        return await self._client.http.send(
             method,
             f"{self._context.workspace_id}{path}",
             query={"api-version": API_VERSION},
@@ -175,7 +175,7 @@ class Storage:
     ) -> AsyncIterator[Json]:
         """Every item of a list, page after page."""
         first = {"api-version": API_VERSION, "count": str(limits.PAGE_SIZE_MAX), **(query or {})}
-        answer = await self._http.send("GET", path, query=first)
+        answer = await self._client.http.send("GET", path, query=first)
         while True:
             items = answer.object.get("value")
             if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
@@ -184,7 +184,7 @@ class Storage:
                 yield item
             if not (following := answer.object.get("nextLink")):
                 return
-            answer = await self._http.send("GET", str(following))
+            answer = await self._client.http.send("GET", str(following))
 
 
 def _name_path(kind: str, name: str) -> str:

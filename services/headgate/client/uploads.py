@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from headgate.azure import uploads
 from headgate.azure.uploads import Manifest, UploadedFile
+from headgate.client.api import Client
 from headgate.client.http import ATTEMPTS_MAX, RETRY_FIRST_S, Http
 from headgate.client.ignore import Rule, is_ignored, rules_of
 from headgate_contracts import limits
@@ -42,7 +43,8 @@ class Upload:
     files: tuple[UploadedFile, ...]
 
     @property
-    def key(self) -> str:
+    def uri(self) -> str:
+        """How assets of the same workspace name it."""
         return f"uploads/{self.digest}"
 
 
@@ -56,14 +58,15 @@ async def measured(path: Path, *, keep_name: bool) -> Upload:
     return (await _prepared(path, keep_name))[0]
 
 
-async def upload(http: Http, path: Path, *, keep_name: bool, bar: Bar = silent_bar) -> Upload:
+async def upload(client: Client, path: Path, *, keep_name: bool, bar: Bar = silent_bar) -> Upload:
     """Sends a file or the content of a folder. ``keep_name`` puts its own name above it."""
     sent, sources = await _prepared(path, keep_name)
-    if not await _exists(http, f"/blobs/{sent.key}"):
+    http, folder = client.http, f"{client.uploads}/{sent.digest}"
+    if not await _exists(http, folder):
         with bar(path.name, sum(file.size for file in sent.files)) as advance:
-            await _send_all(http, sent.key, sources, sent.files, advance)
+            await _send_all(http, folder, sources, sent.files, advance)
         body = Manifest(files=sent.files).model_dump(mode="json")
-        await http.send("POST", f"/blobs/{sent.key}/complete", body=body, repeatable=True)
+        await http.send("POST", f"{folder}/complete", body=body, repeatable=True)
     return sent
 
 
@@ -159,13 +162,17 @@ async def _exists(http: Http, path: str) -> bool:
 
 
 async def _send_all(
-    http: Http, key: str, sources: list[Source], files: tuple[UploadedFile, ...], advance: Advance
+    http: Http,
+    folder: str,
+    sources: list[Source],
+    files: tuple[UploadedFile, ...],
+    advance: Advance,
 ) -> None:
     limit = asyncio.Semaphore(PARALLEL_MAX)
     try:
         async with asyncio.TaskGroup() as group:
             for source, file in zip(sources, files, strict=True):
-                group.create_task(_send(http, key, source, file, limit, advance))
+                group.create_task(_send(http, folder, source, file, limit, advance))
     except* HeadgateError as errors:
         first = next(iter(errors.exceptions))
         assert isinstance(first, HeadgateError)
@@ -177,14 +184,14 @@ async def _send_all(
 
 async def _send(
     http: Http,
-    key: str,
+    folder: str,
     source: Source,
     file: UploadedFile,
     limit: asyncio.Semaphore,
     advance: Advance,
 ) -> None:
     """Sends one file unless it is there; a broken transfer is begun again."""
-    path = f"/blobs/{key}/{quote(file.path)}"
+    path = f"{folder}/{quote(file.path)}"
     async with limit:
         if await _exists(http, path):
             advance(file.size)

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from headgate.azure.arm_answers import COUNT, TEXT, plain
 from headgate.azure.arm_fields import Field, Problems, Shape, checked
+from headgate.azure.storage_uris import upload_folder
 from headgate.azure.uploads import (
     Manifest,
     UploadedFile,
@@ -21,12 +22,12 @@ from headgate.azure.uploads import (
 from headgate.gateway.backend import Backend
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.incoming import Incoming
-from headgate.gateway.routes import Route
+from headgate.gateway.routes import WORKSPACE, Route
 from headgate.runtime.store import Blob
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, ErrorDetail, HeadgateError
 
-_FOLDER = "/blobs/uploads/{digest}"
+_FOLDER = f"{WORKSPACE}/uploads/{{digest}}"
 _FILE = f"{_FOLDER}/{{path...}}"
 _MANIFEST = Shape(Field("files", "files"))
 _MANIFEST_SCHEMA = {**Manifest.model_json_schema(), "additionalProperties": False}
@@ -43,18 +44,19 @@ class Blobs:
 
     async def put(self, call: Call) -> web.StreamResponse:
         """Store one file. The same content again is fine, other content is a conflict."""
-        digest, path = check_digest(call.params["digest"]), check_path(call.params["path"])
-        key = f"uploads/{digest}/{path}"
+        folder, path = _folder_of(call), check_path(call.params["path"])
+        key = f"{folder}/{path}"
         incoming = Incoming(call.request)
-        is_complete = await self._manifest(digest) is not None
+        is_complete = await self._manifest(folder) is not None
         if is_complete or await self._store.exists(key):
-            return await self._compare(key, incoming)
+            await self._compare(key, incoming)
+            return answer({"path": path, "sha256": incoming.sha256})
         with incoming.told():
             await self._store.put(key, incoming.chunks())
         await self._remember(key, incoming.sha256)
         return answer({"path": path, "sha256": incoming.sha256}, 201)
 
-    async def _compare(self, key: str, incoming: Incoming) -> web.StreamResponse:
+    async def _compare(self, key: str, incoming: Incoming) -> None:
         async for _ in incoming.chunks():
             pass
         stored = await self._store.head(key)
@@ -65,11 +67,9 @@ class Blobs:
                 "a digest names one content only",
                 target="path",
             )
-        return answer({"path": key.split("/", 2)[2], "sha256": incoming.sha256})
 
     async def get(self, call: Call) -> web.StreamResponse:
-        digest, path = check_digest(call.params["digest"]), check_path(call.params["path"])
-        key = f"uploads/{digest}/{path}"
+        key = f"{_folder_of(call)}/{check_path(call.params['path'])}"
         blob = await self._store.head(key)
         if blob is None:
             raise _no_upload()
@@ -84,7 +84,7 @@ class Blobs:
 
     async def head_folder(self, call: Call) -> web.StreamResponse:
         """200 when the folder is complete, so that it need not be sent again."""
-        if await self._manifest(check_digest(call.params["digest"])) is None:
+        if await self._manifest(_folder_of(call)) is None:
             raise _no_upload()
         return web.Response(status=200)
 
@@ -94,7 +94,7 @@ class Blobs:
         Files whose content is not what the manifest says are removed, so that they can be sent
         again; so are files that it does not name.
         """
-        digest = check_digest(call.params["digest"])
+        folder, digest = _folder_of(call), call.params["digest"]
         manifest = _read_manifest(await call.json())
         if manifest.digest != digest:
             raise HeadgateError(
@@ -102,14 +102,13 @@ class Blobs:
                 f"the files make the digest {manifest.digest}, not the one in the address",
                 target="/files",
             )
-        if await self._manifest(digest) is None:
-            await self._check_files(digest, manifest)
-            await self._store.put(_manifest_key(digest), manifest.model_dump_json().encode())
+        if await self._manifest(folder) is None:
+            await self._check_files(folder, manifest)
+            await self._store.put(_manifest_key(folder), manifest.model_dump_json().encode())
         total_bytes = sum(file.size for file in manifest.files)
         return answer({"digest": digest, "files": len(manifest.files), "bytes": total_bytes})
 
-    async def _check_files(self, digest: str, manifest: Manifest) -> None:
-        folder = f"uploads/{digest}"
+    async def _check_files(self, folder: str, manifest: Manifest) -> None:
         wanted = {f"{folder}/{file.path}": file for file in manifest.files}
         stored = {blob.key: blob for blob in await self._store.list(folder)}
         problems: list[ErrorDetail] = []
@@ -131,8 +130,8 @@ class Blobs:
                 details=tuple(problems[:20]),
             )
 
-    async def _manifest(self, digest: str) -> Blob | None:
-        return await self._store.head(_manifest_key(digest))
+    async def _manifest(self, folder: str) -> Blob | None:
+        return await self._store.head(_manifest_key(folder))
 
     async def _remember(self, key: str, sha256: str) -> None:
         blob = await self._store.head(key)
@@ -183,9 +182,13 @@ class Blobs:
         )
 
 
-def _manifest_key(digest: str) -> str:
+def _folder_of(call: Call) -> str:
+    return upload_folder(call.workspace, check_digest(call.params["digest"]))
+
+
+def _manifest_key(folder: str) -> str:
     # Not inside the folder: whoever copies the folder gets what was uploaded and nothing else.
-    return f"manifests/{digest}.json"
+    return f"manifests/{folder.partition('/')[2]}.json"
 
 
 def _read_manifest(body: object) -> Manifest:

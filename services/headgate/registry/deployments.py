@@ -25,7 +25,7 @@ from headgate_contracts.resources import (
 LABELS = frozenset({"description", "tags", "properties"})
 PROGRESS_STEP_PERCENT = 1.0
 ERROR_DETAILS_MAX = 5
-ERROR_DETAIL_CHARS_MAX = 3_000  # as much of a log as comes with a failure
+ERROR_DETAILS_CHARS_MAX = 4_096  # together
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,19 +295,17 @@ def _counted(value: Deployment, word: registry.ReportDeployment) -> Deployment:
 
 def _shortened(why: WireError) -> WireError:
     """An error as it is kept: a script may say a lot, and an event has its limit."""
-    details = tuple(
-        ErrorDetail(
-            code=each.code[:80],
-            message=each.message[:ERROR_DETAIL_CHARS_MAX],
-            target=each.target[:80],
-        )
-        for each in why.details[:ERROR_DETAILS_MAX]
-    )
+    details: list[ErrorDetail] = []
+    left = ERROR_DETAILS_CHARS_MAX
+    for each in why.details[:ERROR_DETAILS_MAX]:
+        text = each.message[:left]
+        left -= len(text)
+        details.append(ErrorDetail(code=each.code[:80], message=text, target=each.target[:80]))
     return why.model_copy(
         update={
             "message": why.message[: limits.ERROR_MESSAGE_CHARS_MAX],
             "target": why.target[:80],
-            "details": details,
+            "details": tuple(details),
         }
     )
 
