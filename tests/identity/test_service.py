@@ -163,6 +163,14 @@ async def test_a_name_for_a_token_must_be_one(world: World) -> None:
     assert answer.headers and "Nats-Service-Error-Code" in answer.headers
 
 
+async def test_no_token_bears_the_name_of_the_one_that_came_with_the_installation(
+    world: World,
+) -> None:
+    grants = (Grant(workspace="w", role=Role.READER),)
+    command = identity.CreateToken(name="admin", grants=grants)
+    await refused(ErrorCode.INVALID_NAME, world.ask(command, identity.TokenReply))
+
+
 # --- managed identities ------------------------------------------------------------------------
 
 

@@ -31,6 +31,7 @@ ROTATE_BEFORE_S = limits.SIGNING_KEY_LIFETIME_S
 # A public key is shown this long after its successor began to sign: until the last token that it
 # has signed has expired.
 KEEP_PUBLIC_S = limits.ACCESS_TOKEN_LIFETIME_S_MAX + 600.0
+ADMIN_NAME = "admin"
 REFRESH_SHARE = 0.5  # of a token's life, after which it should be replaced
 
 
@@ -108,6 +109,17 @@ def check_room(count: int) -> None:
             ErrorCode.QUOTA_EXCEEDED,
             f"{limits.ACCESS_TOKENS_MAX} tokens are alive already; revoke those that are not "
             "needed any more (headgate token list)",
+        )
+
+
+def check_token_name(name: str) -> None:
+    """Refuse the name under which the installation's own token does things."""
+    if name == ADMIN_NAME:
+        raise HeadgateError(
+            ErrorCode.INVALID_NAME,
+            f"{ADMIN_NAME!r} is the token that came with the installation; take another name, so "
+            "that it can be told who did what",
+            target="name",
         )
 
 

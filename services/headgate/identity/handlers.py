@@ -45,6 +45,7 @@ class Handlers:
     # --- tokens ---
 
     async def create_token(self, command: identity.CreateToken) -> identity.TokenReply:
+        core.check_token_name(command.name)
         now = self.clock.now()
         token = core.access_token(
             new_id(), command.name, command.grants, command.by, now, command.lifetime_s
