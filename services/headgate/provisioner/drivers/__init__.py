@@ -13,8 +13,20 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What one instance may use of its machine."""
+
+    cores: float
+    memory_bytes: int
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
-    """Everything needed to start one instance. ``variables`` are Azure's and the user's."""
+    """Everything needed to start one instance. ``variables`` are Azure's and the user's.
+
+    Without ``limits`` an instance may use all of its machine.
+    """
 
     instance: str
     endpoint: str
@@ -25,6 +37,7 @@ class Launch:
     capacity: int
     token: str = field(repr=False)
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True, slots=True)
