@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from aiohttp import ClientPayloadError, web
 
 from headgate.gateway.http import check_length, too_large
+from headgate.gateway.storage_errors import MD5, NO_MD5
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
@@ -22,14 +22,22 @@ CHUNK_ARRIVAL_S = 60.0
 class Incoming:
     """A body on its way: counted, hashed, and checked at its end against what was announced."""
 
-    def __init__(self, request: web.BaseRequest, *, always_md5: bool = False) -> None:
+    def __init__(
+        self, request: web.BaseRequest, *, of_azure: bool = False, blob_md5: str | None = None
+    ) -> None:
+        """``of_azure``: in Azure's protocol metadata is the client's own, and MD5 what counts.
+
+        ``blob_md5`` is announced beside ``Content-MD5``, with the same meaning.
+        """
         check_length(request, limits.UPLOAD_FILE_BYTES_MAX)
         self._request = request
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False)
-        self._announced_sha256 = request.headers.get("x-ms-meta-sha256", "").lower()
-        self._announced_md5 = _read_md5(request.headers.get("Content-MD5"))
-        self._wants_md5 = always_md5 or self._announced_md5 is not None
+        announced = "" if of_azure else request.headers.get("x-ms-meta-sha256", "")
+        self._announced_sha256 = announced.lower()
+        given = (request.headers.get("Content-MD5"), blob_md5)
+        self._announced_md5 = {read_md5(text) for text in given if text is not None}
+        self._wants_md5 = of_azure or bool(self._announced_md5)
         self.failure: HeadgateError | ConnectionError | None = None
 
     @property
@@ -79,8 +87,8 @@ class Incoming:
             yield chunk
         if self._announced_sha256 not in ("", self.sha256):
             raise _differs("x-ms-meta-sha256", self._announced_sha256, self.sha256)
-        if self._announced_md5 not in (None, self._md5.digest()):
-            raise _differs("Content-MD5", "the one announced", "another")
+        if self._announced_md5 - {self._md5.digest()}:
+            raise md5_differs()
 
     async def _next(self) -> bytes:
         """Up to one chunk, gathered from what the network delivers in small pieces."""
@@ -108,15 +116,19 @@ class Incoming:
             self._md5.update(chunk)
 
 
-def _read_md5(text: str | None) -> bytes | None:
-    if text is None:
-        return None
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error:
-        raise HeadgateError(
-            ErrorCode.BAD_ARGUMENT, "Content-MD5 is not base64", target="Content-MD5"
-        ) from None
+def read_md5(text: str) -> bytes:
+    """A digest as HTTP writes it."""
+    with contextlib.suppress(ValueError):
+        digest = base64.b64decode(text, validate=True)
+        if len(digest) == hashlib.md5(usedforsecurity=False).digest_size:
+            return digest
+    raise HeadgateError(
+        ErrorCode.BAD_ARGUMENT, "the MD5 digest is not base64 of 16 bytes", target=NO_MD5
+    )
+
+
+def md5_differs() -> HeadgateError:
+    return _differs(MD5, "the one announced", "another")
 
 
 def _differs(header: str, announced: str, found: str) -> HeadgateError:

@@ -7,8 +7,10 @@ ways of its own with paths, rights and errors, so it is served apart from the ta
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -16,7 +18,7 @@ from headgate.gateway import storage_core as core
 from headgate.gateway.authentication import AUDIENCES, Authenticator
 from headgate.gateway.backend import Backend
 from headgate.gateway.core import whole_seconds
-from headgate.gateway.incoming import Incoming
+from headgate.gateway.incoming import Incoming, read_md5
 from headgate.gateway.storage_core import Note, Place, Rights, Stored
 from headgate.gateway.storage_errors import (
     StorageError,
@@ -27,13 +29,17 @@ from headgate.gateway.storage_errors import (
     refusal_of,
 )
 from headgate.gateway.storage_lists import list_xml, read_wanted
-from headgate.gateway.storage_objects import SMALL_BYTES_MAX, Objects
+from headgate.gateway.storage_objects import SMALL_BYTES_MAX, Change, Objects
+from headgate.runtime.store import Opened
 from headgate.runtime.tokens import Principal
-from headgate_contracts.errors import HeadgateError
+from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.identity import STORAGE_AUDIENCE
 
 BLOCK_LIST_BYTES_MAX = 8 * 1024 * 1024
-SWEEP_EVERY_S = 86_400.0
+SWEEP_FIRST_S, SWEEP_EVERY_S = 300.0, 86_400.0
+RANGE_MD5_BYTES_MAX = 4 * 1024 * 1024  # Azure's limit
+READ_TRIES = 5
+BLOB_MD5 = "x-ms-blob-content-md5"
 VERSION = "2023-11-03"
 _VERBS = ("GET", "HEAD", "PUT", "DELETE")
 
@@ -61,8 +67,8 @@ class Storage:
         self._operations: dict[tuple[str, str, bool], tuple[Handle, str]] = {
             ("GET", "", False): (self._get, "r"),
             ("HEAD", "", False): (self._head, "r"),
-            ("GET", "metadata", False): (self._head, "r"),
-            ("HEAD", "metadata", False): (self._head, "r"),
+            ("GET", "metadata", False): (self._metadata, "r"),
+            ("HEAD", "metadata", False): (self._metadata, "r"),
             ("PUT", "", False): (self._put, "wc"),
             ("PUT", "metadata", False): (self._put_metadata, "w"),
             ("PUT", "properties", False): (self._put_properties, "w"),
@@ -85,9 +91,14 @@ class Storage:
             return _refusal(refusal_of(error.error))
 
     async def sweep(self) -> None:
-        """Once a day, remove what was begun and never finished; until the gateway stops."""
-        while not await self._backend.closes_within(SWEEP_EVERY_S):
+        """Once a day, remove what was begun and never finished; until the gateway stops.
+
+        Soon after the start for the first time, for not every gateway runs for a day.
+        """
+        wait_s = SWEEP_FIRST_S
+        while not await self._backend.closes_within(wait_s):
             await self._objects.sweep()
+            wait_s = SWEEP_EVERY_S
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         who = self._caller(request)
@@ -115,42 +126,55 @@ class Storage:
 
     # --- reading -------------------------------------------------------------------------------
 
-    async def _found(self, asked: Asked, *, reading: bool) -> Stored:
+    async def _found(self, asked: Asked) -> Stored:
         stored = await self._objects.find(asked.place)
         if stored is None:
             raise not_found()
-        core.check_conditions(asked.request.headers, stored, reading=reading)
+        core.check_conditions(asked.request.headers, stored, reading=True)
         return stored
 
     async def _head(self, asked: Asked) -> web.StreamResponse:
-        return web.Response(headers=_headers(await self._found(asked, reading=True)))
+        return web.Response(headers=_headers(await self._found(asked)))
+
+    async def _metadata(self, asked: Asked) -> web.StreamResponse:
+        return web.Response(headers=_headers(await self._found(asked)) | {"Content-Length": "0"})
 
     async def _get(self, asked: Asked) -> web.StreamResponse:
-        stored = await self._found(asked, reading=True)
-        given, size_bytes = asked.request.headers, stored.blob.size_bytes
-        span = core.read_range(given.get("x-ms-range") or given.get("Range"), size_bytes)
-        start, end = span or (0, size_bytes)
-        opened = await self._objects.open(stored, start, end) if end > start else None
+        for _ in range(READ_TRIES):
+            stored = await self._found(asked)
+            given, size_bytes = asked.request.headers, stored.blob.size_bytes
+            span = core.read_range(given.get("x-ms-range") or given.get("Range"), size_bytes)
+            start, end = span or (0, size_bytes)
+            opened = await self._objects.open(stored, start, end)
+            if opened is not None:
+                break
+        else:
+            raise HeadgateError(
+                ErrorCode.UNAVAILABLE, "the blob is replaced all the time; read it again"
+            )
         headers = _headers(stored) | {"Content-Length": str(end - start)}
         if span:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{size_bytes}"
-            headers["x-ms-blob-content-md5"] = headers.pop("Content-MD5", "")
+            if whole := headers.pop("Content-MD5", ""):
+                headers[BLOB_MD5] = whole
+        if given.get("x-ms-range-get-content-md5", "").lower() == "true":
+            return await _with_md5(opened, headers, end - start)
         response = web.StreamResponse(status=206 if span else 200, headers=headers)
         await response.prepare(asked.request)
-        if opened is not None:
-            async for chunk in opened.chunks:
-                await response.write(chunk)
-        await response.write_eof()
+        await send(asked.request, response, opened, end - start)
         return response
 
     # --- writing -------------------------------------------------------------------------------
 
-    async def _may_write(self, asked: Asked) -> bool:
-        """Check the conditions of a write; whether it may only create."""
-        present = await self._objects.find(asked.place)
-        core.check_conditions(asked.request.headers, present)
-        is_new = asked.request.headers.get("If-None-Match", "").strip() == "*"
-        return is_new or asked.rights.creates_only
+    def _change(self, asked: Asked) -> Change:
+        """What a request wants to change, if its conditions are met."""
+        headers = asked.request.headers
+        is_new = headers.get("If-None-Match", "").strip() == "*"
+        return Change(
+            asked.place,
+            partial(core.check_conditions, headers),
+            create_only=is_new or asked.rights.creates_only,
+        )
 
     async def _put(self, asked: Asked) -> web.StreamResponse:
         """A whole blob at once."""
@@ -158,44 +182,44 @@ class Storage:
         if request.headers.get("x-ms-blob-type", "BlockBlob").lower() != "blockblob":
             raise bad_header("x-ms-blob-type", "only block blobs can be stored here")
         note = _note(request)
-        create_only = await self._may_write(asked)
-        incoming = Incoming(request, always_md5=True)
+        incoming = Incoming(request, of_azure=True, blob_md5=request.headers.get(BLOB_MD5))
         is_small = 0 <= _length(request) <= SMALL_BYTES_MAX
         with incoming.told():
             stored = await self._objects.write(
-                asked.place, incoming, note, is_small=is_small, create_only=create_only
+                self._change(asked), incoming, note, is_small=is_small
             )
-        return _written(stored)
+        return _written(stored, md5=stored.note.md5)
 
     async def _put_metadata(self, asked: Asked) -> web.StreamResponse:
         metadata = core.read_metadata(asked.request.headers.items())
-        stored = await self._found(asked, reading=False)
-        return _written(await self._objects.annotate(stored, metadata=metadata), status=200)
+        stored = await self._objects.annotate(self._change(asked), metadata=metadata)
+        return _written(stored, status=200)
 
     async def _put_properties(self, asked: Asked) -> web.StreamResponse:
         content_type = core.read_content_type(asked.request.headers)
-        stored = await self._found(asked, reading=False)
-        return _written(await self._objects.annotate(stored, content_type=content_type), status=200)
+        stored = await self._objects.annotate(self._change(asked), content_type=content_type)
+        return _written(stored, status=200)
 
     async def _put_block(self, asked: Asked) -> web.StreamResponse:
         block_id = core.check_block_id(asked.request.query.get("blockid"))
-        incoming = Incoming(asked.request, always_md5=True)
+        incoming = Incoming(asked.request, of_azure=True)
         with incoming.told():
             await self._objects.write_block(asked.place, block_id, incoming)
         md5 = base64.b64encode(incoming.md5).decode()
         return web.Response(status=201, headers={"Content-MD5": md5, "x-ms-version": VERSION})
 
     async def _put_block_list(self, asked: Asked) -> web.StreamResponse:
-        note = _note(asked.request)
-        create_only = await self._may_write(asked)
-        raw = await Incoming(asked.request).whole(BLOCK_LIST_BYTES_MAX)
+        """The answer's digest is that of the list, as clients check what they have sent."""
+        note, announced = _note(asked.request), asked.request.headers.get(BLOB_MD5)
+        incoming = Incoming(asked.request, of_azure=True)
+        raw = await incoming.whole(BLOCK_LIST_BYTES_MAX)
         block_ids = core.read_block_list(raw.decode("utf-8", "replace"))
-        stored = await self._objects.commit(asked.place, block_ids, note, create_only=create_only)
-        return _written(stored)
+        blob_md5 = None if announced is None else read_md5(announced)
+        stored = await self._objects.commit(self._change(asked), block_ids, note, md5=blob_md5)
+        return _written(stored, md5=base64.b64encode(incoming.md5).decode())
 
     async def _delete(self, asked: Asked) -> web.StreamResponse:
-        await self._found(asked, reading=False)
-        await self._objects.delete(asked.place)
+        await self._objects.delete(self._change(asked))
         return web.Response(status=202, headers={"x-ms-version": VERSION})
 
     # --- containers ----------------------------------------------------------------------------
@@ -244,15 +268,48 @@ def _note(request: web.BaseRequest) -> Note:
     )
 
 
-def _written(stored: Stored, *, status: int = 201) -> web.Response:
+async def send(
+    request: web.BaseRequest, response: web.StreamResponse, opened: Opened, size_bytes: int
+) -> None:
+    """The bytes of an answer that has begun.
+
+    When they break off, so does the connection: nothing else may be written where the client
+    expects the rest of its blob.
+    """
+    try:
+        async for chunk in opened.chunks:
+            size_bytes -= len(chunk)
+            await response.write(chunk)
+        if size_bytes:
+            raise ConnectionError("the object store had fewer bytes than it said")
+    except (HeadgateError, ConnectionError) as error:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionError(f"an answer broke off: {error}") from error
+    await response.write_eof()
+
+
+async def _with_md5(opened: Opened, headers: dict[str, str], size_bytes: int) -> web.Response:
+    """A small part with a digest of its own, for clients that check what they get."""
+    if size_bytes > RANGE_MD5_BYTES_MAX:
+        raise bad_header("x-ms-range-get-content-md5", "the range may have 4 MiB")
+    body = b"".join([chunk async for chunk in opened.chunks])
+    md5 = hashlib.md5(body, usedforsecurity=False).digest()
+    headers["Content-MD5"] = base64.b64encode(md5).decode()
+    return web.Response(
+        status=206 if "Content-Range" in headers else 200, headers=headers, body=body
+    )
+
+
+def _written(stored: Stored, *, status: int = 201, md5: str = "") -> web.Response:
     headers = {
         "ETag": stored.etag,
         "Last-Modified": core.http_date(stored.blob.modified_at),
         "x-ms-request-server-encrypted": "false",
         "x-ms-version": VERSION,
     }
-    if status == 201:
-        headers["Content-MD5"] = stored.note.md5
+    if md5:
+        headers["Content-MD5"] = md5
     return web.Response(status=status, headers=headers)
 
 

@@ -22,9 +22,10 @@ from headgate.gateway.storage_errors import (
     not_done_here,
     not_found,
 )
-from headgate.runtime.store import Blob
+from headgate.runtime.store import Blob, checked_key
 from headgate.runtime.tokens import Principal
 from headgate_contracts.envelope import Value
+from headgate_contracts.errors import HeadgateError
 from headgate_contracts.identity import Role
 
 BLOCK_ID_CHARS_MAX = 88
@@ -72,21 +73,29 @@ class Place:
         folder = folder_of(self.workspace, self.container)
         return f"{folder}/{self.blob}" if self.blob else folder
 
-    @property
-    def note_key(self) -> str:
-        """Where the blob's own headers are kept: not every store can keep them."""
-        return f"notes/{self.key}.json"
+    def note_key(self, etag: str) -> str:
+        """Where the blob's own headers are kept: not every store can keep them.
 
-    def block_key(self, block_id: str) -> str:
-        """Where a block waits until it is committed."""
-        return f"{self.blocks_folder}/{block_id.encode().hex()}"
+        One note for each version, so that of two writers none loses its note to the other; and
+        by digest, so that any name a blob can have leaves room for it.
+        """
+        folder = folder_of(self.workspace, self.container)
+        return f"notes/{folder}/{_digest(self.key)}/{_digest(etag)}.json"
+
+    def block_key(self, block_id: str, stamp: str) -> str:
+        """Where a block waits until it is committed. What has been put once never changes."""
+        return f"{self.blocks_folder}/{block_id.encode().hex()}/{stamp}"
 
     @property
     def blocks_folder(self) -> str:
-        return f"{BLOCKS_FOLDER}/{hashlib.sha256(self.key.encode()).hexdigest()}"
+        return f"{BLOCKS_FOLDER}/{_digest(self.key)}"
 
 
 BLOCKS_FOLDER = "blocks"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_storage(raw_path: str) -> bool:
@@ -110,7 +119,12 @@ def read_place(raw_path: str) -> Place:
     blob = "/".join(parts[2:])
     if blob.endswith("/"):
         raise not_found()
-    return Place(workspace, container, blob)
+    place = Place(workspace, container, blob)
+    try:
+        checked_key(place.key)
+    except HeadgateError as error:
+        raise bad_name(error.error.message) from None
+    return place
 
 
 # --- rights ------------------------------------------------------------------------------------
@@ -287,6 +301,9 @@ def read_range(text: str | None, size: int) -> tuple[int, int] | None:
 # --- blocks ------------------------------------------------------------------------------------
 
 _BLOCK = re.compile(r"<(Latest|Uncommitted)>([^<]{1,200})</\1>")
+_AROUND_BLOCKS = re.compile(
+    r"\ufeff?\s*(<\?xml[^<>]*>)?\s*<BlockList(\s*/>|\s*>\s*</BlockList\s*>)\s*\Z"
+)
 
 
 def check_block_id(text: str | None) -> str:
@@ -304,12 +321,13 @@ def check_block_id(text: str | None) -> str:
 
 def read_block_list(text: str) -> list[str]:
     """The ids of the blocks that make a blob, in order."""
-    if "<BlockList" not in text:
-        raise StorageError(400, "InvalidXmlDocument", "The body is no list of blocks.")
     if "<Committed>" in text:
         raise StorageError(
             400, "InvalidBlockList", "Blocks of a blob that is complete are not kept; send them."
         )
+    # Whatever is not understood may stand for a block, and a blob without it would be damaged.
+    if not _AROUND_BLOCKS.match(_BLOCK.sub("", text)):
+        raise StorageError(400, "InvalidXmlDocument", "The body is no list of blocks.")
     found = [check_block_id(match[2].strip()) for match in _BLOCK.finditer(text)]
     if len(found) > BLOCKS_MAX:
         raise StorageError(
@@ -321,3 +339,13 @@ def read_block_list(text: str) -> list[str]:
 def block_list_digest(block_ids: Sequence[str]) -> str:
     """By which a list is known again whose answer was lost."""
     return hashlib.sha256("\n".join(block_ids).encode()).hexdigest()
+
+
+def newest_blocks(place: Place, waiting: Iterable[Blob]) -> dict[str, Blob]:
+    """By id what was put last: a block may be sent again, and its newest content counts."""
+    start = f"{place.blocks_folder}/"
+    found: dict[str, Blob] = {}
+    for blob in sorted(waiting, key=lambda blob: blob.key):
+        folder = blob.key.removeprefix(start).partition("/")[0]
+        found[bytes.fromhex(folder).decode()] = blob
+    return found

@@ -70,11 +70,16 @@ _WORDS: Mapping[ErrorCode, tuple[int, str]] = {
 }
 
 
+MD5 = "Content-MD5"
+NO_MD5 = "Content-MD5 itself"
+"""What an error is about: content that is not what was announced; or what was announced."""
+_OF_TARGETS = {MD5: "Md5Mismatch", NO_MD5: "InvalidMd5"}
+
+
 def refusal_of(error: WireError) -> StorageError:
     """One of our own errors in the blob protocol's words."""
     status, word = _WORDS.get(error.code, (500, "InternalError"))
-    if error.target == "Content-MD5":
-        word = "Md5Mismatch"
+    word = _OF_TARGETS.get(error.target or "", word)
     return StorageError(status, word, error.message, retry_after_s=error.retry_after_s)
 
 

@@ -42,12 +42,16 @@ def read_wanted(query: Mapping[str, str]) -> Wanted:
         )
     if query.get("delimiter", "") not in ("", _FOLDER_END):
         raise bad_query("delimiter", "only / is known here.")
+    prefix = query.get("prefix", "")
+    if not prefix.isprintable():
+        raise bad_query("prefix", "no name has such characters.")
     try:
-        after = base64.urlsafe_b64decode(query.get("marker", "").encode()).decode()
+        marker = query.get("marker", "").encode()
+        after = base64.b64decode(marker, altchars=b"-_", validate=True).decode()
     except ValueError:
         raise bad_query("marker", "it is none that was given out.") from None
     return Wanted(
-        prefix=query.get("prefix", ""),
+        prefix=prefix,
         by_folder="delimiter" in query and bool(query["delimiter"]),
         after=after,
         size=min(int(size), PAGE_MAX),

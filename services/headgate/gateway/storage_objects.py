@@ -5,18 +5,27 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from heapq import nsmallest
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
 
-from headgate.gateway.storage_core import BLOCKS_FOLDER, Note, Place, Stored, block_list_digest
-from headgate.gateway.storage_errors import StorageError
+from headgate.gateway.incoming import md5_differs
+from headgate.gateway.storage_core import (
+    BLOCKS_FOLDER,
+    Note,
+    Place,
+    Stored,
+    block_list_digest,
+    newest_blocks,
+)
+from headgate.gateway.storage_errors import StorageError, not_found
 from headgate.gateway.storage_lists import Page, Wanted, is_of, page_of
-from headgate.runtime.clock import Clock
+from headgate.runtime.clock import Clock, short_id
 from headgate.runtime.store import Blob, Opened, Store
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
@@ -40,20 +49,32 @@ class Source(Protocol):
     def chunks(self) -> AsyncIterator[bytes]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A write as its client wants it. ``check`` refuses what is there now by raising."""
+
+    place: Place
+    check: Callable[[Stored | None], None]
+    create_only: bool = False
+
+
 class Objects:
-    """The blobs of all workspaces."""
+    """The blobs of all workspaces. Changes of one blob are checked and made one at a time."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._commits: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def _alone(self, place: Place) -> asyncio.Lock:
+        return self._locks.setdefault(place.key, asyncio.Lock())
 
     async def find(self, place: Place) -> Stored | None:
         blob = await self._store.head(place.key)
         return None if blob is None else await self._with_note(place, blob)
 
     async def _with_note(self, place: Place, blob: Blob) -> Stored:
-        opened = await self._store.open(place.note_key)
+        opened = await self._store.open(place.note_key(blob.etag))
         raw = b""
         if opened is not None and opened.blob.size_bytes <= NOTE_BYTES_MAX:
             raw = b"".join([chunk async for chunk in opened.chunks])
@@ -61,49 +82,87 @@ class Objects:
             note = Note.model_validate_json(raw)
         except ValidationError:
             note = Note()
-        # What came here by other means than this protocol has no note, or another blob's.
+        # What came here by other means than this protocol has no note.
         return Stored(place, blob, note if note.etag == blob.etag else Note())
 
-    async def open(self, stored: Stored, start: int, end: int) -> Opened:
-        """The bytes of exactly this version."""
-        opened = await self._store.open(stored.place.key, start=start, end=end)
-        if opened is None or opened.blob.etag != stored.blob.etag:
-            raise HeadgateError(
-                ErrorCode.UNAVAILABLE, "the blob was replaced just now; read it again"
-            )
-        return opened
+    async def open(self, stored: Stored, start: int, end: int) -> Opened | None:
+        """The bytes of exactly this version; None when it has been replaced."""
+        until = end if end > start else None  # there is no range without bytes
+        opened = await self._store.open(stored.place.key, start=start, end=until)
+        return opened if opened is not None and opened.blob.etag == stored.blob.etag else None
 
-    async def write(
-        self, place: Place, source: Source, note: Note, *, is_small: bool, create_only: bool
-    ) -> Stored:
+    async def write(self, change: Change, source: Source, note: Note, *, is_small: bool) -> Stored:
         """A blob with its note, which learns here what the content is."""
-        data: bytes | AsyncIterator[bytes] = source.chunks()
         if is_small:
-            data = b"".join([chunk async for chunk in source.chunks()])
-        etag = await self._store.put(place.key, data, create_only=create_only)
+            whole = b"".join([chunk async for chunk in source.chunks()])
+            async with self._alone(change.place):
+                return await self._put(change, whole, source, note, [await self._checked(change)])
+        replaced = [await self._checked(change)]
+        async with AsyncExitStack() as stack:
+
+            async def until_checked() -> AsyncIterator[bytes]:
+                async for chunk in source.chunks():
+                    yield chunk
+                # Not longer than needed: others must not wait for whoever sends slowly.
+                await stack.enter_async_context(self._alone(change.place))
+                replaced[:] = [await self._checked(change)]
+
+            return await self._put(change, until_checked(), source, note, replaced)
+
+    async def _checked(self, change: Change) -> Stored | None:
+        present = await self.find(change.place)
+        change.check(present)
+        return present
+
+    async def _put(
+        self,
+        change: Change,
+        data: bytes | AsyncIterator[bytes],
+        source: Source,
+        note: Note,
+        replaced: Sequence[Stored | None],
+    ) -> Stored:
+        """``replaced`` is read last: who sends for long learns only at the end what is there."""
+        place = change.place
+        etag = await self._store.put(place.key, data, create_only=change.create_only)
         known = {
             "etag": etag,
             "md5": base64.b64encode(source.md5).decode(),
             "sha256": source.sha256,
             "created_at": self._clock.now(),
         }
-        return await self._noted(place, note.model_copy(update=known))
+        stored = await self._noted(place, note.model_copy(update=known))
+        for present in replaced:
+            if present is not None and present.blob.etag != etag:
+                await self._store.delete(place.note_key(present.blob.etag))
+        return stored
 
-    async def annotate(self, stored: Stored, **changes: object) -> Stored:
+    async def annotate(self, change: Change, **changes: object) -> Stored:
         """The same content with another note."""
-        note = stored.note.model_copy(update={**changes, "etag": stored.blob.etag})
-        return await self._noted(stored.place, note)
+        async with self._alone(change.place):
+            stored = await self._present(change)
+            note = stored.note.model_copy(update={**changes, "etag": stored.blob.etag})
+            return await self._noted(stored.place, note)
+
+    async def _present(self, change: Change) -> Stored:
+        stored = await self.find(change.place)
+        if stored is None:
+            raise not_found()
+        change.check(stored)
+        return stored
 
     async def _noted(self, place: Place, note: Note) -> Stored:
-        await self._store.put(place.note_key, note.model_dump_json().encode())
+        await self._store.put(place.note_key(note.etag), note.model_dump_json().encode())
         blob = await self._store.head(place.key)
         if blob is None:
             raise HeadgateError(ErrorCode.UNAVAILABLE, "the blob was deleted just now")
-        return Stored(place, blob, note if note.etag == blob.etag else Note())
+        return Stored(place, replace(blob, etag=note.etag), note)
 
-    async def delete(self, place: Place) -> None:
-        await self._store.delete(place.key)
-        await self._store.delete(place.note_key)
+    async def delete(self, change: Change) -> None:
+        async with self._alone(change.place):
+            stored = await self._present(change)
+            await self._store.delete(change.place.key)
+            await self._store.delete(change.place.note_key(stored.blob.etag))
 
     # --- lists ---------------------------------------------------------------------------------
 
@@ -150,54 +209,64 @@ class Objects:
 
     async def write_block(self, place: Place, block_id: str, source: Source) -> None:
         """One part of a blob that is sent in parts; nobody sees it before the list of all."""
-        await self._store.put(place.block_key(block_id), source.chunks())
+        stamp = f"{int(self._clock.now() * 1e6):016x}-{short_id()}"
+        await self._store.put(place.block_key(block_id, stamp), source.chunks())
 
     async def commit(
-        self, place: Place, block_ids: Sequence[str], note: Note, *, create_only: bool
+        self, change: Change, block_ids: Sequence[str], note: Note, *, md5: bytes | None = None
     ) -> Stored:
         """The blob becomes these blocks in this order, whole or not at all.
 
         A client whose answer was lost sends the list again; what it wants is there already then.
         """
-        lock = self._commits.setdefault(place.key, asyncio.Lock())
-        async with lock:
+        place = change.place
+        async with self._alone(place):
+            present = await self._checked(change)
             listed = block_list_digest(block_ids)
-            keys = [place.block_key(each) for each in block_ids]
-            waiting = {
-                blob.key: blob.size_bytes async for blob in self._store.walk(place.blocks_folder)
-            }
-            if not waiting.keys() >= set(keys):
-                present = await self.find(place)
-                if present is not None and present.note.block_list == listed:
+            waiting = [blob async for blob in self._store.walk(place.blocks_folder)]
+            newest = newest_blocks(place, waiting)
+            blocks = [newest[each] for each in block_ids if each in newest]
+            if len(blocks) < len(block_ids):
+                if present is not None and not blocks and present.note.block_list == listed:
                     return present
                 raise StorageError(400, "InvalidBlockList", "A block of the list was never put.")
-            size_bytes = sum(waiting[key] for key in keys)
+            size_bytes = sum(block.size_bytes for block in blocks)
             if size_bytes > limits.UPLOAD_FILE_BYTES_MAX:
                 raise StorageError(413, "RequestBodyTooLarge", "The blocks together are too large.")
+            joined = _Joined(self._store, [block.key for block in blocks], md5)
             note = note.model_copy(update={"block_list": listed})
-            joined, is_small = _Joined(self._store, keys), size_bytes <= SMALL_BYTES_MAX
-            stored = await self.write(
-                place, joined, note, is_small=is_small, create_only=create_only
-            )
-            await self._forget(place.blocks_folder)
+            data: bytes | AsyncIterator[bytes] = joined.chunks()
+            if size_bytes <= SMALL_BYTES_MAX:
+                data = b"".join([chunk async for chunk in joined.chunks()])
+            stored = await self._put(change, data, joined, note, [present])
+            await self._forget(waiting)
             return stored
 
     async def sweep(self) -> None:
         """Remove blocks that nobody has committed for a week."""
-        await self._forget(BLOCKS_FOLDER, before=self._clock.now() - BLOCKS_KEPT_S)
-
-    async def _forget(self, folder: str, *, before: float | None = None) -> None:
-        async for blob in self._store.walk(folder):
-            if before is None or blob.modified_at < before:
+        before = self._clock.now() - BLOCKS_KEPT_S
+        async for blob in self._store.walk(BLOCKS_FOLDER):
+            if blob.modified_at < before:
                 await self._store.delete(blob.key)
+
+    async def _forget(self, blocks: Sequence[Blob]) -> None:
+        """Remove these and no others: blocks that came meanwhile belong to the next list."""
+        limit = asyncio.Semaphore(NOTES_AT_ONCE)
+
+        async def one(block: Blob) -> None:
+            async with limit:
+                await self._store.delete(block.key)
+
+        await asyncio.gather(*map(one, blocks))
 
 
 class _Joined:
     """Blocks one after the other."""
 
-    def __init__(self, store: Store, keys: Sequence[str]) -> None:
+    def __init__(self, store: Store, keys: Sequence[str], announced_md5: bytes | None) -> None:
         self._store = store
         self._keys = keys
+        self._announced_md5 = announced_md5
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False)
 
@@ -214,6 +283,8 @@ class _Joined:
             async for chunk in self._store.get(key):
                 await asyncio.to_thread(self._hash, chunk)
                 yield chunk
+        if self._announced_md5 not in (None, self.md5):
+            raise md5_differs()
 
     def _hash(self, chunk: bytes) -> None:
         self._sha256.update(chunk)

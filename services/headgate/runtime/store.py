@@ -19,8 +19,8 @@ from obstore.store import LocalStore, from_url
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
-KEY_CHARS_MAX = 1_024
-COMPONENT_BYTES_MAX = 255
+KEY_BYTES_MAX = 1_024  # as in S3
+COMPONENT_BYTES_MAX = 250  # disks allow 255, and the folder store adds to a name while it writes
 CHUNK_BYTES = 1024 * 1024
 
 _FILE_SCHEME = "file://"
@@ -73,10 +73,10 @@ def checked_key(key: str) -> str:
 
 
 def _problem_of(key: str) -> str:
-    if not key or len(key) > KEY_CHARS_MAX:
-        return f"it must have 1 to {KEY_CHARS_MAX} characters"
     if not key.isprintable() or "\\" in key:
         return "control characters and backslashes are not allowed"
+    if not 1 <= len(key.encode()) <= KEY_BYTES_MAX:
+        return f"it must have 1 to {KEY_BYTES_MAX} bytes"
     for component in key.split("/"):
         if component in ("", ".", ".."):
             return f"the part {component!r} is not allowed"
