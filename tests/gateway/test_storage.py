@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import psutil
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -36,9 +37,11 @@ from azure.core.exceptions import (
     ResourceNotFoundError,
 )
 from azure.storage.blob import BlobBlock, ContentSettings
+from azure.storage.blob import BlobClient as SyncClient
 from azure.storage.blob.aio import ContainerClient
 from yarl import URL
 
+from acceptance.system import Headgate
 from gateway.harness import TOKEN
 from gateway.house import House, open_house
 from headgate.gateway import storage_lists
@@ -1107,3 +1110,70 @@ async def test_what_is_not_done_is_said(shelf: Shelf) -> None:
     assert (status, code_of(raw)) == (400, "InvalidQueryParameterValue")
     status, _, raw = await shelf.send("PUT", url, b"", Content_Encoding="gzip")
     assert (status, code_of(raw)) == (415, "UnsupportedHeader")
+
+
+# --- memory -----------------------------------------------------------------------------------
+
+LARGE_BYTES = 300 * MIB
+GROWTH_BYTES_MAX = 200 * MIB
+
+
+def memory_of(pid: int, field: str) -> int:
+    """A field of ``/proc/<pid>/status`` in bytes."""
+    found = re.search(rf"{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1]) * 1_024
+
+
+def pid_behind(port: int) -> int:
+    """The process that listens on a port of this machine."""
+    listening = psutil.net_connections("tcp")
+    return next(
+        each.pid
+        for each in listening
+        if each.pid and each.status == psutil.CONN_LISTEN and each.laddr.port == port
+    )
+
+
+def there_and_back(address: str, sas: str, folder: Path, sizes: dict[str, int]) -> None:
+    """A large file goes to the gateway and comes back."""
+    original, copy = folder / "original", folder / "copy"
+    with original.open("wb") as file:
+        for number in range(LARGE_BYTES // MIB):
+            file.write(content_of(MIB, f"{number}"))
+    with SyncClient(address, "large-files", "large.bin", credential=sas, **sizes) as client:
+        with original.open("rb") as file:
+            client.upload_blob(file, length=LARGE_BYTES, max_concurrency=4, overwrite=True)
+        with copy.open("wb") as file:
+            client.download_blob(max_concurrency=4).readinto(file)
+    with original.open("rb") as one, copy.open("rb") as other:
+        assert hashlib.file_digest(one, "sha256").digest() == (
+            hashlib.file_digest(other, "sha256").digest()
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    "sizes",
+    [{}, {"max_single_put_size": 2 * LARGE_BYTES, "max_single_get_size": 2 * LARGE_BYTES}],
+    ids=["in blocks", "at once"],
+)
+async def test_a_large_blob_is_never_held_as_a_whole(
+    data_dir: Path, sizes: dict[str, int], record_property: Callable[[str, object], None]
+) -> None:
+    system = Headgate(data_dir / "data")
+    try:
+        await asyncio.to_thread(system.start, "--http")
+        url = system.running()["gateway"]
+        token = (system.data / "keys" / "admin.token").read_text().strip()
+        pid = pid_behind(URL(url).port or 0)
+        address, before = f"{url}/local.blob.core.windows.net", memory_of(pid, "VmRSS")
+        await asyncio.to_thread(there_and_back, address, f"sig={token}", data_dir, sizes)
+        peak = memory_of(pid, "VmHWM")
+    finally:
+        system.discard()
+    record_property("rss_before_mib", before / MIB)
+    record_property("peak_mib", peak / MIB)
+    print(f"{before / MIB:.0f} MiB before, {peak / MIB:.0f} MiB at the peak")
+    assert peak - before < GROWTH_BYTES_MAX
