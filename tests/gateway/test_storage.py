@@ -327,6 +327,28 @@ async def test_headers_and_metadata_are_kept(shelf: Shelf) -> None:
         assert await read(client, f"m-{size}") == content_of(size)
 
 
+async def test_what_a_blob_is_said_to_be_is_said_again(shelf: Shelf) -> None:
+    client = await shelf.container()
+    for size in (10, 3 * MIB):
+        blob = client.get_blob_client("x")
+        about = {"content_language": "de", "cache_control": "max-age=5"}
+        settings = ContentSettings(content_type="a/b", content_encoding="br", **about)
+        await blob.upload_blob(content_of(size), content_settings=settings, overwrite=True)
+        (listed,) = [each async for each in client.list_blobs()]
+        for found in ((await blob.get_blob_properties()), listed):
+            assert found.content_settings.content_encoding == "br"
+            assert found.content_settings.content_language == "de"
+            assert found.content_settings.cache_control == "max-age=5"
+        await blob.set_http_headers(ContentSettings(content_language="fr"))
+        last = (await blob.get_blob_properties()).content_settings
+        assert (last.content_language, last.content_encoding) == ("fr", None)
+        await refused(
+            blob.set_http_headers(ContentSettings(content_language="f" * 257)),
+            400,
+            "InvalidHeaderValue",
+        )
+
+
 async def test_metadata_is_the_clients_own(shelf: Shelf) -> None:
     """Our other uploads have a digest of this name, which is compared with the body."""
     client = await shelf.container()

@@ -197,7 +197,9 @@ class Storage:
 
     async def _put_properties(self, asked: Asked) -> web.StreamResponse:
         content_type = core.read_content_type(asked.request.headers)
-        stored = await self._objects.annotate(self._change(asked), content_type=content_type)
+        kept = core.read_kept(asked.request.headers)
+        change = self._change(asked)
+        stored = await self._objects.annotate(change, content_type=content_type, kept=kept)
         return _written(stored, status=200)
 
     async def _put_block(self, asked: Asked) -> web.StreamResponse:
@@ -265,6 +267,7 @@ def _note(request: web.BaseRequest) -> Note:
     return Note(
         content_type=core.read_content_type(request.headers),
         metadata=core.read_metadata(request.headers.items()),
+        kept=core.read_kept(request.headers),
     )
 
 
@@ -332,6 +335,7 @@ def _headers(stored: Stored) -> dict[str, str]:
     }
     if note.md5:
         headers["Content-MD5"] = note.md5
+    headers |= note.kept
     return headers | {f"{core.META_PREFIX}{name}": text for name, text in note.metadata.items()}
 
 

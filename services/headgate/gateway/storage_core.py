@@ -33,6 +33,13 @@ BLOCKS_MAX = 50_000
 METADATA_BYTES_MAX = 8 * 1024  # Azure's limit
 META_PREFIX = "x-ms-meta-"
 PLAIN_TYPE = "application/octet-stream"
+# Headers that a blob is written with -> those that it is read with.
+_KEPT = {
+    "x-ms-blob-cache-control": "Cache-Control",
+    "x-ms-blob-content-encoding": "Content-Encoding",
+    "x-ms-blob-content-language": "Content-Language",
+}
+_HEADER_CHARS_MAX = 256
 _WORKSPACE = re.compile(r"[a-z0-9_(][a-z0-9._()-]{0,89}\Z")
 _CONTAINER = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]\Z")
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})\Z", re.ASCII)
@@ -183,6 +190,7 @@ class Note(Value):
     sha256: str = ""
     block_list: str = ""
     metadata: dict[str, str] = {}
+    kept: dict[str, str] = {}
     created_at: float = 0.0
 
 
@@ -229,7 +237,18 @@ def read_metadata(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 def read_content_type(headers: Mapping[str, str]) -> str:
     """What the client says that the blob is."""
     given = headers.get("x-ms-blob-content-type") or headers.get("Content-Type") or ""
-    return given if given and _ASCII.match(given) and len(given) <= 256 else PLAIN_TYPE
+    return (
+        given if given and _ASCII.match(given) and len(given) <= _HEADER_CHARS_MAX else PLAIN_TYPE
+    )
+
+
+def read_kept(headers: Mapping[str, str]) -> dict[str, str]:
+    """What else the client says of the blob, to be said to whoever reads it."""
+    found = {name: headers[given] for given, name in _KEPT.items() if headers.get(given)}
+    for name, text in found.items():
+        if not _ASCII.match(text) or len(text) > _HEADER_CHARS_MAX:
+            raise bad_header(name, f"only {_HEADER_CHARS_MAX} characters of ASCII can be stored")
+    return found
 
 
 def http_date(at: float) -> str:

@@ -95,6 +95,7 @@ def list_xml(
 def _entry(stored: Stored) -> str:
     note = stored.note
     metadata = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in note.metadata.items())
+    kept = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in note.kept.items())
     return (
         f"<Blob><Name>{escape(stored.place.blob)}</Name><Properties>"
         f"<Creation-Time>{http_date(stored.created_at)}</Creation-Time>"
@@ -102,7 +103,7 @@ def _entry(stored: Stored) -> str:
         f"<Etag>{escape(stored.etag)}</Etag>"
         f"<Content-Length>{stored.blob.size_bytes}</Content-Length>"
         f"<Content-Type>{escape(note.content_type)}</Content-Type>"
-        f"<Content-MD5>{note.md5}</Content-MD5><BlobType>BlockBlob</BlobType>"
+        f"{kept}<Content-MD5>{note.md5}</Content-MD5><BlobType>BlockBlob</BlobType>"
         "<LeaseStatus>unlocked</LeaseStatus><LeaseState>available</LeaseState>"
         f"</Properties><Metadata>{metadata}</Metadata></Blob>"
     )
