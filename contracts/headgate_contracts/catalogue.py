@@ -14,6 +14,7 @@ from headgate_contracts import (
     assets,
     batch,
     identity,
+    power,
     provisioning,
     registry,
     routing,
@@ -25,7 +26,7 @@ from headgate_contracts import (
 )
 from headgate_contracts.envelope import Command, Done, Event, Message, Refused, Value
 
-_MODULES = (assets, batch, identity, provisioning, registry, routing, scoring, storage)
+_MODULES = (assets, batch, identity, power, provisioning, registry, routing, scoring, storage)
 STORED_VALUES: dict[str, type[Value]] = {
     "headgate.router.value.v1.route": scoring.Route,
     "headgate.identity.value.v1.trust": identity.Trust,

@@ -252,10 +252,14 @@ class Endpoint(Resource):
 
 
 class Deployment(Resource):
-    """``generation`` grows when the spec changes; status reports name the one they speak of."""
+    """``generation`` grows when the spec changes; status reports name the one they speak of.
+
+    ``is_stopped`` is no part of the spec: who replaces a stopped deployment does not start it.
+    """
 
     spec: DeploymentSpec
     generation: int = 1
+    is_stopped: bool = False
     provisioning_state: ProvisioningState = ProvisioningState.CREATING
     ready_instances: int = 0
     error: WireError | None = None

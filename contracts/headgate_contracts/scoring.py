@@ -112,6 +112,7 @@ class DeploymentRoute(Value):
     max_concurrent_requests_per_instance: int = 1
     request_timeout_ms: int = 5_000
     scoring_path: str = "/score"
+    is_stopped: bool = False
 
 
 class KeyDigest(Value):

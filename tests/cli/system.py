@@ -192,7 +192,9 @@ class System:
             name=name[1],
             generation=each.generation,
             outcome=outcome,
-            ready_instances=each.spec.instance_count if outcome == "succeeded" else 0,
+            ready_instances=(
+                each.spec.instance_count if outcome == "succeeded" and not each.is_stopped else 0
+            ),
             error=error,
         )
         await bus.ask(report, Done)

@@ -162,6 +162,23 @@ def test_update_scales_and_keeps_the_rest(cli: Command, endpoint: str, folder: P
         assert after[kept] == before[kept]
 
 
+def test_stop_and_start_take_a_deployment_or_a_whole_endpoint(
+    cli: Command, endpoint: str, folder: Path
+) -> None:
+    create(cli, endpoint)
+    create(cli, endpoint, "-n", "green")
+    one = cli("online-deployment", "stop", "-n", "blue", "-e", endpoint).document
+    assert (one["power_state"], one["ready_instances"]) == ("Stopped", 0)
+    states = [
+        each["power_state"] for each in cli("online-endpoint", "stop", "-n", endpoint).document
+    ]
+    assert states == ["Stopped", "Stopped"]
+    states = [
+        each["power_state"] for each in cli("online-endpoint", "start", "-n", endpoint).document
+    ]
+    assert states == ["Running", "Running"]
+
+
 def test_update_from_a_file_uploads_what_changed(cli: Command, endpoint: str, folder: Path) -> None:
     before = create(cli, endpoint).document
     (folder / "code" / "score.py").write_text("def init(): ...\ndef run(data): return 1\n")

@@ -289,6 +289,24 @@ async def test_scaling_by_patch_keeps_the_rest(api: Api, world: World, endpoint:
     assert (refused.status, refused.error["target"]) == (400, "/sku/capacity")
 
 
+async def test_a_deployment_is_stopped_and_started(api: Api, world: World, endpoint: str) -> None:
+    await put_deployment(api, endpoint, "blue")
+    await world.report(endpoint, "blue", "succeeded", ready_instances=2)
+    path = f"~/onlineEndpoints/{endpoint}/deployments/blue"
+    assert (await api.get(path)).body["properties"]["powerState"] == "Running"
+    asked = await api.send("POST", f"{path}/stop")
+    assert (asked.status, asked.raw) == (202, b"")
+    assert (await follow(api, asked)).body["status"] == "InProgress"
+    await world.report(endpoint, "blue", "succeeded")
+    assert (await follow(api, asked)).body["status"] == "Succeeded"
+    stored = (await api.get(path)).body
+    assert stored["properties"]["powerState"] == "Stopped"
+    assert (await api.put(path, stored)).status == 200, "what was read can be written back"
+    assert (await api.get(path)).body["properties"]["powerState"] == "Stopped"
+    assert (await api.send("POST", f"{path}/start")).status == 202
+    assert (await api.get(path)).body["properties"]["powerState"] == "Running"
+
+
 async def test_a_deployment_with_live_traffic_is_not_deleted(
     api: Api, world: World, endpoint: str
 ) -> None:

@@ -22,6 +22,7 @@ from headgate.runtime.settings import Settings
 from headgate.runtime.store import Store
 from headgate_contracts import registry, rpc, subjects
 from headgate_contracts.envelope import Command, Query
+from headgate_contracts.power import StartDeployment, StopDeployment
 from headgate_contracts.provisioning import GetLogs, Instance, ListInstances
 from headgate_contracts.resources import (
     CodeConfiguration,
@@ -167,6 +168,11 @@ class World:
         await self.ask(
             registry.DeleteDeployment(workspace=WORKSPACE, endpoint=self.endpoint, name=name)
         )
+
+    async def set_power(
+        self, kind: type[StopDeployment | StartDeployment], name: str = "blue"
+    ) -> None:
+        await self.ask(kind(workspace=WORKSPACE, endpoint=self.endpoint, name=name))
 
     # --- what there is ---
 

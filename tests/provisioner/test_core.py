@@ -18,6 +18,7 @@ from headgate.provisioner.values import (
     Fail,
     Observed,
     Prepare,
+    Report,
     Start,
     State,
     Stop,
@@ -287,6 +288,14 @@ def test_a_larger_size_that_cannot_be_met_fails_while_the_rest_runs_on() -> None
     assert decision.report.outcome == "failed"
     assert decision.actions == ()
     assert decide(replace(want, settled=True), instance("a")).report.outcome == "progressing"
+
+
+def test_a_stopped_deployment_has_no_instance_and_that_is_a_success() -> None:
+    want = wanted(2, proven=True, stopped=True)
+    decision = decide(want, instance("a"), instance("b", State.STARTING, slot=1), ended("c"))
+    assert set(decision.actions) == {Stop("a"), Stop("b")}
+    assert decision.report.outcome == "progressing"
+    assert decide(want, ended("c")) == Decision((), Report("succeeded"))
 
 
 # --- rolling -----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from headgate_contracts.power import StartDeployment, StopDeployment
 from headgate_contracts.resources import ProvisioningState
 from provisioner.harness import GOOD, World, ended, eventually, kill
 
@@ -179,3 +180,26 @@ async def test_several_lanes_are_ready_together_and_end_together(world: World) -
     (two,) = await world.ready(1)
     assert two.id != one.id
     assert len(world.processes()) == 3
+
+
+async def test_a_stopped_deployment_has_no_process_until_it_is_started(world: World) -> None:
+    await world.put(code=await world.code(GOOD), instance_count=2)
+    await world.outcome()
+    before = await world.ready(2)
+    await world.set_power(StopDeployment)
+    stopped = await world.outcome()
+    assert (stopped.provisioning_state, stopped.ready_instances) == (
+        ProvisioningState.SUCCEEDED,
+        0,
+    )
+    assert world.processes() == []
+    assert await world.instances() == []
+    await world.stop_provisioner()
+    await world.start_provisioner()
+    await world.change(instance_count=3)
+    await world.outcome()
+    assert world.processes() == [], "neither a restart nor a change of size starts it"
+    await world.set_power(StartDeployment)
+    assert (await world.outcome()).ready_instances == 3
+    now = await world.ready(3)
+    assert {i.spec for i in now} == {before[0].spec}, "it is the same version"

@@ -282,6 +282,7 @@ class Stage:
         concurrency: int = 1,
         keys: tuple[str, ...] = (KEY,),
         scoring_path: str = "/score",
+        is_stopped: bool = False,
         **access: Any,
     ) -> Route:
         """Write a route as the registry does, and wait until the router knows it."""
@@ -303,6 +304,7 @@ class Stage:
                     max_concurrent_requests_per_instance=concurrency,
                     request_timeout_ms=timeout_ms,
                     scoring_path=scoring_path,
+                    is_stopped=is_stopped,
                 )
                 for name in names
             },

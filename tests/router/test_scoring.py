@@ -94,6 +94,16 @@ async def test_a_deployment_without_a_ready_instance_is_503_at_once(
     assert answer.error["retryable"] is True
 
 
+async def test_a_stopped_deployment_says_so(stage: Stage, unique: Names) -> None:
+    """To try again is of no use, so nothing asks the client to."""
+    name = unique("ep")
+    await stage.route(name, {"blue": 100}, is_stopped=True)
+    answer = await stage.ask(name)
+    assert (answer.status, answer.error["code"]) == (503, "DeploymentStopped")
+    assert "retry-after" not in answer.headers
+    assert answer.error["retryable"] is False
+
+
 async def test_a_model_that_fails_is_424_with_its_own_answer(stage: Stage, unique: Names) -> None:
     name = unique("ep")
     await stage.route(name, {"blue": 100})

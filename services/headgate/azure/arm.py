@@ -195,7 +195,7 @@ DEPLOYMENT = Shape(
             Field("readinessProbe", "readiness_probe", _PROBE),
             Field("startupProbe", "startup_probe", _PROBE),
             Field("egressPublicNetworkAccess", "egress_public_network_access", _SWITCH),
-            ignored=("provisioningState", "readyInstances", "error"),
+            ignored=("provisioningState", "powerState", "readyInstances", "error"),
         ),
     ),
     ignored=(*ENVELOPE_READ_ONLY, "identity"),

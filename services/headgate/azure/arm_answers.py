@@ -119,7 +119,12 @@ DEPLOYMENT = resource(
     arm.DEPLOYMENT,
     resources.DeploymentSpec,
     _MANAGED,
-    {"provisioningState": _STATE, "readyInstances": COUNT, **_FAILURE},
+    {
+        "provisioningState": _STATE,
+        "powerState": {"enum": ["Running", "Stopped"]},
+        "readyInstances": COUNT,
+        **_FAILURE,
+    },
 )
 BATCH_ENDPOINT = resource(
     "BatchEndpoint", arm_batch.ENDPOINT, batch.BatchEndpointSpec, _LOCATED, _ENDPOINT_ADDED

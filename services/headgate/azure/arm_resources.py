@@ -79,6 +79,7 @@ def deployment_resource(
         properties["properties"][arm.OPERATION_PROPERTY] = operation_url
     properties |= {
         "provisioningState": deployment.provisioning_state.value,
+        "powerState": "Stopped" if deployment.is_stopped else "Running",
         "readyInstances": deployment.ready_instances,
     }
     if deployment.error is not None:

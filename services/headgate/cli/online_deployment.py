@@ -16,6 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="Online deployments: create, scale,
 LIST_COLUMNS = {
     "name": "name",
     "provisioning_state": "state",
+    "power_state": "power",
     "ready_instances": "ready",
     "instance_count": "of",
     "model": "model",
@@ -141,6 +142,32 @@ async def delete(
             tell_started(started, f"deleting deployment {name}")
         else:
             await wait(session, client, started, f"deleting deployment {name}")
+
+
+@client_command(app, "stop")
+async def stop(
+    session: Session,
+    name: options.DeploymentName,
+    endpoint_name: options.OfEndpoint,
+    no_wait: options.NoWait = False,
+) -> None:
+    """Take all instances away: no cost, and 503 for requests. Its share of the traffic stays."""
+    from headgate.cli.power import set_power
+
+    await set_power(session, endpoint_name, name, stops=True, no_wait=no_wait)
+
+
+@client_command(app, "start")
+async def start(
+    session: Session,
+    name: options.DeploymentName,
+    endpoint_name: options.OfEndpoint,
+    no_wait: options.NoWait = False,
+) -> None:
+    """Bring a stopped deployment back as it was, and wait until its instances are ready."""
+    from headgate.cli.power import set_power
+
+    await set_power(session, endpoint_name, name, stops=False, no_wait=no_wait)
 
 
 @client_command(app, "get-logs")

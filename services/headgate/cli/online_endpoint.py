@@ -147,6 +147,26 @@ async def delete(
             await wait(session, client, started, f"deleting endpoint {name}")
 
 
+@client_command(app, "stop")
+async def stop(
+    session: Session, name: options.EndpointName, no_wait: options.NoWait = False
+) -> None:
+    """Stop all deployments of an endpoint; the address and the traffic split stay."""
+    from headgate.cli.power import set_power
+
+    await set_power(session, name, stops=True, no_wait=no_wait)
+
+
+@client_command(app, "start")
+async def start(
+    session: Session, name: options.EndpointName, no_wait: options.NoWait = False
+) -> None:
+    """Start all deployments of an endpoint again."""
+    from headgate.cli.power import set_power
+
+    await set_power(session, name, stops=False, no_wait=no_wait)
+
+
 @client_command(app, "invoke")
 async def invoke(
     session: Session,

@@ -40,6 +40,7 @@ def deployment(found: Found[DeploymentSpec]) -> Document:
     document |= _common(found) | {
         "type": "managed",
         "provisioning_state": found.state,
+        "power_state": found.properties.get("powerState", "Running"),
         "ready_instances": found.properties.get("readyInstances", 0),
     }
     if (error := found.error) is not None:

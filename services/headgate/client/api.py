@@ -149,6 +149,15 @@ class Client:
     async def delete_deployment(self, endpoint: str, name: str) -> Started:
         return await self._delete(_deployment_path(endpoint, name))
 
+    async def stop_deployment(self, endpoint: str, name: str) -> Started:
+        """No instance and no cost from now on; what is stopped already stays so."""
+        path = f"{_deployment_path(endpoint, name)}/stop"
+        return _started(await self._send("POST", path, repeatable=True))
+
+    async def start_deployment(self, endpoint: str, name: str) -> Started:
+        path = f"{_deployment_path(endpoint, name)}/start"
+        return _started(await self._send("POST", path, repeatable=True))
+
     async def logs(
         self,
         endpoint: str,

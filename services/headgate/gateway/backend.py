@@ -186,8 +186,14 @@ def deletion_answer(call: Call, operation: Operation | None) -> web.Response:
     """202 with the operation, or 204 when there was nothing to delete."""
     if operation is None:
         return web.Response(status=204)
+    return accepted(call, operation)
+
+
+def accepted(call: Call, operation: Operation | None) -> web.Response:
+    """202 with the operation that was begun."""
     response = web.Response(status=202)
-    add_operation_headers(call, response, operation)
+    if operation is not None:
+        add_operation_headers(call, response, operation)
     return response
 
 

@@ -13,6 +13,7 @@ from headgate.gateway import core
 from headgate.gateway.access import Action
 from headgate.gateway.backend import (
     Backend,
+    accepted,
     deletion_answer,
     deletion_revision,
     list_answer,
@@ -25,6 +26,7 @@ from headgate.gateway.patches import patch_stored, patched
 from headgate.gateway.routes import WORKSPACE, Route
 from headgate_contracts import limits
 from headgate_contracts.envelope import Value
+from headgate_contracts.power import StartDeployment, StopDeployment
 from headgate_contracts.provisioning import GetLogs, InstancesReply, ListInstances, LogsReply
 from headgate_contracts.registry import (
     DeleteDeployment,
@@ -137,6 +139,24 @@ class Deployments:
         reply = await self._backend.ask(command, OperationReply)
         return deletion_answer(call, reply.operation)
 
+    async def stop(self, call: Call) -> web.StreamResponse:
+        return await self._set_power(call, StopDeployment)
+
+    async def start(self, call: Call) -> web.StreamResponse:
+        return await self._set_power(call, StartDeployment)
+
+    async def _set_power(
+        self, call: Call, kind: type[StopDeployment | StartDeployment]
+    ) -> web.StreamResponse:
+        """As Azure answers stop and start of its machines: 202, and where to ask how it goes."""
+        command = kind(
+            workspace=call.workspace,
+            endpoint=call.params["endpoint"],
+            name=call.params["deployment"],
+        )
+        reply = await self._backend.ask(command, DeploymentReply)
+        return accepted(call, reply.operation)
+
     async def get_logs(self, call: Call) -> web.StreamResponse:
         """The last lines, or with ``cursor`` what came since; ``wait`` waits for new ones."""
         found = await self._backend.deployment(call)
@@ -233,6 +253,20 @@ class Deployments:
                 "Delete a deployment without live traffic",
                 answers={202: "being deleted", 204: "there was none"},
                 conditional=True,
+            ),
+            Route(
+                "POST",
+                f"{_ONE}/stop",
+                self.stop,
+                "Take the instances of a deployment away until it is started",
+                answers={202: "being stopped"},
+            ),
+            Route(
+                "POST",
+                f"{_ONE}/start",
+                self.start,
+                "Bring a stopped deployment back",
+                answers={202: "being started"},
             ),
             Route(
                 "POST",

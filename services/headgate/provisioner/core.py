@@ -22,6 +22,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from headgate.provisioner.values import (
     Action,
@@ -98,8 +99,8 @@ def restart_of(ended: Observed, backoff: Backoff) -> tuple[float, int]:
 
 def reconcile(wanted: Wanted, instances: Sequence[Observed], now: float) -> Decision:
     """The next step of one deployment."""
-    if wanted.deleting:
-        return _dismantle(instances)
+    if wanted.deleting or wanted.stopped:
+        return _dismantle(instances, "gone" if wanted.deleting else "succeeded")
     kills = {i.id: ending for i in instances if (ending := _overdue(wanted, i, now))}
     here = [
         replace(i, state=State.STOPPING, ending=kills[i.id]) if i.id in kills else i
@@ -117,10 +118,11 @@ def reconcile(wanted: Wanted, instances: Sequence[Observed], now: float) -> Deci
     return Decision(tuple(actions), _report(wanted, here))
 
 
-def _dismantle(instances: Sequence[Observed]) -> Decision:
+def _dismantle(instances: Sequence[Observed], at_last: Literal["gone", "succeeded"]) -> Decision:
+    """End everything, each instance after the requests that it has in hand."""
     running = [i for i in instances if i.state is not State.ENDED]
     stops = tuple(Stop(i.id) for i in running if i.state is not State.STOPPING)
-    return Decision(stops, Report("progressing" if running else "gone"))
+    return Decision(stops, Report("progressing" if running else at_last))
 
 
 # --- parts of the decision ---------------------------------------------------------------------

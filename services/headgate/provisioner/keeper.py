@@ -171,6 +171,7 @@ class Keeper:
             fallback=self._version(fallback, spec) if fallback else None,
             failed=desire.error if desire.failed == desire.deployment.generation else None,
             deleting=desire.deployment.provisioning_state is ProvisioningState.DELETING,
+            stopped=desire.deployment.is_stopped,
             since=desire.since,
             hearing_since=self.hearing_since,
             backoff=self._tools.backoff,
@@ -282,7 +283,8 @@ class Keeper:
         desire = self.desire
         target = core.version_of(desire.deployment.spec)
         settled = replace(desire, settled=desire.deployment.generation)
-        if report.outcome == "succeeded" and desire.deployment.spec.instance_count > 0:
+        runs = desire.deployment.spec.instance_count > 0 and not desire.deployment.is_stopped
+        if report.outcome == "succeeded" and runs:
             settled = replace(settled, serving=target)
         if settled != desire:
             await self._remember(settled)

@@ -106,8 +106,9 @@ class Wanted:
     """One deployment.
 
     ``proven``: the target has succeeded before. ``settled``: the outcome of this generation has
-    been told. ``since``: when this generation was first seen; what ended earlier counts no more.
-    ``hearing_since``: since when heartbeats can be heard, None while they cannot.
+    been told. ``stopped``: its owner wants no instance for now. ``since``: when this generation
+    was first seen; what ended earlier counts no more. ``hearing_since``: since when heartbeats can
+    be heard, None while they cannot.
     """
 
     count: int
@@ -117,6 +118,7 @@ class Wanted:
     fallback: Version | None = None
     failed: WireError | None = None
     deleting: bool = False
+    stopped: bool = False
     since: float = 0.0
     hearing_since: float | None = None
     backoff: Backoff = Backoff()

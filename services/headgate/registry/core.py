@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Literal, TypeVar
 
 from headgate.registry.records import Group, Moment
-from headgate_contracts import batch, limits, registry, storage
+from headgate_contracts import batch, limits, power, registry, storage
 from headgate_contracts.batch import BatchDeploymentSpec, BatchEndpointSpec
 from headgate_contracts.envelope import Value
 from headgate_contracts.errors import ErrorCode, HeadgateError, WireError
@@ -183,6 +183,7 @@ Delete = (
     | storage.DeleteDatastore
     | storage.DeleteCompute
 )
+Power = power.StopDeployment | power.StartDeployment
 
 
 def check_absent(what: str, command: Put | Delete) -> None:
@@ -203,7 +204,7 @@ def check_put(what: str, command: Put, revision: int) -> None:
     check_revision(what, command, revision)
 
 
-def check_revision(what: str, command: Put | Delete, revision: int) -> None:
+def check_revision(what: str, command: Put | Delete | Power, revision: int) -> None:
     """Refuse to touch what the caller has not seen as it is."""
     if command.if_revision is not None and command.if_revision != revision:
         raise error(
@@ -329,6 +330,7 @@ def route(group: Group | None, revision: int = 0) -> Route | None:
                 ),
                 request_timeout_ms=each.value.spec.request_settings.request_timeout_ms,
                 scoring_path=each.scoring_path,
+                is_stopped=each.value.is_stopped,
             )
             for name, each in live.items()
         },

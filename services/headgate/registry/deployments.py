@@ -9,7 +9,7 @@ from typing import Any
 from headgate.registry import core, traffic
 from headgate.registry.core import Happening
 from headgate.registry.records import DeploymentRecord, Group, Moment, Outcome
-from headgate_contracts import limits, registry
+from headgate_contracts import limits, power, registry
 from headgate_contracts.envelope import Event
 from headgate_contracts.errors import ErrorCode, ErrorDetail, WireError
 from headgate_contracts.resources import (
@@ -166,6 +166,33 @@ def withdraw(group: Group, record: DeploymentRecord, moment: Moment) -> Outcome:
     )
 
 
+def set_power(group: Group | None, command: core.Power, moment: Moment) -> Outcome:
+    """Stop the deployment or start it. What is so already is left alone."""
+    found = core.visible(group, command.workspace, command.endpoint)
+    record = found.deployments.get(command.name)
+    if record is None:
+        raise core.absent_deployment(command.endpoint, command.name)
+    core.check_revision(f"the deployment {command.name!r}", command, record.value.revision)
+    stops = isinstance(command, power.StopDeployment)
+    resource = core.path(found.name, command.name)
+    if record.value.is_stopped == stops and not record.is_deleting:
+        return Outcome(found, (core.done("update", found.workspace, resource, moment),))
+    state = core.deployment_after(record.state, Happening.UPDATE, command.name, record.operation)
+    operation = core.begun("update", found.workspace, resource, moment)
+    value = record.value.model_copy(
+        update={
+            "is_stopped": stops,
+            "provisioning_state": state,
+            "generation": moment.revision,
+            "error": None,
+            **moment.touched,
+        }
+    )
+    event = (power.DeploymentStopping if stops else power.DeploymentStarting)(**_about(value))
+    record = replace(record, value=value, operation=operation)
+    return Outcome(found.having(record), (operation,), (event,))
+
+
 def _cancelled(operation: Operation, moment: Moment) -> tuple[Operation, ...]:
     if operation.status is not OperationStatus.IN_PROGRESS:
         return ()
@@ -222,8 +249,13 @@ def _succeed(
         }
     )
     operation, operations = _end(record.operation, OperationStatus.SUCCEEDED, moment)
-    record = replace(record, value=value, operation=operation, was_ready=True)
-    event = registry.DeploymentSucceeded(**_about(value), ready_instances=value.ready_instances)
+    record = replace(record, value=value, operation=operation)
+    event: Event
+    if value.is_stopped:
+        event = power.DeploymentStopped(**_about(value))
+    else:
+        record = replace(record, was_ready=True)
+        event = registry.DeploymentSucceeded(**_about(value), ready_instances=value.ready_instances)
     return Outcome(group.having(record), operations, (event,))
 
 

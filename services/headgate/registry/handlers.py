@@ -25,7 +25,7 @@ from headgate.runtime.bus import Handler
 from headgate.runtime.clock import Clock, new_id
 from headgate.runtime.outbox import Outbox
 from headgate.runtime.tables import Database
-from headgate_contracts import limits, registry
+from headgate_contracts import limits, power, registry
 from headgate_contracts.envelope import Command, Done, Reply
 from headgate_contracts.errors import ErrorCode
 from headgate_contracts.resources import DeploymentSpec, EndpointKeys, KeyType
@@ -58,6 +58,8 @@ class Handlers:
             registry.RegenerateKey: self.regenerate_key,
             registry.PutDeployment: self.put_deployment,
             registry.DeleteDeployment: self.delete_deployment,
+            power.StopDeployment: self.set_power,
+            power.StartDeployment: self.set_power,
             registry.GetDeployment: self.get_deployment,
             registry.ListDeployments: self.list_deployments,
             registry.ReportDeployment: self.report_deployment,
@@ -173,6 +175,18 @@ class Handlers:
             lambda group, now: deployments.delete(group, command, now),
         )
         return registry.OperationReply(operation=next(iter(outcome.operations), None))
+
+    async def set_power(self, command: core.Power) -> registry.DeploymentReply:
+        outcome = await self._decide(
+            command.endpoint,
+            command,
+            lambda group, now: deployments.set_power(group, command, now),
+        )
+        assert outcome.group is not None
+        return registry.DeploymentReply(
+            deployment=outcome.group.deployments[command.name].value,
+            operation=outcome.operations[0],
+        )
 
     async def get_deployment(self, query: registry.GetDeployment) -> registry.DeploymentReply:
         async with self.database.reading() as session:

@@ -48,6 +48,7 @@ class DeploymentRow(Row, table=True):
     error: str = Field(sa_type=Text)
     scoring_path: str
     was_ready: bool
+    is_stopped: bool = False
     ready_instances: int
     operation_id: str
     generation: int = Field(sa_type=BigInteger)

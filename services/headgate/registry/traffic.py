@@ -82,6 +82,8 @@ def _check_serves(record: DeploymentRecord, field: str) -> None:
         reason = "is being deleted"
     elif not record.was_ready:
         reason = f"has not been ready yet (it is {record.state}); wait until it is Succeeded"
+    elif record.value.is_stopped:
+        reason = "is stopped; start it first (headgate online-deployment start)"
     else:
         return
     raise HeadgateError(

@@ -44,7 +44,7 @@ class Refusal:
 
     @property
     def retryable(self) -> bool:
-        return self.status in (429, 502, 503)
+        return self.retry_after_s > 0
 
 
 class Seat(Protocol):
@@ -104,6 +104,15 @@ def bus_down() -> Refusal:
 def not_ready(deployment: str) -> Refusal:
     return Refusal(
         503, "NoReadyInstance", f"deployment {deployment!r} has no ready instance; try again", 1
+    )
+
+
+def stopped(deployment: str) -> Refusal:
+    return Refusal(
+        503,
+        "DeploymentStopped",
+        f"deployment {deployment!r} is stopped; its owner can start it "
+        "(headgate online-deployment start)",
     )
 
 
@@ -215,14 +224,20 @@ def pick_instance(ready: Sequence[S], turn: int) -> S | None:
 
 
 def admit(
-    deployment: str, *, ready: int, slots: int, waiting: int, mean_ms: float
+    deployment: str,
+    *,
+    ready: int,
+    slots: int,
+    waiting: int,
+    mean_ms: float,
+    is_stopped: bool = False,
 ) -> Refusal | None:
     """Whether a request may wait for a slot of the deployment (None), or why not.
 
     Azure's rule: pending requests are at most twice the slots.
     """
     if not ready:
-        return not_ready(deployment)
+        return stopped(deployment) if is_stopped else not_ready(deployment)
     if waiting < limits.PENDING_PER_SLOT * slots:
         return None
     return Refusal(

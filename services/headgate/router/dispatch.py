@@ -80,6 +80,7 @@ class Dispatcher:
             slots=deployment.slots,
             waiting=len(deployment.waiting),
             mean_ms=deployment.mean_ms,
+            is_stopped=deployment.route.is_stopped,
         )
 
     def submit(self, request: Request) -> None:
@@ -144,8 +145,9 @@ class Dispatcher:
                     break
                 del queue[request]
         if not deployment.ready:
+            reason = core.stopped if deployment.route.is_stopped else core.not_ready
             for request in (*deployment.waiting, *deployment.copies):
-                self._settle(request, core.not_ready(deployment.name))
+                self._settle(request, reason(deployment.name))
 
     def _retry(self, request: Request, reason: Refusal) -> None:
         """Try once more elsewhere, if the request, the budget and the bus allow it."""
