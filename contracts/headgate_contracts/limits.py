@@ -63,6 +63,16 @@ HEARTBEAT_MISSED_MAX = 3
 DRAIN_PROPAGATION_S = 0.5
 DRAIN_TIMEOUT_S = 30.0
 
+# Sizes of instances: what the largest machines of clouds have.
+INSTANCE_TYPE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+INSTANCE_TYPE_RULE = "at most 64 letters, digits, dots, dashes and underscores"
+INSTANCE_TYPES_MAX = 2_000
+INSTANCE_CORES_MIN = 0.05
+INSTANCE_CORES_MAX = 1_024.0
+INSTANCE_MEMORY_GIB_MIN = 0.0625  # an interpreter without a model takes half of that
+INSTANCE_MEMORY_GIB_MAX = 32_768.0
+INSTANCE_GPUS_MAX = 64
+
 # Back-off between restarts of a failing instance (Kubernetes' crash-loop figures).
 RESTART_BACKOFF_FIRST_S = 10.0
 RESTART_BACKOFF_MAX_S = 300.0

@@ -116,6 +116,13 @@ def test_datastores_are_made_listed_and_deleted_and_keep_their_secrets(user: Use
         datastores.get(name)
 
 
+def test_sizes_are_listed(user: User) -> None:
+    sizes = {each.name: each for each in user.client.compute.list_sizes()}
+    size = vars(sizes["Standard_DS3_v2"])  # Azure's class keeps the wire's names in there
+    assert (size["vCPUs"], size["memoryGB"], size["gpus"]) == (4, 14, 0)
+    assert vars(sizes["tiny"])["vCPUs"] == 1
+
+
 def test_workspace_and_compute(user: User) -> None:
     workspaces, compute = user.client.workspaces, user.client.compute
     assert workspaces.get("local").name == "local"

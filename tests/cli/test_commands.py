@@ -122,6 +122,21 @@ def test_a_deployment_is_uploaded_registered_and_given_all_traffic(
         assert part in ran.err
 
 
+def test_instance_types_are_listed_and_others_refused(
+    cli: Command, endpoint: str, folder: Path
+) -> None:
+    sizes = {each["name"]: each for each in cli("instance-type", "list").document}
+    assert sizes["tiny"]["cores"] == 0.25
+    azures = sizes["Standard_DS3_v2"]
+    assert (azures["memory_gib"], azures["elastic"], azures["currency"]) == (14, True, "USD")
+    blue = (folder / "blue.yml").read_text()
+    (folder / "odd.yml").write_text(f"{blue}instance_type: Standard_DS3v2\n")
+    ran = headgate("online-deployment", "create", "-f", "odd.yml", "-e", endpoint)
+    assert ran.code == 1
+    assert "Standard_DS3_v2 or" in ran.err
+    assert "Traceback" not in ran.err
+
+
 def test_all_traffic_takes_it_from_the_others(cli: Command, endpoint: str, folder: Path) -> None:
     create(cli, endpoint, "--all-traffic")
     create(cli, endpoint, "-n", "green")

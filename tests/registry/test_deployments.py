@@ -46,6 +46,18 @@ async def test_a_deployment_becomes_ready(world: World, name: str, events: Event
     await events.until("endpoint_created", "deployment_created", "deployment_succeeded")
 
 
+async def test_an_unknown_instance_type_is_refused_with_similar_names(
+    world: World, name: str
+) -> None:
+    await world.put_endpoint(name)
+    asked = world.put_deployment(name, instance_type="Standard_DS3v2")
+    await refused(ErrorCode.BAD_ARGUMENT, asked, "'Standard_DS3v2'", "Standard_DS3_v2")
+    made = await world.put_deployment(name, instance_type="standard_ds3_V2")
+    assert made.deployment.spec.instance_type == "standard_ds3_V2"
+    asked = world.put_deployment(name, instance_type="huge")
+    await refused(ErrorCode.BAD_ARGUMENT, asked, "'huge'")
+
+
 async def test_progress_alone_changes_no_revision(world: World, name: str) -> None:
     """A user who read the deployment before may still write it after."""
     await world.put_endpoint(name)

@@ -20,6 +20,7 @@ from headgate.cli import (
     datastore,
     events,
     identity,
+    instance_type,
     online_deployment,
     online_endpoint,
     system,
@@ -47,6 +48,7 @@ app.add_typer(assets.environments, name="environment")
 app.add_typer(data.app, name="data")
 app.add_typer(datastore.app, name="datastore")
 app.add_typer(compute.app, name="compute")
+app.add_typer(instance_type.app, name="instance-type")
 app.add_typer(workspace.app, name="workspace")
 app.add_typer(events.app, name="events")
 system.register(app)

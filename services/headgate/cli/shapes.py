@@ -90,6 +90,22 @@ def compute(found: Found[ComputeSpec]) -> Document:
     return _sorted(document | _common(found) | added)
 
 
+def instance_type(body: Document) -> Document:
+    """One size of the catalogue, with the names of its file."""
+    prices = body.get("estimatedVMPrices") or {}
+    values = prices.get("values") or [{}]
+    return {
+        "name": body.get("name"),
+        "cores": body.get("cores"),
+        "memory_gib": body.get("memoryGB"),
+        "gpus": body.get("gpus"),
+        "price_per_hour": values[0].get("retailPrice"),
+        "currency": prices.get("billingCurrency"),
+        "elastic": body.get("isElastic"),
+        "description": body.get("description"),
+    }
+
+
 def workspace(body: Document) -> Document:
     properties = body.get("properties") or {}
     return {

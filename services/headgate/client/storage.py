@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from headgate.azure import arm, arm_data, arm_storage
 from headgate.azure.arm_fields import Json
+from headgate.azure.arm_ids import PROVIDER
 from headgate.azure.arm_resources import next_version
 from headgate.azure.yaml_storage import LocalData
 from headgate.client.api import Client, Found
@@ -37,6 +38,18 @@ class Storage:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._context = client.context
+
+    async def instance_types(self) -> list[Json]:
+        """The sizes that an instance can have."""
+        path = (
+            f"/subscriptions/{self._context.subscription}/providers/{PROVIDER}"
+            f"/locations/{self._context.location}/vmSizes"
+        )
+        answer = await self._client.http.send("GET", path, query={"api-version": API_VERSION})
+        items = answer.object.get("value")
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise not_understood()
+        return items
 
     # --- assets --------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import ssl
 from pathlib import Path
 from typing import Protocol
 
+from headgate.azure import instance_types
 from headgate.gateway.assets import KINDS, Assets
 from headgate.gateway.authentication import Authenticator
 from headgate.gateway.backend import Backend
@@ -27,6 +28,7 @@ from headgate.gateway.jobs import Jobs
 from headgate.gateway.operations import Operations
 from headgate.gateway.routes import Route, RouteTable
 from headgate.gateway.server import Listener
+from headgate.gateway.sizes import Sizes
 from headgate.gateway.storage import Storage
 from headgate.gateway.system import System
 from headgate.gateway.tokens import Tokens
@@ -80,6 +82,7 @@ async def build(
         Computes(backend),
         Workspaces(backend, settings.workspace),
         Operations(backend),
+        Sizes(instance_types.load(settings.instance_types)),
         Tokens(backend),
         Identities(backend, settings.workspace),
         Blobs(backend),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from headgate.azure import instance_types
 from headgate.registry.asset_handlers import AssetHandlers
 from headgate.registry.batch_handlers import BatchHandlers
 from headgate.registry.handlers import Handlers
@@ -26,11 +27,12 @@ _HOUSEKEEPING_S = 600.0
 
 async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
     """The registry on its database, ready to start."""
+    sizes = instance_types.load(settings.instance_types)
     sealing = vault.Vault.open(settings.keys_dir)
     database = await open_database(settings.database_url("registry"), MIGRATIONS, VERSION_TABLE)
     outbox = Outbox(database, RegistryOutboxRow, bus)
     relay = Relay(database, bus)
-    handlers = Handlers(database, outbox, relay, Vault(sealing), clock)
+    handlers = Handlers(database, outbox, relay, Vault(sealing), clock, sizes)
 
     async def housekeeping() -> None:
         while True:

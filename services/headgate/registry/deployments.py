@@ -12,6 +12,7 @@ from headgate.registry.records import DeploymentRecord, Group, Moment, Outcome
 from headgate_contracts import limits, power, registry
 from headgate_contracts.envelope import Event
 from headgate_contracts.errors import ErrorCode, ErrorDetail, WireError
+from headgate_contracts.instance_types import InstanceTypes
 from headgate_contracts.resources import (
     CodeConfiguration,
     Deployment,
@@ -106,6 +107,13 @@ def _check_spec(spec: DeploymentSpec) -> None:
             "liveness_probe.success_threshold",
         )
     check_script(spec.code_configuration)
+
+
+def check_instance_type(group: Group, spec: DeploymentSpec, sizes: InstanceTypes) -> None:
+    """Refuse an unknown instance type; one that a deployment already has may have become that."""
+    record = group.deployments.get(spec.name)
+    if record is None or record.value.spec.instance_type != spec.instance_type:
+        sizes.find(spec.instance_type)
 
 
 def check_script(code: CodeConfiguration | None) -> None:

@@ -28,6 +28,7 @@ from headgate.runtime.tables import Database
 from headgate_contracts import limits, power, registry
 from headgate_contracts.envelope import Command, Done, Reply
 from headgate_contracts.errors import ErrorCode
+from headgate_contracts.instance_types import InstanceTypes
 from headgate_contracts.resources import DeploymentSpec, EndpointKeys, KeyType
 
 R = TypeVar("R", bound=Reply)
@@ -46,6 +47,7 @@ class Handlers:
     relay: Relay
     vault: Vault
     clock: Clock
+    sizes: InstanceTypes
 
     def table(self) -> Mapping[Request, Handler]:
         """Which message is answered by which method."""
@@ -158,7 +160,8 @@ class Handlers:
         """The wanted deployment with exact versions, which never change."""
         async with self.database.reading() as session:
             group = await state.group(session, command.spec.endpoint_name)
-            core.visible(group, command.workspace, command.spec.endpoint_name)
+            found = core.visible(group, command.workspace, command.spec.endpoint_name)
+            deployments.check_instance_type(found, command.spec, self.sizes)
             known = await asset_state.find_known(
                 session, command.workspace, assets.references(command.spec)
             )

@@ -71,6 +71,9 @@ class Settings(BaseModel):
         le=1_000_000,
         description="wrong credentials that the gateway checks per minute and address; 0: any",
     )
+    instance_types: Path | None = Field(
+        None, description="YAML file of instance types that adds to the catalogue; empty: none"
+    )
     require_if_match: bool = Field(
         False, description="refuse changes of existing resources without If-Match (428)"
     )
