@@ -23,6 +23,7 @@ from typing import Optional
 from headgate_worker import __version__, execution, output, script, settings
 from headgate_worker.identity import IdentityEndpoint
 from headgate_worker.lane import EXIT_CRASHED, EXIT_SCRIPT_FAILED, Lane
+from headgate_worker.pyfunc import script as mlflow_script
 from headgate_worker.scoring import Scorer
 from headgate_worker.settings import Settings
 
@@ -123,7 +124,8 @@ def _model_process(chosen: Settings, number: int) -> int:
     lane.started.wait()
     IdentityEndpoint(chosen).start(os.environ)
     try:
-        loaded = script.load(chosen)
+        without = chosen.mlflow_folder and not chosen.entry_script
+        loaded = mlflow_script.load(chosen) if without else script.load(chosen)
         loop = asyncio.new_event_loop() if loaded.is_async else None
         script.initialise(loaded, loop)
     except script.ScriptError as error:

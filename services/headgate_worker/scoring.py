@@ -141,6 +141,10 @@ class Scorer:
 
     def broken(self, call: Call, error: BaseException, run_ms: float) -> Answer:
         """The answer when run() raised."""
+        if isinstance(error, InputError):  # our own scripts know whose fault it is
+            output.log("WARNING", f"refused: {error.message}")
+            answer = message(error.status, error.message)._replace(run_ms=run_ms)
+            return self._signed(call.request, call.ids, answer)
         output.log("ERROR", f"run() failed\n{failure.trace(error)}", 2)
         said = RUN_FAILED
         if isinstance(error, ScoringTimeoutError):

@@ -47,6 +47,8 @@ class Script(NamedTuple):
     mode: str
     parameters: tuple[inspect.Parameter, ...]  # without request_headers
     wants_headers: bool
+    # Schemas of requests and answers, of a script that knows them itself.
+    describe: Optional[Callable[[], tuple[dict[str, Any], dict[str, Any]]]] = None
 
     @property
     def is_async(self) -> bool:
@@ -80,6 +82,8 @@ def initialise(script: Script, loop: Optional[asyncio.AbstractEventLoop]) -> Non
         result = script.init()
         if inspect.iscoroutine(result):
             loop.run_until_complete(result) if loop is not None else asyncio.run(result)
+    except ScriptError:
+        raise
     except BaseException as error:
         output.log("ERROR", failure.trace(error), 2)
         raise ScriptError(

@@ -36,6 +36,7 @@ class Settings(NamedTuple):
     source_dir: str
     entry_script: str
     model_dir: str
+    mlflow_folder: str
     lanes: int
     cors_origins: tuple[str, ...]
     scoring_timeout_ms: int
@@ -64,6 +65,7 @@ def load(environ: Mapping[str, str], *, version: str) -> Settings:
         source_dir=said("AZUREML_SOURCE_DIRECTORY", ""),
         entry_script=said("AZUREML_ENTRY_SCRIPT", ""),
         model_dir=said("AZUREML_MODEL_DIR", ""),
+        mlflow_folder=said("MLFLOW_MODEL_FOLDER", ""),
         lanes=_whole(environ, "WORKER_COUNT", 1, most=WORKER_COUNT_MAX),
         cors_origins=tuple(
             filter(None, (o.strip() for o in said("AML_CORS_ORIGINS", "").split(",")))

@@ -71,7 +71,9 @@ def _generated(script: Script, settings: Settings, version: str) -> Optional[Jso
     given: Json = {"type": "object", "example": {}}
     returned = given
     schemas = sys.modules.get("inference_schema.schema_util")
-    if schemas is not None:
+    if script.describe is not None:
+        given, returned = script.describe()
+    elif schemas is not None:
         supported = schemas.get_supported_versions(script.run)
         if not any(ALIASES.get(name) == version for name in supported):
             return None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from headgate.provisioner import mlflow_models
 from headgate.provisioner.artefacts import Artefacts
 from headgate.provisioner.core import version_of
 from headgate.provisioner.environments import Environments, Journal
@@ -15,7 +16,7 @@ from headgate.runtime.bus import Bus
 from headgate.runtime.copies import remove_tree
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.registry import AssetReply, GetAsset
-from headgate_contracts.resources import DeploymentSpec
+from headgate_contracts.resources import DeploymentSpec, EnvironmentSpec, ModelSpec
 
 Say = Callable[[str], None]
 _REFERENCE = "azureml:"
@@ -32,6 +33,15 @@ class Prepared:
     capacity: int
     lanes: int
     variables: dict[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """A version whose content is on this machine. ``code`` is the folder that it starts in."""
+
+    code: Path
+    variables: dict[str, str] = field(repr=False)
+    recipe: Recipe
 
 
 class Preparer:
@@ -65,7 +75,8 @@ class Preparer:
         """Remove content that no version needs. Nothing is done while something runs of which we
         do not know what it needs."""
         recipes = await self._memory.recipes()
-        if not in_use <= {version for version, recipe in recipes.items() if recipe.code_place}:
+        known = {v for v, recipe in recipes.items() if recipe.code_place or recipe.model_place}
+        if not in_use <= known:
             return
         await self._artefacts.sweep(
             place
@@ -92,40 +103,66 @@ class Preparer:
                     )
                 recipe = await self._resolve(workspace, deployment)
                 await self._memory.remember_recipe(key, spec, recipe)
-            prepared, used = await self._lay_out(recipe, journal.say)
-            if used != recipe:
-                await self._memory.remember_recipe(key, spec, used)
-            return prepared
+            laid = await self._lay_out(recipe, journal.say)
+            if laid.recipe != recipe:
+                await self._memory.remember_recipe(key, spec, laid.recipe)
+            python = await self._environments.python_for(laid.recipe.environment, journal.say)
+            deployment = recipe.deployment
+            return Prepared(
+                python=python,
+                code=laid.code,
+                capacity=deployment.request_settings.max_concurrent_requests_per_instance,
+                lanes=lanes_of(deployment),
+                variables=laid.variables,
+            )
         except HeadgateError as error:
             journal.say(f"failed: {error}")
             raise
 
-    async def _lay_out(self, recipe: Recipe, say: Say) -> tuple[Prepared, Recipe]:
-        """What can be started, and the recipe with the places of its content."""
-        deployment = recipe.deployment
-        configuration = deployment.code_configuration
+    async def _lay_out(self, recipe: Recipe, say: Say) -> _Laid:
+        """Copies of code and model, and the recipe with the places of its content."""
+        configuration = recipe.deployment.code_configuration
         if configuration is None or recipe.code is None:
-            raise _without_script(recipe)
+            return await self._lay_out_mlflow(recipe, say)
         script = configuration.scoring_script
         code = await self._artefacts.code(recipe.code, script, recipe.code_place, say)
-        places = {"code_place": code.name}
-        variables = dict(deployment.environment_variables)
+        variables = dict(recipe.deployment.environment_variables)
         variables |= {"AML_APP_ROOT": str(code), "AZUREML_ENTRY_SCRIPT": script}
         variables.pop("AZUREML_MODEL_DIR", None)
+        recipe = recipe.model_copy(update={"code_place": code.name})
         if recipe.model is not None:
-            place = await self._artefacts.model(recipe.model, recipe.model_place, say)
-            places["model_place"] = place.name
-            directory = self._artefacts.model_directory(place, recipe.model)
+            directory, recipe = await self._model(recipe.model, recipe, say)
             variables["AZUREML_MODEL_DIR"] = str(directory)
-        python = await self._environments.python_for(recipe.environment, say)
-        prepared = Prepared(
-            python=python,
-            code=code,
-            capacity=deployment.request_settings.max_concurrent_requests_per_instance,
-            lanes=lanes_of(deployment),
-            variables=variables,
-        )
-        return prepared, recipe.model_copy(update=places)
+        return _Laid(code, variables, recipe)
+
+    async def _lay_out_mlflow(self, recipe: Recipe, say: Say) -> _Laid:
+        """A model that says itself how it is loaded and what it needs for that."""
+        model = recipe.model
+        if model is None or model.type != "mlflow_model":
+            raise _without_script(model)
+        directory, recipe = await self._model(model, recipe, say)
+        folder = await asyncio.to_thread(mlflow_models.find, directory)
+        if recipe.environment is None:
+            needs = await asyncio.to_thread(
+                lambda: mlflow_models.needs(mlflow_models.reader(folder))
+            )
+            for note in needs.notes:
+                say(note)
+            recipe = recipe.model_copy(update={"environment": _made_for(model, needs)})
+        variables = dict(recipe.deployment.environment_variables)
+        variables.pop("AZUREML_ENTRY_SCRIPT", None)  # none is what makes the worker bring its own
+        variables |= {
+            "AML_APP_ROOT": str(folder),
+            "AZUREML_MODEL_DIR": str(directory),
+            "MLFLOW_MODEL_FOLDER": folder.relative_to(directory).as_posix(),
+        }
+        return _Laid(folder, variables, recipe)
+
+    async def _model(self, model: ModelSpec, recipe: Recipe, say: Say) -> tuple[Path, Recipe]:
+        """Its AZUREML_MODEL_DIR, and the recipe with the place of its content."""
+        place = await self._artefacts.model(model, recipe.model_place, say)
+        directory = self._artefacts.model_directory(place, model)
+        return directory, recipe.model_copy(update={"model_place": place.name})
 
     async def _resolve(self, workspace: str, deployment: DeploymentSpec) -> Recipe:
         code = model = environment = None
@@ -165,12 +202,18 @@ def _keep_newest(folder: Path, count: int) -> None:
         old.unlink(missing_ok=True)
 
 
-def _without_script(recipe: Recipe) -> HeadgateError:
-    kind = recipe.model.type if recipe.model else "no model"
+def _made_for(model: ModelSpec, needs: mlflow_models.Needs) -> EnvironmentSpec:
+    return EnvironmentSpec(
+        name=model.name, version=model.version, conda_file=needs.conda_file, is_anonymous=True
+    )
+
+
+def _without_script(model: ModelSpec | None) -> HeadgateError:
+    kind = f"a {model.type}" if model else "no model"
     return HeadgateError(
         ErrorCode.BAD_ARGUMENT,
-        "the deployment has no code_configuration: deploying without a scoring script "
-        f"({kind}) is not supported yet by this version. Add code_configuration with `code` and "
+        f"the deployment has {kind} and no code_configuration; only an mlflow_model can be "
+        "deployed without a scoring script. Add code_configuration with `code` and "
         "`scoring_script`",
         target="code_configuration",
     )

@@ -1,0 +1,109 @@
+"""The scoring script of an MLflow model that was deployed without one."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import traceback
+from typing import Any, NoReturn, Optional
+
+from headgate_worker import failure, output
+from headgate_worker.inputs import InputError
+from headgate_worker.pyfunc import given, schemas, signature, values
+from headgate_worker.script import IMPORT_ERROR, INIT_FAILED, OBJECT, Script, ScriptError
+from headgate_worker.settings import Settings
+
+NAME = "the scoring of MLflow models"
+REASON_CHARS_MAX = 1_000
+# MLflow's own functions that compare a request with the signature; all else is the model's.
+_CHECKS = ("_enforce_", "_validate_prediction_input", "_validate_data_against_type_hint")
+_ABSENT = object()
+
+
+def load(settings: Settings) -> Script:
+    """The script; the model itself is loaded by its ``init()``."""
+    folder = os.path.join(settings.model_dir, settings.mlflow_folder)
+    model = _Model(os.path.abspath(folder))
+    parameters = tuple(inspect.signature(model.run).parameters.values())
+    return Script(
+        NAME, model.folder, model.init, model.run, OBJECT, parameters, False, model.describe
+    )
+
+
+class _Model:
+    """The loaded model and what it wants."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._wanted: Optional[signature.Signature] = None
+        self._example: Any = None
+
+    def init(self) -> None:
+        """Raises ScriptError that says what keeps the model from being loaded."""
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a server tells nobody else
+        try:
+            import mlflow.pyfunc
+        except ImportError as error:
+            _cannot(
+                IMPORT_ERROR,
+                error,
+                self.folder,
+                "MLflow cannot be imported. Add mlflow, or mlflow-skinny with numpy and pandas, "
+                "to the deployment's environment; or leave the environment out, and it is made "
+                "from the model's own files",
+            )
+        try:
+            self._model = mlflow.pyfunc.load_model(self.folder)
+        except BaseException as error:
+            advice = (
+                f"Add the package of {error.name!r} to the requirements that the model is logged "
+                "with, or give the deployment an environment that has it"
+                if isinstance(error, ModuleNotFoundError)
+                else ""
+            )
+            _cannot(INIT_FAILED, error, self.folder, advice)
+        metadata = self._model.metadata
+        free = getattr(metadata, "_is_signature_from_type_hint", bool)()
+        found = metadata.signature.to_dict() if metadata.signature is not None else None
+        self._wanted = signature.read(found, free=free)
+        info = getattr(metadata, "saved_input_example_info", None)
+        self._example = schemas.example(self.folder, info, self._wanted)
+        self._takes_params = "params" in inspect.signature(self._model.predict).parameters
+        said = self._wanted.wants() if self._wanted else "it has no signature: nothing is checked"
+        output.log("INFO", f"the MLflow model is loaded: {said}")
+
+    def run(self, input_data: Any = _ABSENT, params: Any = None) -> Any:
+        """The prediction as JSON has it. Raises InputError when the caller is to blame."""
+        if input_data is _ABSENT:
+            raise given.missing(self._wanted)
+        if params is not None and not isinstance(params, dict):
+            raise InputError(400, "`params` must be an object of names and values")
+        data = values.for_model(given.shaped(input_data, self._wanted), self._wanted)
+        more = {"params": params} if params and self._takes_params else {}
+        try:
+            result = self._model.predict(data, **more)
+        except Exception as error:
+            reason = _refusal(error)
+            if reason is None:
+                raise
+            raise given.misfit(reason, self._wanted) from error
+        return values.jsonable(result)
+
+    def describe(self) -> tuple[schemas.Json, schemas.Json]:
+        """The schemas of requests and answers."""
+        return schemas.request(self._wanted, self._example), schemas.answer(self._wanted)
+
+
+def _refusal(error: Exception) -> Optional[str]:
+    """Why MLflow did not let the request through to the model; None when it did."""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.name.startswith(_CHECKS) and f"{os.sep}mlflow{os.sep}" in frame.filename:
+            said = str(error).rpartition("Error: ")[2]  # before it, versions repeat the whole data
+            return said.strip()[:REASON_CHARS_MAX].rstrip(".")
+    return None
+
+
+def _cannot(code: str, error: BaseException, root: str, advice: str) -> NoReturn:
+    output.log("ERROR", failure.trace(error), 2)
+    said = f"The MLflow model cannot be loaded: {failure.describe(error, root)}"
+    raise ScriptError(code, f"{said}\n{advice}." if advice else said) from None
