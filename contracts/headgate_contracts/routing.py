@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from headgate_contracts.envelope import Query, Reply, Value
+from headgate_contracts.provisioning import InstanceEvent
 
 SERVICE = "router"
 
@@ -29,6 +32,7 @@ class DeploymentTraffic(Value):
     mirror_latency_buckets: tuple[int, ...] = ()
     in_flight: int = 0
     ready_instances: int = 0
+    quarantined: dict[str, float] = Field({}, description="instance -> seconds until it is back")
 
 
 class GetTraffic(Query):
@@ -46,3 +50,26 @@ class TrafficReply(Reply):
     since: float
     deployments: dict[str, DeploymentTraffic]
     refused: dict[int, int] = {}
+
+
+class InstanceQuarantined(InstanceEvent):
+    """A router leaves out an instance that fails while its sisters answer well.
+
+    Each router decides for itself; the process goes on and comes back by itself.
+    """
+
+    TYPE: ClassVar[str] = "headgate.router.event.v1.instance_quarantined"
+    WHAT: ClassVar[str] = "quarantined"
+
+    router: str
+    seconds: float
+    failures: int = Field(description="in a row")
+
+
+class InstanceReleased(InstanceEvent):
+    """A router asks the instance again."""
+
+    TYPE: ClassVar[str] = "headgate.router.event.v1.instance_released"
+    WHAT: ClassVar[str] = "released"
+
+    router: str

@@ -75,6 +75,11 @@ EVENT_ALL = f"{ROOT}.evt.>"
 IDENTITY_ALL = f"{ROOT}.idt.>"
 
 
+# What routers say of instances.
+QUARANTINED_ALL = f"{ROOT}.evt.instance.*.*.*.quarantined"
+RELEASED_ALL = f"{ROOT}.evt.instance.*.*.*.released"
+
+
 def rpc_all(service: str) -> str:
     """Every command and query of one service."""
     return f"{ROOT}.rpc.{token(service)}.>"

@@ -377,6 +377,25 @@ async def test_sizes_and_instances_are_told(api: Api, world: World, endpoint: st
     assert [(item["id"], item["state"]) for item in mine] == [("i-blue", "ready")]
 
 
+async def test_a_quarantined_instance_is_shown_with_the_time_left(
+    api: Api, world: World, endpoint: str
+) -> None:
+    await put_deployment(api, endpoint, "blue")
+    world.instances = [
+        provisioning.Instance(
+            id=each, endpoint=endpoint, deployment="blue", spec="abc", state="ready"
+        )
+        for each in ("i1", "i2")
+    ]
+    out = {"i2-1": 12.5}  # one of its model processes
+    world.traffic = {"blue": routing.DeploymentTraffic(ready_instances=1, quarantined=out)}
+    reply = await api.get(f"~/onlineEndpoints/{endpoint}/deployments/blue/instances")
+    times = [item.get("quarantinedForS") for item in reply.body["value"]]
+    assert times == [None, 12.5]
+    traffic = await api.get(f"~/onlineEndpoints/{endpoint}/traffic")
+    assert traffic.body["deployments"]["blue"]["quarantined"] == out
+
+
 async def test_traffic_compares_declared_and_observed(
     api: Api, world: World, endpoint: str
 ) -> None:

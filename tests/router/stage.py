@@ -26,6 +26,7 @@ from headgate.runtime.keyring import mint_worker_token
 from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings
 from headgate_contracts import limits, streams, subjects
+from headgate_contracts.routing import GetTraffic, TrafficReply
 from headgate_contracts.scoring import (
     DeploymentRoute,
     Heartbeat,
@@ -365,6 +366,10 @@ class Stage:
             await nc.publish(beat.subject(), beat.model_dump_json().encode())
             await asyncio.sleep(0)
             await nc.flush()
+
+    async def traffic(self, endpoint: str) -> TrafficReply:
+        """What the router tells of the endpoint's traffic."""
+        return await self.router.traffic(GetTraffic(endpoint=endpoint))
 
     async def deployment_traffic(self, endpoint: str, deployment: str = "blue") -> Any:
         found = self.router.table.endpoint(endpoint)

@@ -184,16 +184,17 @@ OPERATION = plain(
 )
 INSTANCE = plain(
     "Instance",
-    optional=("readyAt", "error"),
+    optional=("readyAt", "quarantinedForS", "error"),
     id=TEXT,
     endpoint=TEXT,
     deployment=TEXT,
     state=TEXT,
-    version=COUNT,
+    version=TEXT,
     pid={"type": "integer"},
     restarts=COUNT,
     startedAt=TIME,
     readyAt=TIME,
+    quarantinedForS={"type": "number", "minimum": 0},
     error=_ERROR_FIELDS,
 )
 SKU = plain(
@@ -253,6 +254,11 @@ TRAFFIC = plain(
             mirrorLatencyMs=_LATENCIES,
             inFlight=COUNT,
             readyInstances=COUNT,
+            quarantined={
+                "type": "object",
+                "description": "instance -> seconds until it is back",
+                "additionalProperties": {"type": "number", "minimum": 0},
+            },
         ),
     },
 )

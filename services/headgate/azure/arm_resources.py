@@ -168,8 +168,11 @@ def operation_resource(operation: Operation, context: Context) -> Json:
     return body
 
 
-def instance_resource(instance: Instance) -> Json:
-    """One running copy of a deployment's model. Ours: Azure shows none."""
+def instance_resource(instance: Instance, quarantined_s: float | None = None) -> Json:
+    """One running copy of a deployment's model. Ours: Azure shows none.
+
+    ``quarantined_s``: how long routers will leave it out, if any does.
+    """
     body: Json = {
         "id": instance.id,
         "endpoint": instance.endpoint,
@@ -182,6 +185,8 @@ def instance_resource(instance: Instance) -> Json:
     }
     if instance.ready_at is not None:
         body["readyAt"] = timestamp(instance.ready_at)
+    if quarantined_s is not None:
+        body["quarantinedForS"] = quarantined_s
     if instance.error is not None:
         body["error"] = error_body(instance.error)["error"]
     return body

@@ -8,7 +8,7 @@ from typing import Any
 Row = dict[str, Any]
 
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_WITH_FREE_KEYS = ("statuses", "mirrored", "refused")
+_WITH_FREE_KEYS = ("statuses", "mirrored", "refused", "quarantined")
 
 
 def snake_case(name: str) -> str:

@@ -23,7 +23,16 @@ LIST_COLUMNS = {
     "instance_type": "instance type",
     "error": "error",
 }
-INSTANCE_COLUMNS = ("id", "state", "pid", "restarts", "started_at", "ready_at", "error")
+INSTANCE_COLUMNS = {
+    "id": "id",
+    "state": "state",
+    "quarantined_for_s": "quarantined s",
+    "pid": "pid",
+    "restarts": "restarts",
+    "started_at": "started at",
+    "ready_at": "ready at",
+    "error": "error",
+}
 
 
 class Container(StrEnum):

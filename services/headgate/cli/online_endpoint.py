@@ -26,6 +26,7 @@ TRAFFIC_COLUMNS = {
     "mirrored": "mirrored",
     "in_flight": "in flight",
     "ready_instances": "ready",
+    "quarantined": "quarantined",
 }
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from headgate.azure.arm_fields import Json, Shape
-from headgate.azure.arm_resources import page
+from headgate.azure.arm_resources import instance_resource, page
 from headgate.gateway import core
 from headgate.gateway.authentication import CALLER, REQUEST
 from headgate.gateway.cursors import Position, place_of
@@ -23,6 +23,7 @@ from headgate.runtime.trust import TrustFollower
 from headgate_contracts import limits
 from headgate_contracts.envelope import Command, Query, Reply
 from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.provisioning import InstancesReply, ListInstances
 from headgate_contracts.registry import (
     DeploymentReply,
     EndpointReply,
@@ -32,6 +33,7 @@ from headgate_contracts.registry import (
     ListEndpoints,
 )
 from headgate_contracts.resources import Deployment, Endpoint, Operation, OperationStatus, Resource
+from headgate_contracts.routing import GetTraffic, TrafficReply
 
 T = TypeVar("T", bound=Reply)
 R = TypeVar("R", bound=Resource)
@@ -91,6 +93,22 @@ class Backend:
             name=call.params["deployment"],
         )
         return (await self.ask(query, DeploymentReply)).deployment
+
+    async def instances(self, endpoint: str, deployment: str = "") -> list[Json]:
+        """What runs, from the provisioner, and what of it routers leave out."""
+        query = ListInstances(endpoint=endpoint, deployment=deployment)
+        reply, traffic = await asyncio.gather(
+            self.ask(query, InstancesReply),
+            self.bus.ask_all(GetTraffic(endpoint=endpoint), TrafficReply),
+        )
+        out: dict[tuple[str, str], float] = {}
+        for name, part in core.summed(traffic).items():
+            for lane, seconds in part.quarantined.items():
+                place = (name, lane.partition("-")[0])
+                out[place] = max(seconds, out.get(place, 0.0))
+        return [
+            instance_resource(item, out.get((item.deployment, item.id))) for item in reply.instances
+        ]
 
     @property
     def tenant_id(self) -> str:

@@ -325,6 +325,10 @@ def _add(one: DeploymentTraffic, other: DeploymentTraffic) -> DeploymentTraffic:
         ),
         in_flight=one.in_flight + other.in_flight,
         ready_instances=max(one.ready_instances, other.ready_instances),
+        quarantined={
+            instance: max(one.quarantined.get(instance, 0.0), other.quarantined.get(instance, 0.0))
+            for instance in sorted({*one.quarantined, *other.quarantined})
+        },
     )
 
 
@@ -377,6 +381,7 @@ def _describe_part(part: DeploymentTraffic, declared: int, mirror: int, requests
         "mirrorLatencyMs": _quantiles(part.mirror_latency_buckets),
         "inFlight": part.in_flight,
         "readyInstances": part.ready_instances,
+        "quarantined": part.quarantined,
     }
 
 

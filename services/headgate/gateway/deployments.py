@@ -8,7 +8,7 @@ from pydantic import Field
 from headgate.azure import arm, arm_answers, arm_schema
 from headgate.azure.arm_fields import Field as Row
 from headgate.azure.arm_fields import Problems, Shape, checked, choice
-from headgate.azure.arm_resources import deployment_resource, instance_resource, page
+from headgate.azure.arm_resources import deployment_resource, page
 from headgate.gateway import core
 from headgate.gateway.access import Action
 from headgate.gateway.backend import (
@@ -27,7 +27,7 @@ from headgate.gateway.routes import WORKSPACE, Route
 from headgate_contracts import limits
 from headgate_contracts.envelope import Value
 from headgate_contracts.power import StartDeployment, StopDeployment
-from headgate_contracts.provisioning import GetLogs, InstancesReply, ListInstances, LogsReply
+from headgate_contracts.provisioning import GetLogs, LogsReply
 from headgate_contracts.registry import (
     DeleteDeployment,
     DeploymentReply,
@@ -201,9 +201,7 @@ class Deployments:
 
     async def instances(self, call: Call) -> web.StreamResponse:
         spec = (await self._backend.deployment(call)).spec
-        query = ListInstances(endpoint=spec.endpoint_name, deployment=spec.name)
-        reply = await self._backend.ask(query, InstancesReply)
-        return answer(page([instance_resource(item) for item in reply.instances]))
+        return answer(page(await self._backend.instances(spec.endpoint_name, spec.name)))
 
     def routes(self) -> tuple[Route[Handle], ...]:
         stored = {200: "updated", 201: "created"}

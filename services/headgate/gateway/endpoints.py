@@ -6,7 +6,7 @@ from aiohttp import web
 
 from headgate.azure import arm, arm_answers, arm_schema
 from headgate.azure.arm_fields import Json
-from headgate.azure.arm_resources import endpoint_resource, instance_resource, page
+from headgate.azure.arm_resources import endpoint_resource, page
 from headgate.gateway import access, core
 from headgate.gateway.access import Action
 from headgate.gateway.backend import (
@@ -30,7 +30,6 @@ from headgate_contracts.identity import (
     IssueToken,
     endpoint_audience,
 )
-from headgate_contracts.provisioning import InstancesReply, ListInstances
 from headgate_contracts.registry import (
     DeleteEndpoint,
     EndpointReply,
@@ -194,9 +193,7 @@ class Endpoints:
 
     async def instances(self, call: Call) -> web.StreamResponse:
         endpoint = await self._backend.endpoint(call)
-        query = ListInstances(endpoint=endpoint.spec.name)
-        reply = await self._backend.ask(query, InstancesReply)
-        return answer(page([instance_resource(item) for item in reply.instances]))
+        return answer(page(await self._backend.instances(endpoint.spec.name)))
 
     async def traffic(self, call: Call) -> web.StreamResponse:
         spec = (await self._backend.endpoint(call)).spec

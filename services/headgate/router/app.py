@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
+from typing import Any
+
+from nats.errors import Error as NatsError
 
 from headgate.router.dispatch import Dispatcher
 from headgate.router.entry import BusEntry
@@ -11,7 +15,7 @@ from headgate.router.ingress import Ingress
 from headgate.router.lane import Lane
 from headgate.router.routes import RouteFollower
 from headgate.router.scoring import Scoring
-from headgate.router.table import Table
+from headgate.router.table import Instance, Table
 from headgate.router.tokens import TokenGate
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock, short_id
@@ -21,7 +25,13 @@ from headgate.runtime.settings import Settings
 from headgate.runtime.trust import TrustFollower
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
-from headgate_contracts.routing import GetTraffic, TrafficReply
+from headgate_contracts.provisioning import InstanceEvent
+from headgate_contracts.routing import (
+    GetTraffic,
+    InstanceQuarantined,
+    InstanceReleased,
+    TrafficReply,
+)
 
 # Before the port opens, every instance that lives has said so at least once.
 LISTEN_BEFORE_SERVING_S = 2 * limits.HEARTBEAT_INTERVAL_S
@@ -42,7 +52,9 @@ class Router:
         self.id = short_id()
         self.table = Table(self.id)
         self.lane = Lane(bus.url, bus.creds, "headgate-router-scoring")
-        self.dispatcher = Dispatcher(self.lane, self.table, clock)
+        self.dispatcher = Dispatcher(self.lane, self.table, clock, self._tell_quarantine)
+        self._bus = bus
+        self._telling: set[asyncio.Task[None]] = set()
         self.routes = RouteFollower(bus, self.table)
         self.trust = TrustFollower(bus)
         gate = TokenGate(self.trust)
@@ -73,14 +85,46 @@ class Router:
         self.dispatcher.stop()
         await self.lane.close()
 
+    def _tell_quarantine(self, instance: Instance, seconds: float) -> None:
+        deployment = instance.deployment
+        route = deployment.endpoint.route
+        about: dict[str, Any] = {
+            "workspace": route.workspace if route else "",
+            "endpoint": deployment.endpoint.name,
+            "deployment": deployment.name,
+            "instance": instance.id,
+            "router": self.id,
+        }
+        if seconds:
+            event: InstanceEvent = InstanceQuarantined(
+                **about, seconds=seconds, failures=instance.failures
+            )
+            _log.warning("instance_quarantined", **about, seconds=seconds)
+        else:
+            event = InstanceReleased(**about)
+            _log.info("instance_released", **about)
+        task = asyncio.create_task(self._tell(event))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell(self, event: InstanceEvent) -> None:
+        with contextlib.suppress(NatsError):  # the bus is away; answers about traffic say the same
+            await self._bus.tell(event)
+
     async def traffic(self, query: GetTraffic) -> TrafficReply:
-        endpoint = self.table.endpoint(query.endpoint)
+        endpoint, now = self.table.endpoint(query.endpoint), self._clock.monotonic()
         return TrafficReply(
             router=self.id,
             since=self._since,
             deployments={
                 name: deployment.traffic.snapshot(
-                    in_flight=deployment.in_flight, ready_instances=len(deployment.ready)
+                    in_flight=deployment.in_flight,
+                    ready_instances=len(deployment.ready),
+                    quarantined={
+                        each.id: round(max(0.0, each.out_until - now), 1)
+                        for each in deployment.able
+                        if each.left_out
+                    },
                 )
                 for name, deployment in (endpoint.deployments if endpoint else {}).items()
             },

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from headgate.router import core
+from headgate.router import core, quarantine
 from headgate.router.answers import ModelAnswer
 from headgate.router.core import Refusal, RetryBudget
 from headgate.router.lane import NO_RESPONDERS, Lane
@@ -32,13 +33,16 @@ WATCH_S = 0.25
 HOLD_S = 0.005  # how long a full instance is left alone; its next slot is not known to us
 PING_TOKEN = "ping"
 
+# Called with the seconds that an instance is left out for, and with 0 when it is back.
+Tell = Callable[[Instance, float], None]
+
 _log = Log("router")
 
 
 class Dispatcher:
     """All requests in the hands of this router."""
 
-    def __init__(self, lane: Lane, table: Table, clock: Clock) -> None:
+    def __init__(self, lane: Lane, table: Table, clock: Clock, tell: Tell) -> None:
         self._lane = lane
         self._table = table
         self._clock = clock
@@ -48,6 +52,8 @@ class Dispatcher:
         self._budget = RetryBudget()
         self._ping_token = f"{table.router_id}-{PING_TOKEN}"
         self._watch: asyncio.TimerHandle | None = None
+        self._tell = tell
+        self._left_out: set[Instance] = set()  # at most half of the instances
 
     def start(self) -> None:
         """Listen on the lane; to be called before it is opened."""
@@ -194,8 +200,13 @@ class Dispatcher:
         self._land(flight)
         refused = meta.get("k")
         if refused is None:
-            deployment.note_service_time(1000 * (self._clock.monotonic() - flight.sent))
+            now = self._clock.monotonic()
+            deployment.note_service_time(1000 * (now - flight.sent))
             if request is not None:
+                if quarantine.is_own_failure(meta.get("s")):
+                    self._note_failure(instance, now)
+                else:
+                    instance.failures, instance.well_at = 0, now
                 self._settle(request, ModelAnswer(meta, body))
         elif refused == "busy":
             self._hold(instance)
@@ -263,6 +274,10 @@ class Dispatcher:
             flight.instance.doubtful[flight.number] = flight
         else:
             del self._flights[flight.number]
+        now = self._clock.monotonic()
+        limit_s = request.deployment.route.request_timeout_ms / 1000
+        if quarantine.is_own_delay(now - flight.sent, limit_s):
+            self._note_failure(flight.instance, now)
         self._settle(request, core.too_slow(round(1000 * (request.deadline - request.began))))
 
     def _look_around(self) -> None:
@@ -276,6 +291,11 @@ class Dispatcher:
                 self._lane.send(instance.subject, reply)
             self._pump(instance.deployment)
         self._table.forget(now)
+        for instance in [i for i in self._left_out if now >= i.out_until or not i.left_out]:
+            self._left_out.discard(instance)
+            instance.take_back()
+            self._tell(instance, 0.0)
+            self._pump(instance.deployment)
 
     def _on_lane_down(self) -> None:
         """What is under way now may be lost; heartbeats will tell which slots are free."""
@@ -287,6 +307,14 @@ class Dispatcher:
         self._table.forgive(self._clock.monotonic())
         for deployment in {instance.deployment for instance in self._table.instances()}:
             self._pump(deployment)
+
+    def _note_failure(self, instance: Instance, now: float) -> None:
+        instance.fail(now)
+        seconds = quarantine.sentence_s(instance, instance.deployment.able, now)
+        if seconds:
+            instance.leave_out(seconds, now)
+            self._left_out.add(instance)
+            self._tell(instance, seconds)
 
     def _hold(self, instance: Instance) -> None:
         if not instance.held:

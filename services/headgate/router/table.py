@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 
+from headgate.router import quarantine
 from headgate.router.core import ClockOffset
 from headgate.router.requests import Flight, Request
 from headgate.router.traffic import Traffic
@@ -27,17 +28,23 @@ class Instance:
         "capacity",
         "deployment",
         "doubtful",
+        "failing_since",
+        "failures",
         "flights",
         "heard",
         "held",
         "id",
+        "left_out",
         "offset",
         "others",
         "out",
+        "out_until",
+        "quarantines",
         "reply",
         "silent",
         "state",
         "subject",
+        "well_at",
     )
 
     def __init__(self, deployment: Deployment, instance_id: str, router_id: str) -> None:
@@ -53,6 +60,9 @@ class Instance:
         self.held = False  # it said "busy": not asked for a moment
         self.out = False  # it took no request although ready: not asked until its next heartbeat
         self.silent = False  # three heartbeats missed
+        self.left_out = False  # in quarantine; the rules and the fields are those of a Patient
+        self.failures = self.quarantines = 0
+        self.failing_since = self.well_at = self.out_until = 0.0
         self.flights: dict[int, Flight] = {}  # what takes up its slots
         # Those of ``flights`` that it may no longer have: nobody waits, or the bus broke since.
         self.doubtful: dict[int, Flight] = {}
@@ -72,6 +82,22 @@ class Instance:
         self.silent = self.out = False
         self.offset.note(1000 * now, beat.mono_ms)
         self.others = max(0, beat.in_flight - len(self.flights))
+
+    def fail(self, now: float) -> None:
+        """One more failure in a row."""
+        if not self.failures:
+            self.failing_since = now
+        self.failures += 1
+
+    def leave_out(self, seconds: float, now: float) -> None:
+        self.quarantines = 1 + quarantine.held_against(self, now)
+        self.left_out, self.out_until = True, now + seconds
+        self.deployment.refresh()
+
+    def take_back(self) -> None:
+        """It begins anew: five failures more and it is out again, for longer."""
+        self.left_out, self.failures = False, 0
+        self.deployment.refresh()
 
     def excess(self, in_flight: int) -> list[Flight]:
         """Doubtful flights that an instance with so many requests in hand does not have.
@@ -117,9 +143,17 @@ class Deployment:
     def in_flight(self) -> int:
         return sum(instance.in_flight for instance in self.instances.values())
 
+    @property
+    def able(self) -> list[Instance]:
+        """Those that could take requests, also if they are left out now."""
+        return [i for i in self.instances.values() if i.takes_requests]
+
     def refresh(self) -> None:
         """Bring what the choice of an instance reads up to date."""
-        self.ready = [i for i in self.instances.values() if i.takes_requests]
+        able = self.able
+        for instance in quarantine.too_many_out(able):
+            instance.left_out, instance.failures = False, 0
+        self.ready = [i for i in able if not i.left_out]
         self.slots = sum(instance.capacity for instance in self.ready)
 
     def note_service_time(self, ms: float) -> None:

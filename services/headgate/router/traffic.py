@@ -32,7 +32,9 @@ class Traffic:
         if status:
             self._mirror_latency[bisect_left(LATENCY_BOUNDS_MS, 1000 * elapsed_s)] += 1
 
-    def snapshot(self, *, in_flight: int, ready_instances: int) -> DeploymentTraffic:
+    def snapshot(
+        self, *, in_flight: int, ready_instances: int, quarantined: dict[str, float] | None = None
+    ) -> DeploymentTraffic:
         return DeploymentTraffic(
             requests=self.requests,
             statuses=dict(self.statuses),
@@ -41,4 +43,5 @@ class Traffic:
             mirror_latency_buckets=tuple(self._mirror_latency),
             in_flight=in_flight,
             ready_instances=ready_instances,
+            quarantined=quarantined or {},
         )

@@ -178,6 +178,12 @@ class Bus:
         """Tell, at most once."""
         await self.nc.publish(subject, payload)
 
+    async def tell(self, event: Event) -> None:
+        """An event of a service without a database: at most once, nobody waits for the stream."""
+        event = event.stamped(id=new_id(), at=self.clock.now())
+        headers = event_headers(event, self.service)
+        await self.nc.publish(event.subject(), event.model_dump_json().encode(), headers=headers)
+
     async def respond(self, question: Msg, payload: bytes) -> None:
         """Answer a message, at most once: an answer that cannot leave is lost."""
         try:

@@ -109,6 +109,8 @@ _TABLE: Mapping[str, _Row] = {
             subjects.INSTANCE_ALL,
             subjects.DEPLOYMENT_ALL,
             _USAGE_ALL,
+            subjects.QUARANTINED_ALL,
+            subjects.RELEASED_ALL,
             *_read_bucket(_ROUTES),
             *_read_bucket(_TRUST),
         ),
