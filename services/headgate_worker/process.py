@@ -18,9 +18,10 @@ import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from types import FrameType
-from typing import Optional
+from typing import Optional, Union
 
 from headgate_worker import __version__, execution, output, script, settings
+from headgate_worker.direct import Direct
 from headgate_worker.identity import IdentityEndpoint
 from headgate_worker.lane import EXIT_CRASHED, EXIT_SCRIPT_FAILED, Lane
 from headgate_worker.pyfunc import script as mlflow_script
@@ -116,13 +117,15 @@ def _end_like(status: int) -> int:
 
 
 def _model_process(chosen: Settings, number: int) -> int:
-    """The script on this thread, the bus on another."""
+    """The script on this thread, the bus (or the port) on another."""
     output.install(chosen.log_level)
-    lane = Lane(chosen, number, _signals())
+    lane: Union[Lane, Direct]
+    lane = Direct(chosen, _signals()) if chosen.listen else Lane(chosen, number, _signals())
     threading.Thread(target=lane.run, name="headgate-bus", daemon=True).start()
     threading.Thread(target=_end_soon, args=(lane,), name="headgate-end", daemon=True).start()
     lane.started.wait()
-    IdentityEndpoint(chosen).start(os.environ)
+    if not chosen.listen:
+        IdentityEndpoint(chosen).start(os.environ)
     try:
         without = chosen.mlflow_folder and not chosen.entry_script
         loaded = mlflow_script.load(chosen) if without else script.load(chosen)
@@ -155,7 +158,7 @@ def _signals() -> socket.socket:
     return receiver
 
 
-def _end_soon(lane: Lane) -> None:
+def _end_soon(lane: Union[Lane, Direct]) -> None:
     """Nothing of the script keeps a finished worker alive: no hung call, no thread of its own."""
     lane.ended.wait()
     if lane.serving:

@@ -22,6 +22,7 @@ class SettingsError(ValueError):
 class Settings(NamedTuple):
     """Everything that is decided from outside."""
 
+    listen: str
     bus_urls: tuple[str, ...]
     token_file: str
     endpoint: str
@@ -50,8 +51,11 @@ class Settings(NamedTuple):
 def load(environ: Mapping[str, str], *, version: str) -> Settings:
     """Reads and checks all variables. Raises SettingsError."""
     said = environ.get
+    listen = said("HEADGATE_LISTEN", "")
+    urls = "" if listen else _ours(environ, "BUS_URL")
     return Settings(
-        bus_urls=tuple(filter(None, (u.strip() for u in _ours(environ, "BUS_URL").split(",")))),
+        listen=listen,
+        bus_urls=tuple(filter(None, (u.strip() for u in urls.split(",")))),
         token_file=said("HEADGATE_BUS_TOKEN_FILE", ""),
         endpoint=_ours(environ, "ENDPOINT"),
         deployment=_ours(environ, "DEPLOYMENT"),
@@ -66,7 +70,7 @@ def load(environ: Mapping[str, str], *, version: str) -> Settings:
         entry_script=said("AZUREML_ENTRY_SCRIPT", ""),
         model_dir=said("AZUREML_MODEL_DIR", ""),
         mlflow_folder=said("MLFLOW_MODEL_FOLDER", ""),
-        lanes=_whole(environ, "WORKER_COUNT", 1, most=WORKER_COUNT_MAX),
+        lanes=1 if listen else _whole(environ, "WORKER_COUNT", 1, most=WORKER_COUNT_MAX),
         cors_origins=tuple(
             filter(None, (o.strip() for o in said("AML_CORS_ORIGINS", "").split(",")))
         ),

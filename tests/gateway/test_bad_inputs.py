@@ -47,7 +47,7 @@ BLUE = f"{ENDPOINT}/deployments/blue"
 KEY = "k" * 40
 JSON = {"Content-Type": "application/json"}
 LEAKS = re.compile(
-    r'Traceback|File "|\.py\b|/home/|/tmp/|/work/|site-packages|sqlite|pydantic', re.I
+    r'Traceback|File "|\.py\b|/home/|/root/|/tmp/|site-packages|sqlite|pydantic', re.I
 )
 
 

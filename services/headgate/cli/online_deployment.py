@@ -49,6 +49,19 @@ SkipScriptValidation = Annotated[
 ]
 
 
+Debug = Annotated[
+    bool,
+    Option(
+        "--debug",
+        "--vscode-debug",
+        help="With --local: run under debugpy, and say where to attach.",
+    ),
+]
+WaitForDebugger = Annotated[
+    bool, Option("--wait-for-debugger", help="With --local: do nothing until one has attached.")
+]
+
+
 @client_command(app, "create")
 async def create(
     session: Session,
@@ -61,21 +74,32 @@ async def create(
     allow_outside: options.AllowOutside = False,
     skip_script_validation: SkipScriptValidation = False,
     no_wait: options.NoWait = False,
+    local: options.Local = False,
+    debug: Debug = False,
+    wait_for_debugger: WaitForDebugger = False,
 ) -> None:
     """Create a deployment: upload its files, start its instances, wait until they are ready."""
     from headgate.cli.deploying import deploy
     from headgate.cli.documents import Asked, tell_warnings
     from headgate.cli.errors import UsageError
 
+    _check_debugging(debug or wait_for_debugger, local=local)
     if all_traffic and no_wait:
         raise UsageError("--all-traffic waits for the deployment, so it excludes --no-wait")
     fields = {"name": name, "endpoint_name": endpoint_name}
     asked = Asked(file, fields, set or (), (), (), force_string, allow_outside)
     document = asked.document()
-    local = document.deployment(check_script=not skip_script_validation)
+    wanted = document.deployment(check_script=not skip_script_validation)
     tell_warnings(document)
+    if local:
+        from headgate.cli.local import create_deployment
+
+        await create_deployment(
+            session, wanted, file, debug=debug, wait_for_debugger=wait_for_debugger
+        )
+        return
     async with session.client() as client:
-        await deploy(session, client, local, all_traffic=all_traffic, no_wait=no_wait)
+        await deploy(session, client, wanted, all_traffic=all_traffic, no_wait=no_wait)
 
 
 @client_command(app, "update")
@@ -91,11 +115,19 @@ async def update(
     allow_outside: options.AllowOutside = False,
     skip_script_validation: SkipScriptValidation = False,
     no_wait: options.NoWait = False,
+    local: options.Local = False,
+    debug: Debug = False,
+    wait_for_debugger: WaitForDebugger = False,
 ) -> None:
     """Change a deployment; what is not mentioned stays. Instances are replaced one by one."""
     from headgate.cli.deploying import deploy
     from headgate.cli.documents import Asked, named_in, tell_warnings
 
+    _check_debugging(debug or wait_for_debugger, local=local)
+    if local and file is None and name and endpoint_name:
+        from headgate.cli.local import file_of
+
+        file = file_of(session, endpoint_name, name)
     fields = {"name": name, "endpoint_name": endpoint_name}
     asked = Asked(
         file, fields, set or (), add or (), remove or (), force_string, allow_outside
@@ -103,30 +135,55 @@ async def update(
     asked.require_any()
     name = named_in(asked, "name")
     endpoint_name = named_in(asked, "endpoint_name")
+    if local:
+        from headgate.cli import local as on_this_machine
+
+        document = asked.document()
+        wanted = document.deployment(check_script=not skip_script_validation)
+        tell_warnings(document)
+        await on_this_machine.deploy(
+            session, wanted, file, debug=debug, wait_for_debugger=wait_for_debugger
+        )
+        return
     async with session.client() as client:
         stored = await client.get_deployment(endpoint_name, name)
         document = asked.document(stored.spec)
-        local = document.deployment(check_script=not skip_script_validation)
+        wanted = document.deployment(check_script=not skip_script_validation)
         tell_warnings(document)
-        await deploy(session, client, local, no_wait=no_wait, etag=stored.etag)
+        await deploy(session, client, wanted, no_wait=no_wait, etag=stored.etag)
 
 
 @client_command(app, "show")
 async def show(
-    session: Session, name: options.DeploymentName, endpoint_name: options.OfEndpoint
+    session: Session,
+    name: options.DeploymentName,
+    endpoint_name: options.OfEndpoint,
+    local: options.Local = False,
 ) -> None:
     """Show one deployment, with the reason when it failed."""
     from headgate.cli import shapes
 
+    if local:
+        from headgate.cli.local import show_deployment
+
+        await show_deployment(session, endpoint_name, name)
+        return
     async with session.client() as client:
         session.show(shapes.deployment(await client.get_deployment(endpoint_name, name)))
 
 
 @client_command(app, "list")
-async def list_all(session: Session, endpoint_name: options.OfEndpoint) -> None:
+async def list_all(
+    session: Session, endpoint_name: options.OfEndpoint, local: options.Local = False
+) -> None:
     """List the deployments of an endpoint."""
     from headgate.cli import shapes
 
+    if local:
+        from headgate.cli.local import list_deployments
+
+        await list_deployments(session, endpoint_name)
+        return
     async with session.client() as client:
         found = await client.list_deployments(endpoint_name)
         session.show([shapes.deployment(each) for each in found], LIST_COLUMNS)
@@ -139,11 +196,17 @@ async def delete(
     endpoint_name: options.OfEndpoint,
     yes: options.Yes = False,
     no_wait: options.NoWait = False,
+    local: options.Local = False,
 ) -> None:
     """Delete a deployment that has no traffic; requests under way are finished first."""
     from headgate.cli.waiting import tell_started, wait
 
     confirm(f"Delete the deployment {name!r} of {endpoint_name!r}?", yes=yes)
+    if local:
+        from headgate.cli.local import delete_deployment
+
+        await delete_deployment(session, endpoint_name, name)
+        return
     async with session.client() as client:
         await client.get_deployment(endpoint_name, name)
         started = await client.delete_deployment(endpoint_name, name)
@@ -191,11 +254,17 @@ async def get_logs(
         Container, Option("--container", "-c", help="Whose log.")
     ] = Container.INFERENCE_SERVER,
     follow: Annotated[bool, Option("--follow", "-f", help="Go on with what comes.")] = False,
+    local: options.Local = False,
 ) -> None:
     """Print the last log lines; those of a failed deployment are kept."""
     from headgate.cli.deploying import follow_logs
     from headgate.cli.output import write
 
+    if local:
+        from headgate.cli.local import get_logs as get_local_logs
+
+        await get_local_logs(session, endpoint_name, name, lines=lines, follow=follow)
+        return
     async with session.client() as client:
         text, cursor = await client.logs(endpoint_name, name, container=container.value, tail=lines)
         write(text if not text or text.endswith("\n") else f"{text}\n")
@@ -212,3 +281,10 @@ async def instances(
 
     async with session.client() as client:
         session.show(renamed(await client.instances(endpoint_name, name)), INSTANCE_COLUMNS)
+
+
+def _check_debugging(wanted: bool, *, local: bool) -> None:
+    from headgate.cli.errors import UsageError
+
+    if wanted and not local:
+        raise UsageError("a debugger can attach to local deployments only: add --local")

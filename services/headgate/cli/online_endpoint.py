@@ -44,6 +44,7 @@ async def create(
     set: options.Set = None,
     force_string: options.ForceString = False,
     no_wait: options.NoWait = False,
+    local: options.Local = False,
 ) -> None:
     """Create an endpoint. One of the same name must not exist."""
     from headgate.cli import shapes
@@ -54,6 +55,11 @@ async def create(
     document = Asked(file, fields, set or (), force_string=force_string).document()
     spec = document.endpoint()
     tell_warnings(document)
+    if local:
+        from headgate.cli.local import create_endpoint
+
+        create_endpoint(session, spec)
+        return
     async with session.client() as client:
         started = await client.create_endpoint(spec)
         if no_wait:
@@ -81,6 +87,7 @@ async def update(
     remove: options.Remove = None,
     force_string: options.ForceString = False,
     no_wait: options.NoWait = False,
+    local: options.Local = False,
 ) -> None:
     """Change an endpoint; what is not mentioned stays."""
     from headgate.cli import shapes
@@ -94,6 +101,12 @@ async def update(
     if not shares:
         asked.require_any()
     name = named_in(asked, "name")
+    if local:
+        from headgate.cli.local import stored_endpoint, update_endpoint
+
+        document = asked.document(stored_endpoint(session, name))
+        update_endpoint(session, document.endpoint(), shares=bool(shares))
+        return
     async with session.client() as client:
         stored = await client.get_endpoint(name)
         document = asked.document(stored.spec)
@@ -108,8 +121,13 @@ async def update(
 
 
 @client_command(app, "show")
-async def show(session: Session, name: options.EndpointName) -> None:
+async def show(session: Session, name: options.EndpointName, local: options.Local = False) -> None:
     """Show one endpoint."""
+    if local:
+        from headgate.cli.local import show_endpoint
+
+        show_endpoint(session, name)
+        return
     from headgate.cli import shapes
 
     async with session.client() as client:
@@ -119,8 +137,13 @@ async def show(session: Session, name: options.EndpointName) -> None:
 
 
 @client_command(app, "list")
-async def list_all(session: Session) -> None:
+async def list_all(session: Session, local: options.Local = False) -> None:
     """List all endpoints."""
+    if local:
+        from headgate.cli.local import list_endpoints
+
+        list_endpoints(session)
+        return
     from headgate.cli import shapes
 
     async with session.client() as client:
@@ -134,11 +157,17 @@ async def delete(
     name: options.EndpointName,
     yes: options.Yes = False,
     no_wait: options.NoWait = False,
+    local: options.Local = False,
 ) -> None:
     """Delete an endpoint with its deployments."""
     from headgate.cli.waiting import tell_started, wait
 
     confirm(f"Delete the endpoint {name!r} and its deployments?", yes=yes)
+    if local:
+        from headgate.cli.local import delete_endpoint
+
+        await delete_endpoint(session, name)
+        return
     async with session.client() as client:
         await client.get_endpoint(name)
         started = await client.delete_endpoint(name)
@@ -181,6 +210,7 @@ async def invoke(
     content_type: Annotated[
         str, Option("--content-type", help="Media type of the request.")
     ] = "application/json",
+    local: options.Local = False,
 ) -> None:
     """Send one request to an endpoint and print its answer as it is."""
     from headgate.cli.invoking import print_answer, read_request
@@ -188,6 +218,11 @@ async def invoke(
     from headgate.client.scoring import score
 
     body = read_request(request_file)
+    if local:
+        from headgate.cli.local import invoke
+
+        print_answer(await invoke(session, name, deployment_name, body, content_type), session)
+        return
     async with session.client() as client:
         found = await client.get_endpoint(name)
         secret = await Access(client).scoring_secret(found)

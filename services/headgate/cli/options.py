@@ -98,5 +98,8 @@ AllowOutside = Annotated[
         "--allow-outside", help="Let the file name paths outside its folder and the current one."
     ),
 ]
+Local = Annotated[
+    bool, Option("--local", help="On this machine alone, as one process, without any service.")
+]
 NoWait = Annotated[bool, Option("--no-wait", help="Do not wait for the operation to end.")]
 Yes = Annotated[bool, Option("--yes", "-y", help="Do not ask.")]

@@ -127,9 +127,10 @@ def remove_tree(path: Path) -> None:
     """Remove a file or folder whatever its rights; nothing happens when it is not there."""
     if path.is_dir() and not path.is_symlink():
         for root, folders, _ in os.walk(path):
-            for name in folders:
-                with contextlib.suppress(OSError):
-                    (Path(root) / name).chmod(0o700)
+            for folder in (Path(root) / name for name in folders):
+                if not folder.is_symlink():  # the rights of what it leads to are not ours
+                    with contextlib.suppress(OSError):
+                        folder.chmod(0o700)
         with contextlib.suppress(OSError):
             path.chmod(0o700)
         shutil.rmtree(path, ignore_errors=True)
