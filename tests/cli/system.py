@@ -7,6 +7,7 @@ outcome can be had at will; scoring answers whatever the request body asks for.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Coroutine
@@ -29,7 +30,7 @@ from headgate.runtime.bus import Bus
 from headgate.runtime.clock import SystemClock
 from headgate.runtime.settings import load
 from headgate_contracts.envelope import Done, Reply
-from headgate_contracts.errors import ErrorCode, WireError
+from headgate_contracts.errors import ErrorCode, HeadgateError, WireError
 from headgate_contracts.provisioning import (
     GetLogs,
     Instance,
@@ -169,9 +170,10 @@ class System:
     async def _provision(self, bus: Bus) -> None:
         """Every deployment becomes ready, fails or is removed, as its description says."""
         while True:
-            reply = await bus.ask(ListDeployments(), DeploymentsReply)
-            for each in reply.deployments:
-                await self._settle(bus, each)
+            with contextlib.suppress(HeadgateError):  # the next look may succeed
+                reply = await bus.ask(ListDeployments(), DeploymentsReply)
+                for each in reply.deployments:
+                    await self._settle(bus, each)
             await asyncio.sleep(LOOK_S)
 
     async def _settle(self, bus: Bus, each: Deployment) -> None:

@@ -1,0 +1,1 @@
+"""Tests that share one running system, which ends with the folder."""
