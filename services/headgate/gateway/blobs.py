@@ -23,6 +23,7 @@ from headgate.gateway.backend import Backend
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.incoming import Incoming
 from headgate.gateway.routes import WORKSPACE, Route
+from headgate.gateway.storage import send
 from headgate.runtime.store import Blob
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, ErrorDetail, HeadgateError
@@ -70,16 +71,14 @@ class Blobs:
 
     async def get(self, call: Call) -> web.StreamResponse:
         key = f"{_folder_of(call)}/{check_path(call.params['path'])}"
-        blob = await self._store.head(key)
-        if blob is None:
+        opened = await self._store.open(key)
+        if opened is None:
             raise _no_upload()
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
-        response.content_length = blob.size_bytes
+        response.content_length = opened.blob.size_bytes
         await response.prepare(call.request)
         if call.request.method == "GET":
-            async for chunk in self._store.get(key):
-                await response.write(chunk)
-        await response.write_eof()
+            await send(call.request, response, opened, opened.blob.size_bytes)
         return response
 
     async def head_folder(self, call: Call) -> web.StreamResponse:

@@ -121,7 +121,12 @@ class Storage:
     def _caller(self, request: web.BaseRequest) -> Principal:
         """Whose signature it is, or whose token."""
         if signature := request.query.get("sig", ""):
-            return self._authenticator.check(request, signature, (STORAGE_AUDIENCE,))
+            who = self._authenticator.check(request, signature, (STORAGE_AUDIENCE,))
+            if who.storage is None:  # addresses are written down in many places
+                raise StorageError(
+                    403, "AuthenticationFailed", "A token goes into the header Authorization."
+                )
+            return who
         return self._authenticator.bearer(request, (STORAGE_AUDIENCE, *AUDIENCES))
 
     # --- reading -------------------------------------------------------------------------------
