@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import uv
@@ -14,6 +15,7 @@ from headgate.azure.yaml_values import LocalDeployment, LocalEnvironment, LocalM
 from headgate.local import workers
 from headgate.local.folders import Folders, Kept
 from headgate.local.workers import HOST, Launch
+from headgate.provisioner import mlflow_models
 from headgate.provisioner.environments import Environments
 from headgate.runtime import ports
 from headgate.runtime.copies import remove_tree
@@ -49,9 +51,11 @@ class Deployer:
         What runs goes on until everything that the new one needs is there.
         """
         spec = local.spec
-        code = _local_code(local)
         folder = self.folders.of(spec.endpoint_name, spec.name)
-        python = await self._environments.python_for(_environment(local.environment), say)
+        laid = await asyncio.to_thread(_laid_out, local, folder)
+        for note in laid.notes:
+            say(note)
+        python = await self._environments.python_for(laid.environment, say)
         packages = await self._debugger(python, say) if debug else None
         running = workers.find(folder)
         if running is not None:
@@ -59,13 +63,11 @@ class Deployer:
             await workers.stop(running)
         port = ports.choose(HOST, _same_port(running), setting="port")
         debug_port = ports.choose(HOST, 0, setting="debug_port", avoid=(port,)) if debug else 0
-        assert spec.code_configuration is not None
-        script = spec.code_configuration.scoring_script
         kept = Kept(
             spec=spec,
             file=file,
-            code=str(code),
-            script=script,
+            code=str(laid.code),
+            script=laid.script,
             python=str(python),
             port=port,
             debug_port=debug_port,
@@ -76,14 +78,9 @@ class Deployer:
             deployment=spec.name,
             folder=folder,
             python=python,
-            code=code,
+            code=laid.code,
             port=port,
-            variables={
-                **spec.environment_variables,
-                "AML_APP_ROOT": str(code),
-                "AZUREML_ENTRY_SCRIPT": script,
-                **_model_variables(local.model, folder),
-            },
+            variables={**spec.environment_variables, **laid.variables},
             debug_port=debug_port,
             wait_for_debugger=wait_for_debugger,
             packages=packages,
@@ -152,28 +149,63 @@ def _same_port(running: workers.Worker | None) -> int:
     return running.port if running is not None and ports.is_free(HOST, running.port) else 0
 
 
-def _local_code(local: LocalDeployment[DeploymentSpec]) -> Path:
-    spec = local.spec
-    if local.code is None or spec.code_configuration is None:
-        said = "names code that is registered" if spec.code_configuration else "has no code"
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """Where the worker finds code and model, and in which environment. No script: MLflow's."""
+
+    code: Path
+    script: str
+    variables: dict[str, str]
+    environment: EnvironmentSpec | None
+    notes: tuple[str, ...] = ()
+
+
+def _laid_out(local: LocalDeployment[DeploymentSpec], folder: Path) -> _Laid:
+    """Code from where it is edited, the model as a deployed one has it."""
+    _refuse_registered(local)
+    environment, configuration = _environment(local.environment), local.spec.code_configuration
+    if local.code is not None and configuration is not None:
+        code, script = local.code.absolute(), configuration.scoring_script
+        variables = {"AML_APP_ROOT": str(code), "AZUREML_ENTRY_SCRIPT": script}
+        if local.model is not None:
+            variables["AZUREML_MODEL_DIR"] = str(_placed(local.model, folder))
+        return _Laid(code, script, variables, environment)
+    if local.model is None or local.model.fields.type != "mlflow_model":
         raise HeadgateError(
             ErrorCode.BAD_ARGUMENT,
-            f"the deployment {said}; a local one needs code_configuration with a folder of this "
-            "machine in `code`, and `scoring_script`",
+            "the deployment has no code; it needs code_configuration with a folder of this "
+            "machine in `code`, and `scoring_script`, unless its model is an mlflow_model",
             target="code_configuration",
         )
+    directory = _placed(local.model, folder)
+    inner = mlflow_models.find(directory)
+    notes: tuple[str, ...] = ()
+    if environment is None:
+        needs = mlflow_models.needs(mlflow_models.reader(inner))
+        environment = EnvironmentSpec(name="local", version="0", conda_file=needs.conda_file)
+        notes = needs.notes
+    variables = {
+        "AML_APP_ROOT": str(inner),
+        "AZUREML_MODEL_DIR": str(directory),
+        "MLFLOW_MODEL_FOLDER": inner.relative_to(directory).as_posix(),
+    }
+    return _Laid(inner, "", variables, environment, notes)
+
+
+def _refuse_registered(local: LocalDeployment[DeploymentSpec]) -> None:
+    spec = local.spec
     for what, reference, found in (
+        ("code", spec.code_configuration and spec.code_configuration.code, local.code),
         ("model", spec.model, local.model),
         ("environment", spec.environment, local.environment),
     ):
-        if reference is not None and found is None:
+        if reference and found is None:
             raise HeadgateError(
                 ErrorCode.BAD_ARGUMENT,
                 f"{what} {reference} is registered in a workspace; a local deployment takes files "
-                f"of this machine, so write its definition into the file",
+                "of this machine, so write its definition into the file",
                 target=what,
             )
-    return local.code.absolute()
 
 
 def _environment(local: LocalEnvironment | None) -> EnvironmentSpec | None:
@@ -189,12 +221,10 @@ def _environment(local: LocalEnvironment | None) -> EnvironmentSpec | None:
     )
 
 
-def _model_variables(model: LocalModel | None, folder: Path) -> dict[str, str]:
+def _placed(model: LocalModel, folder: Path) -> Path:
     """The model laid out as a deployed one is. Real folders, for many walks follow no links."""
     place = folder / "model"
     remove_tree(place)
-    if model is None:
-        return {}
     inner = place / "azureml-models" / (model.fields.name or "local") / "1"
     inner.mkdir(parents=True)
     target = inner / model.path.name
@@ -202,7 +232,7 @@ def _model_variables(model: LocalModel | None, folder: Path) -> dict[str, str]:
         shutil.copytree(model.path, target, copy_function=_linked)
     else:
         _linked(str(model.path), str(target))
-    return {"AZUREML_MODEL_DIR": str(inner)}
+    return inner
 
 
 def _linked(source: str, target: str) -> str:
