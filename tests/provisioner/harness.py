@@ -132,12 +132,13 @@ class World:
         await self.ask(registry.PutCode(workspace=WORKSPACE, spec=spec))
         return f"azureml:code:{self._versions}"
 
-    async def model(self, path: str, files: Mapping[str, bytes]) -> str:
+    async def model(self, path: str, files: Mapping[str, bytes], **fields: Any) -> str:
         self._versions += 1
         prefix = f"uploads/{self._versions:064x}"
         for name, data in files.items():
             await self._store.put(f"{prefix}/{name}", data)
-        spec = ModelSpec(name="model", version=str(self._versions), path=f"{prefix}/{path}")
+        version = str(self._versions)
+        spec = ModelSpec(name="model", version=version, path=f"{prefix}/{path}", **fields)
         await self.ask(registry.PutModel(workspace=WORKSPACE, spec=spec))
         return f"azureml:model:{self._versions}"
 

@@ -83,10 +83,10 @@ class _Model:
         try:
             result = self._model.predict(data, **more)
         except Exception as error:
-            reason = _refusal(error)
+            reason = _refusal(error, self._wanted)
             if reason is None:
                 raise
-            raise given.misfit(reason, self._wanted) from error
+            raise reason from error
         return values.jsonable(result)
 
     def describe(self) -> tuple[schemas.Json, schemas.Json]:
@@ -94,13 +94,17 @@ class _Model:
         return schemas.request(self._wanted, self._example), schemas.answer(self._wanted)
 
 
-def _refusal(error: Exception) -> Optional[str]:
+def _refusal(error: Exception, wanted: Optional[signature.Signature]) -> Optional[InputError]:
     """Why MLflow did not let the request through to the model; None when it did."""
-    for frame in traceback.extract_tb(error.__traceback__):
-        if frame.name.startswith(_CHECKS) and f"{os.sep}mlflow{os.sep}" in frame.filename:
-            said = str(error).rpartition("Error: ")[2]  # before it, versions repeat the whole data
-            return said.strip()[:REASON_CHARS_MAX].rstrip(".")
-    return None
+    frames = traceback.extract_tb(error.__traceback__)
+    names = [frame.name for frame in frames if f"{os.sep}mlflow{os.sep}" in frame.filename]
+    if not any(name.startswith(_CHECKS) for name in names):
+        return None
+    said = str(error).rpartition("Error: ")[2]  # before it, versions repeat the whole data
+    said = said.strip()[:REASON_CHARS_MAX].rstrip(".")
+    if wanted is not None and "_enforce_params_schema" in names:
+        return InputError(400, f"params do not fit the model: {said}; {wanted.takes()}")
+    return given.misfit(said, wanted)
 
 
 def _cannot(code: str, error: BaseException, root: str, advice: str) -> NoReturn:

@@ -64,6 +64,15 @@ class Signature(NamedTuple):
         said = _listed(map(str, self.inputs))
         return f"the model wants {count} column{'s' if count > 1 else ''} without names: {said}"
 
+    def takes(self) -> str:
+        """The parameters that a caller may send beside the input, in a sentence."""
+        said = _listed(
+            f"{each.get('name')!r} ({_type_said(_simple(each.get('type', 'any')))}, "
+            f"default {json.dumps(each.get('default'))})"
+            for each in self.params
+        )
+        return f"the model takes {said or 'none'}"
+
 
 def read(document: Optional[Mapping[str, Any]], *, free: bool = False) -> Optional[Signature]:
     """A signature as the file MLmodel has it; None when it says nothing about the input."""

@@ -121,21 +121,26 @@ def _cast(numpy: Any, array: Any, kind: str, label: str, wanted: Optional[Signat
         return array  # a type of another library's; MLflow knows what to do
     if array.size == 0:
         return array.astype(dtype)
-    found = array.dtype.kind
-    if dtype.kind in _NUMBERS:
-        fits = found in _NUMBERS
-        if fits and dtype.kind in "iu":
-            whole = found in "iu" or bool(numpy.all(numpy.mod(array, 1) == 0))
-            low, high = numpy.iinfo(dtype).min, numpy.iinfo(dtype).max
-            fits = whole and bool(array.min() >= low) and bool(array.max() <= high)
-    elif dtype.kind == "b":
-        fits = found == "b"
-    else:
-        fits = dtype.kind in "OSU" and (dtype.kind == "O" or found in "SU")
-    if not fits:
-        has = "null" if found == "O" else {"U": "text", "b": "truth values"}.get(found, "others")
+    has = _unfit(numpy, array, dtype)
+    if has:
         raise misfit(f"{label} wants elements of {kind}, and has {has}", wanted)
     return array.astype(dtype)
+
+
+def _unfit(numpy: Any, array: Any, dtype: Any) -> str:
+    """What the array has that cannot become this type; empty when all of it can."""
+    found = array.dtype.kind
+    if dtype.kind in _NUMBERS and found in _NUMBERS:
+        if dtype.kind not in "iu":
+            return ""
+        if found == "f" and not numpy.all(numpy.mod(array, 1) == 0):
+            return "numbers that are not whole"
+        info = numpy.iinfo(dtype)
+        return "" if info.min <= array.min() and array.max() <= info.max else "too large numbers"
+    if found == dtype.kind or dtype.kind == "O" or (dtype.kind in "SU" and found in "SU"):
+        return ""
+    names = {"U": "text", "b": "truth values", "O": "null or objects"}
+    return names.get(found, "numbers")
 
 
 # -- out of the model --------------------------------------------------------------------------

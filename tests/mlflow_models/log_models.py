@@ -1,0 +1,102 @@
+"""Logs the models of these tests, with the real MLflow, into the folder that is its argument.
+
+Runs in an environment of its own. Every model names the same packages, so that one environment
+serves them all.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.models import ModelSignature, infer_signature
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+
+REQUIREMENTS = [
+    f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
+]
+
+
+class Table(mlflow.pyfunc.PythonModel):
+    """Tells of every row what it got, and returns what JSON has no words for."""
+
+    def predict(self, context, model_input, params=None):
+        if (model_input["age"] < 0).any():
+            raise ValueError("a secret of the model")
+        return pd.DataFrame(
+            {
+                "age": model_input["age"] + params["years"],
+                "seen": [str(model_input["when"].dtype)] * len(model_input),
+                "photo_bytes": [len(photo) for photo in model_input["photo"]],
+                "when": model_input["when"] + pd.Timedelta(days=1),
+                "ratio": model_input["weight"] / 0.0,
+                "weight": model_input["weight"],
+                "photo": model_input["photo"],
+                "adult": model_input["adult"],
+            }
+        )
+
+
+class Named(mlflow.pyfunc.PythonModel):
+    """Named tensors in, named tensors out."""
+
+    def predict(self, context, model_input, params=None):
+        ids, mask = model_input["ids"], model_input["mask"]
+        return {
+            "sum": (ids * mask[:, None]).sum(axis=1),
+            "dtypes": [str(ids.dtype), str(mask.dtype)],
+        }
+
+
+class Grid(mlflow.pyfunc.PythonModel):
+    """One tensor without a name."""
+
+    def predict(self, context, model_input, params=None):
+        return model_input.mean(axis=(1, 2))
+
+
+def save(folder: Path, model: object, signature: ModelSignature) -> None:
+    mlflow.pyfunc.save_model(
+        folder, python_model=model, signature=signature, pip_requirements=REQUIREMENTS
+    )
+
+
+def main(folder: Path) -> None:
+    data, target = load_iris(return_X_y=True, as_frame=True)
+    classifier = LogisticRegression(max_iter=500).fit(data, target)
+    mlflow.sklearn.save_model(
+        classifier,
+        folder / "iris",
+        signature=infer_signature(data, classifier.predict(data)),
+        input_example=data.head(2),
+        pip_requirements=REQUIREMENTS,
+    )
+    columns = Schema(
+        [
+            ColSpec("long", "age"),
+            ColSpec("float", "weight"),
+            ColSpec("boolean", "adult"),
+            ColSpec("datetime", "when"),
+            ColSpec("binary", "photo"),
+            ColSpec("string", "city", required=False),
+        ]
+    )
+    params = ParamSchema([ParamSpec("years", "long", 1)])
+    save(folder / "table", Table(), ModelSignature(inputs=columns, params=params))
+    ids, mask = (
+        TensorSpec(np.dtype("int32"), (-1, 3), "ids"),
+        TensorSpec(np.dtype(bool), (-1,), "mask"),
+    )
+    save(folder / "named", Named(), ModelSignature(inputs=Schema([ids, mask])))
+    grid = TensorSpec(np.dtype("float32"), (-1, 2, 2))
+    save(folder / "grid", Grid(), ModelSignature(inputs=Schema([grid])))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
