@@ -60,6 +60,7 @@ OPERATIONS_KEPT_S = 30 * 86_400.0
 # Instances say that they live twice a second and are left out after three silent beats.
 HEARTBEAT_INTERVAL_S = 0.5
 HEARTBEAT_MISSED_MAX = 3
+WITHHELD_S = 10.0  # how long routers take the provisioner's word that an instance is unready
 DRAIN_PROPAGATION_S = 0.5
 DRAIN_TIMEOUT_S = 30.0
 

@@ -23,6 +23,8 @@ class Instance(Value):
     state: str = Field(description="headgate_contracts.scoring.InstanceState, or 'pending'")
     pid: int = 0
     restarts: int = 0
+    liveness_failures: int = Field(0, description="failed probes in a row")
+    readiness_failures: int = Field(0, description="failed probes in a row")
     started_at: float = 0.0
     ready_at: float | None = None
     error: WireError | None = None
@@ -119,6 +121,35 @@ class InstanceStopped(InstanceEvent):
 
     TYPE: ClassVar[str] = "headgate.provisioner.event.v1.instance_stopped"
     WHAT: ClassVar[str] = "stopped"
+
+
+class ProbeFailed(InstanceEvent):
+    """Of failures in a row the first is told, and the one that has consequences."""
+
+    failures: int = Field(description="in a row")
+    failure_threshold: int
+    reason: str
+
+
+class LivenessProbeFailed(ProbeFailed):
+    """At ``failure_threshold`` the instance is killed and replaced."""
+
+    TYPE: ClassVar[str] = "headgate.provisioner.event.v1.liveness_probe_failed"
+    WHAT: ClassVar[str] = "liveness_probe_failed"
+
+
+class ReadinessProbeFailed(ProbeFailed):
+    """At ``failure_threshold`` the instance gets no requests until the probe passes again."""
+
+    TYPE: ClassVar[str] = "headgate.provisioner.event.v1.readiness_probe_failed"
+    WHAT: ClassVar[str] = "readiness_probe_failed"
+
+
+class InstanceRecovered(InstanceEvent):
+    """The readiness probe passes again."""
+
+    TYPE: ClassVar[str] = "headgate.provisioner.event.v1.instance_recovered"
+    WHAT: ClassVar[str] = "recovered"
 
 
 class EnvironmentEvent(Event):

@@ -77,6 +77,7 @@ class InstanceState(StrEnum):
     FAILED = "failed"
     STOPPED = "stopped"
     LOST = "lost"  # said by the provisioner of an instance whose process has ended
+    UNREADY = "unready"  # said by the provisioner of one whose readiness probe fails
 
 
 class Heartbeat(Event):
@@ -94,6 +95,12 @@ class Heartbeat(Event):
     capacity: int = Field(1, description="requests it takes at once")
     in_flight: int = 0
     requests: int = Field(0, description="requests finished since its start")
+    overdue_ms: float = Field(
+        0.0, description="how long its model has been in a request whose deadline has passed"
+    )
+    withheld_s: float = Field(
+        0.0, description="with state unready: how long routers leave it out, 0 ends that"
+    )
     pid: int = 0
     rss_bytes: int = 0
     cpu_s: float = 0.0

@@ -37,6 +37,9 @@ class Executor(Protocol):
     def withdraw(self) -> list[Request]:
         """From any thread: the requests that were not started, and never will be."""
 
+    def overdue_ms(self, now_ms: float) -> float:
+        """From any thread: how long the model has been in a request whose deadline has passed."""
+
     def stop(self) -> None:
         """From any thread."""
 
@@ -59,9 +62,14 @@ class SyncExecutor:
         self._queue: queue.SimpleQueue[Optional[Request]] = queue.SimpleQueue()
         self._timeout_s = scorer.timeout_ms / 1000
         self._armed = False
+        self._running: Optional[Request] = None
 
     def submit(self, request: Request) -> None:
         self._queue.put(request)
+
+    def overdue_ms(self, now_ms: float) -> float:
+        request = self._running
+        return max(0.0, now_ms - request.deadline_ms) if request is not None else 0.0
 
     def withdraw(self) -> list[Request]:
         left: list[Request] = []
@@ -79,7 +87,10 @@ class SyncExecutor:
             if request.deadline_ms <= time.monotonic() * 1e3:
                 self._deliver(request, None)
             else:
-                self._deliver(request, self._score(request))
+                self._running = request
+                answer = self._score(request)
+                self._running = None
+                self._deliver(request, answer)
 
     def _score(self, request: Request) -> Answer:
         call = self._scorer.begin(request)
@@ -122,7 +133,7 @@ class AsyncExecutor:
         self._scorer = scorer
         self._deliver = deliver
         self._loop = loop
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Request] = {}
 
     def submit(self, request: Request) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
@@ -130,6 +141,10 @@ class AsyncExecutor:
 
     def withdraw(self) -> list[Request]:
         return []  # each was started when it came
+
+    def overdue_ms(self, now_ms: float) -> float:
+        deadlines = [request.deadline_ms for request in self._tasks.copy().values()]
+        return max(0.0, now_ms - min(deadlines, default=now_ms))
 
     def stop(self) -> None:
         with suppress(RuntimeError):
@@ -142,8 +157,8 @@ class AsyncExecutor:
 
     def _start(self, request: Request) -> None:
         task = self._loop.create_task(self._score(request))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = request
+        task.add_done_callback(self._tasks.pop)
 
     async def _score(self, request: Request) -> None:
         if request.deadline_ms <= time.monotonic() * 1e3:

@@ -159,6 +159,7 @@ class Lane:
             "capacity": self._capacity,
             "in_flight": self._in_flight,
             "requests": self._finished,
+            "overdue_ms": self._executor.overdue_ms(_now_ms()) if self._executor else 0.0,
             "pid": os.getpid(),
             "rss_bytes": _rss_bytes(),
             "cpu_s": time.process_time(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
@@ -34,7 +35,7 @@ from headgate_contracts.resources import (
     ModelSpec,
     Probe,
 )
-from headgate_contracts.scoring import Heartbeat
+from headgate_contracts.scoring import Heartbeat, encode_frame
 
 WORKSPACE = "local"
 T = TypeVar("T")
@@ -65,6 +66,7 @@ class World:
         self.settings = settings
         self.endpoint = endpoint
         self.beats: list[Heartbeat] = []
+        self.events: list[tuple[str, dict[str, Any]]] = []
         self.provisioner: Service | None = None
         self._registry: Service | None = None
         self._store = Store(settings.store_url())
@@ -76,6 +78,7 @@ class World:
         await boot.close()
         self.probe = await self.connect("probe")
         await self.probe.subscribe(subjects.HEARTBEAT_ALL, self._note_beat)
+        await self.probe.subscribe(subjects.events_of("instance"), self._note_event)
         await self.start_registry()
         spec = EndpointSpec(name=self.endpoint)
         await self.ask(registry.PutEndpoint(workspace=WORKSPACE, spec=spec))
@@ -236,6 +239,36 @@ class World:
         found = await eventually(look)
         assert found is not None
         return found
+
+    async def lost_because(self, instance: str) -> str:
+        """Why the provisioner says that an instance ended."""
+
+        async def look() -> str:
+            said = (
+                data["reason"]
+                for kind, data in self.events
+                if kind == "instance_lost" and data["instance"] == instance
+            )
+            return next(said, "")
+
+        return await eventually(look)
+
+    def event_types(self, instance: str) -> list[str]:
+        """What has been told of an instance, in order."""
+        return [kind for kind, data in self.events if data["instance"] == instance]
+
+    async def send(self, instance: Instance, body: bytes, *, time_limit_ms: int) -> None:
+        """A request such as a router's, whose answer nobody waits for."""
+        router = await self.connect("router")
+        subject = subjects.instance(instance.endpoint, instance.deployment, instance.id)
+        meta = {"id": 1, "ttl": time_limit_ms, "m": "POST", "p": "/score", "q": "", "h": []}
+        reply = subjects.answers("test", instance.id)
+        await router.nc.publish(subject, encode_frame(meta, body), reply=reply)
+        await router.close()
+
+    async def _note_event(self, message: Any) -> None:
+        kind = message.headers["ce-type"].rsplit(".", 1)[-1]
+        self.events.append((kind, json.loads(message.data)))
 
     async def _note_beat(self, message: Any) -> None:
         self.beats.append(Heartbeat.model_validate_json(message.data))

@@ -12,6 +12,7 @@ from headgate.provisioner import core
 from headgate.provisioner.values import (
     Action,
     Backoff,
+    Count,
     Decision,
     Ending,
     EndKind,
@@ -35,8 +36,8 @@ from headgate_contracts.resources import (
 )
 
 NOW = 1_000.0
-NEW = Version("new", prepared=True, budget_s=310, silence_s=300)
-OLD = Version("old", prepared=True, budget_s=310, silence_s=300)
+NEW = Version("new", prepared=True, budget_s=310)
+OLD = Version("old", prepared=True, budget_s=310)
 BACKOFF = Backoff(first_s=10, max_s=300, reset_s=600)
 ERROR = WireError(code=ErrorCode.USER_SCRIPT_INIT_FAILED, message="line 3: boom")
 
@@ -264,13 +265,17 @@ def test_while_nothing_can_be_heard_nobody_is_late_or_silent() -> None:
     assert acts(wanted(2, hearing_since=NOW - 100), late, silent) == []
 
 
-@pytest.mark.parametrize("state", [State.READY, State.UNRESPONSIVE])
-def test_an_instance_that_was_silent_for_its_liveness_budget_is_killed(state: State) -> None:
+@pytest.mark.parametrize("state", [State.READY, State.UNRESPONSIVE, State.UNREADY])
+def test_an_instance_whose_liveness_probe_failed_too_often_is_killed(state: State) -> None:
     silent = instance("a", state, heard_at=NOW - 301, started_at=NOW - 900)
-    (kill,) = acts(wanted(1, proven=True), silent)
+    want = wanted(1, proven=True)
+    assert acts(want, replace(silent, liveness=Count(failed=29))) == []
+    (kill,) = acts(want, replace(silent, liveness=Count(failed=30)))
     assert isinstance(kill, Stop)
     assert kill.because is not None
     assert kill.because.kind is EndKind.SILENT
+    assert "no sign of life for 301.0 s" in kill.because.message
+    assert "30 liveness probes in a row" in kill.because.message
 
 
 def test_a_failed_version_is_taken_away_and_not_tried_again() -> None:
@@ -471,6 +476,7 @@ def test_every_world_comes_to_rest_as_wanted(
             State.STARTING: State.READY,
             State.PENDING: State.STARTING,
             State.UNRESPONSIVE: State.READY,
+            State.UNREADY: State.READY,
         }
         settled = not decision.actions
         for name, i in list(instances.items()):

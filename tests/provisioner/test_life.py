@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from headgate_contracts.power import StartDeployment, StopDeployment
-from headgate_contracts.resources import ProvisioningState
+from headgate_contracts.resources import Probe, ProvisioningState
 from provisioner.harness import GOOD, World, ended, eventually, kill
 
 
@@ -203,3 +203,66 @@ async def test_a_stopped_deployment_has_no_process_until_it_is_started(world: Wo
     assert (await world.outcome()).ready_instances == 3
     now = await world.ready(3)
     assert {i.spec for i in now} == {before[0].spec}, "it is the same version"
+
+
+HANGS = """
+import json, time
+
+def init():
+    pass
+
+def run(data):
+    time.sleep(json.loads(data)["sleep_s"])
+    return "done"
+"""
+QUICK = Probe(initial_delay=1, period=1, timeout=1, failure_threshold=2)
+PATIENT = Probe(initial_delay=10, period=1, failure_threshold=20)
+
+
+async def test_a_model_that_hangs_is_unready_then_killed_and_replaced(world: World) -> None:
+    """Its heartbeats go on, but nobody waits any more for what it is busy with."""
+    await world.put(
+        code=await world.code(HANGS),
+        liveness_probe=Probe(initial_delay=1, period=1, timeout=1, failure_threshold=4),
+        readiness_probe=QUICK,
+        startup_probe=PATIENT,
+    )
+    await world.outcome()
+    (hung,) = await world.ready(1)
+    await world.send(hung, b'{"sleep_s": 600}', time_limit_ms=300)
+
+    async def unready() -> bool:
+        return [i.state for i in await world.instances()] == ["unready"]
+
+    await eventually(unready)
+    assert any(b.state == "unready" and b.withheld_s > 0 for b in world.beats)
+    assert "run() of the scoring script has not returned" in (await world.lost_because(hung.id))
+    (new,) = await world.ready(1)
+    assert new.id != hung.id
+    told = world.event_types(hung.id)
+    assert told[-1] == "instance_lost"
+    assert told.count("liveness_probe_failed") == 2
+    assert told.count("readiness_probe_failed") == 2
+
+
+async def test_an_instance_that_is_busy_for_too_long_once_becomes_ready_again(
+    world: World,
+) -> None:
+    code = await world.code(HANGS)
+    await world.put(code=code, readiness_probe=QUICK, startup_probe=PATIENT)
+    await world.outcome()
+    (slow,) = await world.ready(1)
+    await world.send(slow, b'{"sleep_s": 6}', time_limit_ms=200)
+
+    async def unready() -> bool:
+        return [i.state for i in await world.instances()] == ["unready"]
+
+    await eventually(unready)
+    (back,) = await world.ready(1)
+    assert (back.id, back.pid) == (slow.id, slow.pid)
+
+    async def told() -> bool:
+        released = any(b.state == "unready" and b.withheld_s == 0 for b in world.beats)
+        return released and world.event_types(slow.id)[-1] == "instance_recovered"
+
+    await eventually(told)

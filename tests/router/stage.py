@@ -356,11 +356,16 @@ class Stage:
 
     async def say_lost(self, instance: Instance) -> None:
         """What the provisioner says as soon as the process of an instance has ended."""
+        await self.say(instance, InstanceState.LOST)
+
+    async def say(self, instance: Instance, state: InstanceState, **more: Any) -> None:
+        """What the provisioner says of an instance."""
         beat = Heartbeat(
             endpoint=instance.endpoint,
             deployment=instance.deployment,
             instance=instance.name,
-            state=InstanceState.LOST,
+            state=state,
+            **more,
         )
         async with connected(self.server, "provisioner") as nc:
             await nc.publish(beat.subject(), beat.model_dump_json().encode())

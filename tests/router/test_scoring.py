@@ -94,6 +94,25 @@ async def test_a_deployment_without_a_ready_instance_is_503_at_once(
     assert answer.error["retryable"] is True
 
 
+async def test_an_unready_instance_gets_no_requests_while_the_provisioner_says_so(
+    stage: Stage, unique: Names
+) -> None:
+    name = unique("ep")
+    await stage.route(name, {"blue": 100})
+    instance = await stage.instance(name)
+    await stage.say(instance, InstanceState.UNREADY, withheld_s=10.0)
+    await until(lambda: stage.ready(name) == [], "it is left out")
+    beats = stage.seen(instance).heard
+    await until(lambda: stage.seen(instance).heard > beats, "it says again that it is ready")
+    assert (await stage.ask(name)).error["code"] == "NoReadyInstance"
+    await stage.say(instance, InstanceState.UNREADY, withheld_s=0.0)
+    await until(lambda: len(stage.ready(name)) == 1, "it is asked again")
+    await stage.say(instance, InstanceState.UNREADY, withheld_s=0.2)
+    await until(lambda: stage.ready(name) == [], "it is left out")
+    await until(lambda: len(stage.ready(name)) == 1, "the provisioner is silent: own word counts")
+    assert (await stage.ask(name)).status == 200
+
+
 async def test_a_stopped_deployment_says_so(stage: Stage, unique: Names) -> None:
     """To try again is of no use, so nothing asks the client to."""
     name = unique("ep")

@@ -181,6 +181,8 @@ def instance_resource(instance: Instance, quarantined_s: float | None = None) ->
         "version": instance.spec,
         "pid": instance.pid,
         "restarts": instance.restarts,
+        "livenessFailures": instance.liveness_failures,
+        "readinessFailures": instance.readiness_failures,
         "startedAt": timestamp(instance.started_at),
     }
     if instance.ready_at is not None:

@@ -29,6 +29,8 @@ INSTANCE_COLUMNS = {
     "quarantined_for_s": "quarantined s",
     "pid": "pid",
     "restarts": "restarts",
+    "liveness_failures": "liveness failures",
+    "readiness_failures": "readiness failures",
     "started_at": "started at",
     "ready_at": "ready at",
     "error": "error",

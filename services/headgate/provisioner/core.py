@@ -24,6 +24,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from headgate.provisioner import probes
 from headgate.provisioner.values import (
     Action,
     Backoff,
@@ -135,7 +136,6 @@ def _overdue(wanted: Wanted, i: Observed, now: float) -> Ending | None:
     )
     if version is None or wanted.hearing_since is None:  # deaf, we know nothing of anybody
         return None
-    heard_at = max(i.started_at, i.heard_at, wanted.hearing_since)
     starting_at = max(i.started_at, wanted.hearing_since)
     if i.state is State.STARTING and now - starting_at > version.budget_s:
         said = (
@@ -146,11 +146,12 @@ def _overdue(wanted: Wanted, i: Observed, now: float) -> Ending | None:
             said += f"; init() of the scoring script has not returned, it is at {i.place}"
             return Ending(EndKind.LATE, ErrorCode.USER_SCRIPT_INIT_FAILED, said)
         return Ending(EndKind.LATE, ErrorCode.RESOURCE_NOT_READY, said)
-    was_ready = i.state in (State.READY, State.UNRESPONSIVE)
-    if was_ready and now - heard_at > version.silence_s:
+    rule = version.rules.liveness
+    if i.was_ready and i.liveness.failed >= rule.failure_threshold:
+        why = probes.problem(i, rule, wanted.hearing_since, now, ready=False)
         said = (
-            f"instance {i.id} gave no sign of life for {version.silence_s:g} s "
-            "(period x failure_threshold of its liveness probe)"
+            f"instance {i.id} failed {rule.failure_threshold} liveness probes in a row, one every "
+            f"{rule.period_s:g} s: {why or 'it did not answer in time'}"
         )
         return Ending(EndKind.SILENT, ErrorCode.RESOURCE_NOT_READY, said)
     return None

@@ -8,12 +8,21 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
-from headgate.provisioner import core
+from headgate.provisioner import core, probes
 from headgate.provisioner.drivers import Driver, Exit, Launch, Running
 from headgate.provisioner.preparing import Prepared
 from headgate.provisioner.state import Key, Memory, Record
 from headgate.provisioner.tokens import Tokens, lane_ids
-from headgate.provisioner.values import Backoff, Ending, EndKind, Observed, Start, State, Stop
+from headgate.provisioner.values import (
+    Backoff,
+    Ending,
+    EndKind,
+    Observed,
+    Rules,
+    Start,
+    State,
+    Stop,
+)
 from headgate.runtime import procs
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock, short_id
@@ -22,7 +31,6 @@ from headgate_contracts import limits, provisioning, subjects
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.scoring import Heartbeat, InstanceState
 
-UNRESPONSIVE_AFTER_S = 10.0
 ENDED_KEPT = 10
 _WATCH_RETRY_S = 1.0
 
@@ -182,19 +190,26 @@ class Fleet:
         record = self.records.get(instance)
         if record is None or not record.observed.state.is_live:
             return
-        self.records[instance] = record = record.seen(heard_at=self._tools.clock.monotonic())
+        self.records[instance] = record = record.seen(
+            heard_at=self._tools.clock.monotonic(), overdue_s=beat.overdue_ms / 1000
+        )
         if beat.state is InstanceState.STARTING and beat.error_message:
             place = beat.error_message[: limits.ERROR_MESSAGE_CHARS_MAX]
             self.records[instance] = record = record.seen(place=place)
         ready = self._ready_lanes.setdefault(instance, set())
         if beat.state is InstanceState.READY:
             ready.add(beat.instance)
+        elif beat.state is InstanceState.STARTING:
+            ready.discard(beat.instance)
         elif beat.state is InstanceState.DRAINING:
             # It drains without being asked by us: whoever asked wants it gone.
             self._spawn(self.stop(Stop(instance)))
             self._changed()
             return
-        if len(ready) < record.lanes:
+        says_ready = len(ready) >= record.lanes
+        if says_ready != record.observed.says_ready:
+            self.records[instance] = record = record.seen(says_ready=says_ready)
+        if not says_ready:
             return
         if record.observed.state is State.STARTING:
             self._note_ready(instance)
@@ -203,15 +218,43 @@ class Fleet:
             _log.info("instance_responds", **self._named(instance))
             self._changed()
 
-    def note_silence(self, hearing_since: float) -> None:
-        """Instances that were ready and say nothing for long are ready no more."""
+    def probe(self, rules: Rules, hearing_since: float) -> None:
+        """Count the probes that are due; those that fail too often change what an instance is."""
         now = self._tools.clock.monotonic()
         for record in self.running:
-            heard_at = max(record.observed.heard_at, record.observed.started_at, hearing_since)
-            if record.observed.state is State.READY and now - heard_at > UNRESPONSIVE_AFTER_S:
-                self.records[record.id] = record.seen(state=State.UNRESPONSIVE)
-                _log.warning("instance_unresponsive", **self._named(record.id))
+            seen, failed = probes.look(record.observed, rules, hearing_since, now)
+            self.records[record.id] = replace(record, observed=seen)
+            for each in failed:
+                _log.warning(
+                    "probe_failed", **self._named(record.id), probe=each.kind, why=each.why
+                )
+                self._spawn(self._save(record.id, self._failure(record.id, each)))
+            if seen.state is State.UNREADY:
+                self._spawn(self._withhold(record, limits.WITHHELD_S))
+            if seen.state is not record.observed.state:
+                _log.warning(f"instance_{seen.state.value}", **self._named(record.id))
                 self._changed()
+                if record.observed.state is State.UNREADY:
+                    self._spawn(self._withhold(record, 0.0))
+                    event = provisioning.InstanceRecovered(**self._about(record.id))
+                    self._spawn(self._save(record.id, event))
+
+    def _failure(self, instance: str, failed: probes.Failed) -> provisioning.ProbeFailed:
+        kind = (
+            provisioning.LivenessProbeFailed
+            if failed.kind == "liveness"
+            else provisioning.ReadinessProbeFailed
+        )
+        return kind(
+            **self._about(instance),
+            failures=failed.failures,
+            failure_threshold=failed.failure_threshold,
+            reason=failed.why,
+        )
+
+    async def _withhold(self, record: Record, seconds: float) -> None:
+        """Tell routers to leave an instance out that is not ready; said again at every look."""
+        await self._say(record, InstanceState.UNREADY, withheld_s=seconds)
 
     def _note_ready(self, instance: str) -> None:
         tools, record = self._tools, self.records[instance]
@@ -238,7 +281,7 @@ class Fleet:
                 _log.error("watch_failed", **self._named(running.instance), error=str(error))
                 await asyncio.sleep(_WATCH_RETRY_S)
         # First of all: routers hand the requests of this instance to another one.
-        await self._say_lost(running)
+        await self._say(self.records[running.instance], InstanceState.LOST)
         del self._running[running.instance], self._watching[running.instance]
         ending = self._ending(self.records[running.instance], ended)
         await self._note_end(running.instance, ending)
@@ -276,15 +319,17 @@ class Fleet:
         )
         await self._save(instance, lost)
 
-    async def _say_lost(self, running: Running) -> None:
-        for lane in lane_ids(running.instance, self.records[running.instance].lanes):
+    async def _say(self, record: Record, state: InstanceState, **more: Any) -> None:
+        """Something about an instance that it does not say itself."""
+        for lane in lane_ids(record.id, record.lanes):
             beat = Heartbeat(
                 endpoint=self.key[0],
                 deployment=self.key[1],
                 instance=lane,
-                state=InstanceState.LOST,
-                spec=running.spec,
-                pid=running.pid,
+                state=state,
+                spec=record.observed.spec,
+                pid=record.pid,
+                **more,
             ).stamped(id=short_id(), at=self._tools.clock.now())
             # Without the bus nobody can hear it, and routers miss the beats anyway.
             with contextlib.suppress(Exception):

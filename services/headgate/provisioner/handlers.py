@@ -111,6 +111,8 @@ def _instance(record: Record) -> Instance:
         state=state,
         pid=record.pid if seen.state is not State.ENDED else 0,
         restarts=seen.failures,
+        liveness_failures=seen.liveness.failed,
+        readiness_failures=seen.readiness.failed,
         started_at=record.started_wall,
         ready_at=record.ready_wall,
         error=ending.to_wire() if ending else None,

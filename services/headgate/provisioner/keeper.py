@@ -19,6 +19,8 @@ from headgate.provisioner.values import (
     Fail,
     Prepare,
     Report,
+    Rule,
+    Rules,
     Start,
     State,
     Stop,
@@ -29,7 +31,7 @@ from headgate.runtime.log import Log
 from headgate_contracts.envelope import Done
 from headgate_contracts.errors import Blame, ErrorDetail, HeadgateError, WireError
 from headgate_contracts.registry import ReportDeployment
-from headgate_contracts.resources import Deployment, DeploymentSpec, ProvisioningState
+from headgate_contracts.resources import Deployment, DeploymentSpec, Probe, ProvisioningState
 from headgate_contracts.scoring import Heartbeat
 
 RETRY_FIRST_S = 0.5
@@ -101,7 +103,7 @@ class Keeper:
         """Time has passed. ``hearing_since``: since when beats are heard, None while deaf."""
         self.hearing_since = hearing_since
         if hearing_since is not None:
-            self.fleet.note_silence(hearing_since)
+            self.fleet.probe(_rules(self.desire.deployment.spec), hearing_since)
         self.wake()
 
     def wake(self) -> None:
@@ -178,12 +180,11 @@ class Keeper:
         )
 
     def _version(self, name: str, spec: DeploymentSpec) -> Version:
-        probe, live = spec.startup_probe or spec.readiness_probe, spec.liveness_probe
         return Version(
             spec=name,
             prepared=name in self._prepared,
-            budget_s=probe.budget_s,
-            silence_s=live.period * live.failure_threshold,
+            budget_s=(spec.startup_probe or spec.readiness_probe).budget_s,
+            rules=_rules(spec),
         )
 
     # --- actions -------------------------------------------------------------------------------
@@ -294,6 +295,20 @@ class Keeper:
     async def _remember(self, desire: Desire) -> None:
         self.desire = desire
         await self._tools.memory.remember_desire(desire)
+
+
+def _rules(spec: DeploymentSpec) -> Rules:
+    return Rules(_rule(spec.liveness_probe), _rule(spec.readiness_probe))
+
+
+def _rule(probe: Probe) -> Rule:
+    return Rule(
+        initial_delay_s=probe.initial_delay,
+        period_s=probe.period,
+        timeout_s=probe.timeout,
+        success_threshold=probe.success_threshold,
+        failure_threshold=probe.failure_threshold,
+    )
 
 
 def _agrees(deployment: Deployment, report: Report) -> bool:

@@ -171,7 +171,7 @@ class Reconciler:
             return
         with contextlib.suppress(ValidationError):
             beat = Heartbeat.model_validate_json(message.data)
-            if beat.state is not InstanceState.LOST:  # our own word
+            if beat.state not in (InstanceState.LOST, InstanceState.UNREADY):  # our own words
                 keeper.hear(beat)
 
     async def _hint(self, _: Msg) -> None:

@@ -22,6 +22,7 @@ class State(StrEnum):
     STARTING = "starting"
     READY = "ready"
     UNRESPONSIVE = "unresponsive"  # was ready and has fallen silent
+    UNREADY = "unready"  # was ready, and its readiness probe fails
     STOPPING = "stopping"
     ENDED = "ended"
 
@@ -54,8 +55,36 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """A probe as its owner wants it; both thresholds count results in a row."""
+
+    initial_delay_s: float = 10.0
+    period_s: float = 10.0
+    timeout_s: float = 2.0
+    success_threshold: int = 1
+    failure_threshold: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    liveness: Rule = Rule()
+    readiness: Rule = Rule()
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How one probe of one instance goes, up to its thresholds; ``due_at`` 0: not begun."""
+
+    due_at: float = 0.0
+    passed: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """One instance. ``failures`` counts the failed starts in a row of its slot before it.
+
+    ``overdue_s``: for how long its model has been in a request whose time is over.
 
     ``ending`` is set when it has ended, and already while it is being killed for a cause.
     ``place`` is the line of the script at which it last was while it started.
@@ -71,6 +100,15 @@ class Observed:
     ended_at: float | None = None
     ending: Ending | None = None
     place: str = ""
+    says_ready: bool = True
+    overdue_s: float = 0.0
+    liveness: Count = Count()
+    readiness: Count = Count()
+
+    @property
+    def was_ready(self) -> bool:
+        """Is serving, or was until it fell silent or unready."""
+        return self.state in (State.READY, State.UNRESPONSIVE, State.UNREADY)
 
 
 # --- what is wanted ----------------------------------------------------------------------------
@@ -83,7 +121,7 @@ class Version:
     spec: str
     prepared: bool
     budget_s: float
-    silence_s: float
+    rules: Rules = Rules()
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,6 +291,7 @@ class Dispatcher:
                 self._lane.send(instance.subject, reply)
             self._pump(instance.deployment)
         self._table.forget(now)
+        self._table.admit_again(now)
         for instance in [i for i in self._left_out if now >= i.out_until or not i.left_out]:
             self._left_out.discard(instance)
             instance.take_back()

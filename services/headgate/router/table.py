@@ -45,6 +45,8 @@ class Instance:
         "state",
         "subject",
         "well_at",
+        "withheld",
+        "withheld_until",
     )
 
     def __init__(self, deployment: Deployment, instance_id: str, router_id: str) -> None:
@@ -60,6 +62,8 @@ class Instance:
         self.held = False  # it said "busy": not asked for a moment
         self.out = False  # it took no request although ready: not asked until its next heartbeat
         self.silent = False  # three heartbeats missed
+        self.withheld = False  # the provisioner says that it is not ready
+        self.withheld_until = 0.0
         self.left_out = False  # in quarantine; the rules and the fields are those of a Patient
         self.failures = self.quarantines = 0
         self.failing_since = self.well_at = self.out_until = 0.0
@@ -73,9 +77,18 @@ class Instance:
 
     @property
     def takes_requests(self) -> bool:
-        return self.state is InstanceState.READY and not self.silent and not self.out
+        return (
+            self.state is InstanceState.READY
+            and not self.silent
+            and not self.out
+            and not self.withheld
+        )
 
     def hear(self, beat: Heartbeat, now: float) -> None:
+        if beat.state is InstanceState.UNREADY:  # no sign of life: somebody else says it
+            self.withheld = beat.withheld_s > 0
+            self.withheld_until = now + min(beat.withheld_s, limits.WITHHELD_S)
+            return
         self.state = beat.state
         self.capacity = max(1, beat.capacity)
         self.heard = now
@@ -256,6 +269,13 @@ class Table:
                 del deployment.instances[instance.id]
                 deployment.refresh()
                 self._prune(deployment.endpoint)
+
+    def admit_again(self, now: float) -> None:
+        """Without its word being repeated, the provisioner is away: who says ready counts."""
+        for instance in self.instances():
+            if instance.withheld and now > instance.withheld_until:
+                instance.withheld = False
+                instance.deployment.refresh()
 
     def forgive(self, now: float) -> None:
         """The bus was away, so nobody could be heard: silence is counted from now."""
