@@ -14,6 +14,7 @@ from headgate_contracts import (
     assets,
     batch,
     identity,
+    logs,
     power,
     provisioning,
     registry,
@@ -26,7 +27,7 @@ from headgate_contracts import (
 )
 from headgate_contracts.envelope import Command, Done, Event, Message, Refused, Value
 
-_MODULES = (assets, batch, identity, power, provisioning, registry, routing, scoring, storage)
+_MODULES = (assets, batch, identity, logs, power, provisioning, registry, routing, scoring, storage)
 STORED_VALUES: dict[str, type[Value]] = {
     "headgate.router.value.v1.route": scoring.Route,
     "headgate.identity.value.v1.trust": identity.Trust,
@@ -115,7 +116,7 @@ def subject_table() -> str:
     for message in message_types():
         if issubclass(message, Event) and message is not scoring.Heartbeat:
             rows.append(
-                f"| `{event_subject(message)}` | stream `{streams.EVENTS.name}` "
+                f"| `{event_subject(message)}` | stream `{stream_of(message).name}` "
                 f"| event `{message.TYPE}` | |"
             )
     rows += [
@@ -148,6 +149,11 @@ def event_subject(event: type[Event]) -> str:
     }
     subject: str = event.model_construct(**sample).subject()
     return re.sub(r"id-(\w+)", r"<\1>", subject)
+
+
+def stream_of(event: type[Event]) -> streams.Stream:
+    """The stream that keeps an event type."""
+    return streams.LOGS if issubclass(event, logs.LogRows) else streams.EVENTS
 
 
 _PAGE = """# The wire

@@ -6,6 +6,7 @@ from headgate_contracts import (
     assets,
     batch,
     identity,
+    logs,
     power,
     provisioning,
     registry,
@@ -73,6 +74,9 @@ ANSWERS: dict[str, dict[type[Command] | type[Query], type[Reply]]] = {
         identity.DeleteIdentity: Done,
         identity.GetIdentity: identity.IdentityReply,
         identity.ListIdentities: identity.IdentitiesReply,
+    },
+    logs.SERVICE: {
+        logs.QueryLogs: logs.LogRowsReply,
     },
     routing.SERVICE: {
         routing.GetTraffic: routing.TrafficReply,

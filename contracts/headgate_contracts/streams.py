@@ -50,6 +50,14 @@ EVENTS = Stream(
     max_age_s=7 * _DAY_S,
     max_msg_bytes=64 * 1024,
 )
+LOGS = Stream(
+    name="HG_LOG",
+    subjects=(subjects.LOG_ALL,),
+    description="Rows of the log tables on their way to the service that answers for them",
+    max_bytes=256 * _MIB,
+    max_age_s=_DAY_S,
+    max_msg_bytes=1024 * 1024,
+)
 ROUTES = Bucket(
     name="hg_routes",
     description="Routing tables, one key per endpoint; rebuilt from the registry",
@@ -67,4 +75,4 @@ REPEATS = Bucket(
     max_bytes=64 * _MIB,
     max_age_s=limits.REPEATS_KEPT_S,
 )
-LAYOUT = Layout(streams=(EVENTS,), buckets=(ROUTES, TRUST, REPEATS))
+LAYOUT = Layout(streams=(EVENTS, LOGS), buckets=(ROUTES, TRUST, REPEATS))

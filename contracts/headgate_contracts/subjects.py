@@ -67,12 +67,23 @@ def events_of(kind: str) -> str:
     return f"{ROOT}.evt.{token(kind)}.>"
 
 
+def log(table: str, writer: str) -> str:
+    """Rows of a log table, said by one of its writers."""
+    return f"{ROOT}.log.{token(table)}.{token(writer)}"
+
+
+def logs_of(table: str) -> str:
+    """All rows of one log table."""
+    return f"{ROOT}.log.{token(table)}.*"
+
+
 SCORE_ALL = f"{ROOT}.score.*"
 DEPLOYMENT_ALL = f"{ROOT}.dep.>"
 INSTANCE_ALL = f"{ROOT}.inst.>"
 HEARTBEAT_ALL = f"{ROOT}.hb.>"
 EVENT_ALL = f"{ROOT}.evt.>"
 IDENTITY_ALL = f"{ROOT}.idt.>"
+LOG_ALL = f"{ROOT}.log.>"
 
 
 # What routers say of instances.

@@ -24,7 +24,7 @@ from headgate_contracts.errors import ErrorCode, HeadgateError
 
 Build = Callable[[Settings, Bus, Clock], Awaitable[Service]]
 
-CONTROL = ("registry", "identity", "provisioner", "gateway")
+CONTROL = ("registry", "identity", "logs", "provisioner", "gateway")
 _log = Log("run")
 
 
@@ -36,6 +36,12 @@ async def _registry(settings: Settings, bus: Bus, clock: Clock) -> Service:
 
 async def _identity(settings: Settings, bus: Bus, clock: Clock) -> Service:
     from headgate.identity import app
+
+    return await app.build(settings, bus, clock)
+
+
+async def _logs(settings: Settings, bus: Bus, clock: Clock) -> Service:
+    from headgate.logs import app
 
     return await app.build(settings, bus, clock)
 
@@ -66,6 +72,7 @@ async def _router(settings: Settings, bus: Bus, clock: Clock) -> Service:
 BUILDS: dict[str, Build] = {
     "registry": _registry,
     "identity": _identity,
+    "logs": _logs,
     "provisioner": _provisioner,
     "gateway": _gateway,
     "router": _router,

@@ -12,18 +12,36 @@ ROOT = Path(__file__).parents[2]
 SERVICES = ROOT / "services" / "headgate"
 CONTRACTS = ROOT / "contracts" / "headgate_contracts"
 WORKER = ROOT / "services" / "headgate_worker"
-SERVICE_NAMES = ("registry", "identity", "provisioner", "router", "gateway")
+SERVICE_NAMES = ("registry", "identity", "logs", "provisioner", "router", "gateway")
 SOURCES = sorted([*SERVICES.rglob("*.py"), *CONTRACTS.rglob("*.py"), *WORKER.rglob("*.py")])
+TABLES = (
+    *("registry", "identity", "logs/", "provisioner"),
+    *("runtime/tables.py", "runtime/outbox.py"),
+)
 HEAVY = {
     "torch": (),
     "docker": (),
-    "sqlmodel": ("registry", "identity", "provisioner", "runtime/tables.py", "runtime/outbox.py"),
-    "sqlalchemy": ("registry", "identity", "provisioner", "runtime/tables.py", "runtime/outbox.py"),
+    "sqlmodel": (
+        "registry",
+        "identity",
+        "logs/",
+        "provisioner",
+        "runtime/tables.py",
+        "runtime/outbox.py",
+    ),
+    "sqlalchemy": (
+        "registry",
+        "identity",
+        "logs/",
+        "provisioner",
+        "runtime/tables.py",
+        "runtime/outbox.py",
+    ),
     "aiohttp": ("gateway", "identity/oidc.py", "router/ingress.py", "client", "demo"),
     "azure": ("azure/sdk.py",),
     "jwt": ("runtime/tokens.py", "identity"),
     "faststream": ("runtime/answers.py", "schemas.py"),
-    "nats": ("runtime", "router", "gateway"),
+    "nats": ("runtime", "router", "gateway", "logs/intake.py"),
     "yaml": ("azure", "runtime/settings.py", "provisioner", "cli"),
 }
 

@@ -84,10 +84,12 @@ def test_type_tags_and_subjects_are_unique() -> None:
     assert len(asked) == len(set(asked))
 
 
-def test_every_event_has_a_subject_below_the_event_stream() -> None:
+def test_every_event_has_a_subject_below_its_stream() -> None:
     for message in catalogue.message_types():
         if issubclass(message, Event):
-            assert catalogue.event_subject(message).startswith(("hg.v1.evt.", "hg.v1.hb."))
+            (kept,) = catalogue.stream_of(message).subjects
+            places = (kept.removesuffix(">"), "hg.v1.hb.")
+            assert catalogue.event_subject(message).startswith(places)
 
 
 def test_every_stream_and_bucket_is_bounded() -> None:

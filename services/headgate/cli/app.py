@@ -21,6 +21,7 @@ from headgate.cli import (
     events,
     identity,
     instance_type,
+    logs,
     online_deployment,
     online_endpoint,
     system,
@@ -51,6 +52,7 @@ app.add_typer(compute.app, name="compute")
 app.add_typer(instance_type.app, name="instance-type")
 app.add_typer(workspace.app, name="workspace")
 app.add_typer(events.app, name="events")
+app.add_typer(logs.app, name="logs")
 system.register(app)
 apply.register(app)
 azure_env.register(app)

@@ -16,6 +16,7 @@ class Format(StrEnum):
     YAML = "yaml"
     TABLE = "table"
     TSV = "tsv"
+    CSV = "csv"
 
 
 # --- on every command that talks to a Headgate ---

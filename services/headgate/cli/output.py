@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 import sys
@@ -35,6 +37,8 @@ def show(document: Any, form: Format | None, query: str = "", columns: Columns =
         for row in document if isinstance(document, list) else [document]:
             values = row.values() if isinstance(row, dict) else [row]
             write("\t".join(_cell(value) for value in values) + "\n")
+    elif form is Format.CSV:
+        _csv(document if isinstance(document, list) else [document], columns)
     else:
         write(as_json(document) + "\n")
 
@@ -62,6 +66,17 @@ def write_bytes(raw: bytes) -> None:
     if sys.stdout.isatty() and not raw.endswith(b"\n"):
         sys.stdout.buffer.write(b"\n")
     sys.stdout.buffer.flush()
+
+
+def _csv(rows: list[Any], columns: Columns) -> None:
+    """RFC 4180, with a line of headings."""
+    records = [row if isinstance(row, dict) else {"value": row} for row in rows]
+    names = list(dict.fromkeys(name for record in records for name in record)) or list(columns)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(names)
+    writer.writerows([_cell(record.get(name)) for name in names] for record in records)
+    write(text.getvalue())
 
 
 def _is_unicode() -> bool:

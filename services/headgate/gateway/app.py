@@ -25,6 +25,7 @@ from headgate.gateway.http import Edge, Handle
 from headgate.gateway.idempotency import Repeater
 from headgate.gateway.identities import Identities
 from headgate.gateway.jobs import Jobs
+from headgate.gateway.logs import Logs
 from headgate.gateway.operations import Operations
 from headgate.gateway.routes import Route, RouteTable
 from headgate.gateway.server import Listener
@@ -77,6 +78,7 @@ async def build(
         BatchEndpoints(backend),
         BatchDeployments(backend),
         Jobs(backend),
+        Logs(backend),
         *(Assets(backend, kind) for kind in KINDS),
         Datastores(backend),
         Computes(backend),

@@ -17,6 +17,7 @@ from headgate.router.routes import RouteFollower
 from headgate.router.scoring import Scoring
 from headgate.router.table import Instance, Table
 from headgate.router.tokens import TokenGate
+from headgate.router.traffic_log import TrafficLog
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock, short_id
 from headgate.runtime.log import Log
@@ -58,8 +59,15 @@ class Router:
         self.routes = RouteFollower(bus, self.table)
         self.trust = TrustFollower(bus)
         gate = TokenGate(self.trust)
+        self.traffic_log = TrafficLog(bus, self.id, settings.traffic_log_rows_per_s)
         scoring = Scoring(
-            self.table, self.dispatcher, self.lane, gate, clock, settings.body_bytes_max
+            self.table,
+            self.dispatcher,
+            self.lane,
+            gate,
+            clock,
+            self.traffic_log,
+            settings.body_bytes_max,
         )
         self.entry = BusEntry(scoring, self.lane)
         self.ingress = Ingress(scoring, self.is_ready, clock)
@@ -84,6 +92,7 @@ class Router:
         await asyncio.gather(self.ingress.stop(), self.entry.stop())
         self.dispatcher.stop()
         await self.lane.close()
+        await self.traffic_log.say()
 
     def _tell_quarantine(self, instance: Instance, seconds: float) -> None:
         deployment = instance.deployment
@@ -143,7 +152,11 @@ def assemble(
         handlers={GetTraffic: router.traffic},
         shared=False,
         starts=(router.start,),
-        loops={"routes": router.routes.run, "trust": router.trust.run},
+        loops={
+            "routes": router.routes.run,
+            "trust": router.trust.run,
+            "traffic_log": router.traffic_log.run,
+        },
         stops=(router.stop,),
     )
     return service, router

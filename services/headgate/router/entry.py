@@ -15,6 +15,7 @@ from headgate.router.answers import Answer
 from headgate.router.headers import Head
 from headgate.router.lane import Lane
 from headgate.router.scoring import Scoring
+from headgate.router.traffic_log import Target
 from headgate.runtime.log import Log
 from headgate_contracts import limits, subjects
 
@@ -22,6 +23,7 @@ STATUS_HEADER = "Hg-Status"
 # The answer goes where the caller says, with our rights; so only to inboxes.
 _INBOX = "_INBOX"
 _QUEUE = "router"
+_TARGET = Target("POST", "/score", "NATS")
 _HEARD = frozenset(
     [
         "authorization",
@@ -67,7 +69,7 @@ class BusEntry:
         if not reply.startswith(_INBOX):
             return
         head = read_headers(block)
-        admission = self._scoring.admit(subject.rpartition(".")[2], head)
+        admission = self._scoring.admit(subject.rpartition(".")[2], head, _TARGET)
         if isinstance(admission, Answer):
             self._send(reply, admission)
             return
@@ -84,7 +86,7 @@ class BusEntry:
                 self._idle.set()
             self._send(reply, answer)
 
-        self._scoring.submit(admission, "POST", "/score", "", payload, done)
+        self._scoring.submit(admission, "", payload, done)
 
     def _send(self, reply: str, answer: Answer) -> None:
         block = write_headers(answer)

@@ -18,6 +18,7 @@ from headgate.router.core import Refusal
 from headgate.router.headers import Head
 from headgate.router.http1 import Connection, Exchange
 from headgate.router.scoring import Admission, Scoring, new_ids
+from headgate.router.traffic_log import Target
 from headgate.runtime.clock import Clock
 from headgate.runtime.log import Log
 from headgate_contracts import limits
@@ -106,7 +107,9 @@ class Ingress:
             return self.refuse(refusal, exchange.head)
         if exchange.method not in METHODS:
             return self._wrong_method(exchange, METHODS)
-        admission = self._scoring.admit(endpoint, exchange.head)
+        protocol = "HTTP/1.0" if exchange.version_1_0 else "HTTP/1.1"
+        target = Target(exchange.method, exchange.path, protocol)
+        admission = self._scoring.admit(endpoint, exchange.head, target)
         if isinstance(admission, Answer):
             return admission
         exchange.admission = admission
@@ -115,7 +118,7 @@ class Ingress:
     def handle(self, exchange: Exchange) -> None:
         admission: Admission = exchange.admission
         exchange.ticket = self._scoring.submit(
-            admission, exchange.method, exchange.path, exchange.query, exchange.body, exchange.reply
+            admission, exchange.query, exchange.body, exchange.reply
         )
 
     def leave(self, exchange: Exchange) -> None:

@@ -21,6 +21,7 @@ from headgate.router.lane import Lane
 from headgate.router.requests import Copy, Outcome, Request
 from headgate.router.table import Deployment, Endpoint, Table
 from headgate.router.tokens import TokenGate
+from headgate.router.traffic_log import Arrival, Target, TrafficLog
 from headgate.runtime.clock import Clock
 from headgate_contracts import limits
 
@@ -31,24 +32,27 @@ _BEARER = "bearer "
 class Admission:
     """A request that may send its body."""
 
-    __slots__ = ("endpoint", "head", "ids", "plan")
+    __slots__ = ("arrival", "endpoint", "plan", "traffic_log")
 
-    def __init__(self, endpoint: Endpoint, head: Head, ids: Ids, plan: Plan) -> None:
+    def __init__(
+        self, endpoint: Endpoint, arrival: Arrival, plan: Plan, traffic_log: TrafficLog
+    ) -> None:
         self.endpoint = endpoint
-        self.head = head
-        self.ids = ids
+        self.arrival = arrival
         self.plan = plan
+        self.traffic_log = traffic_log
 
     def refuse(self, refusal: Refusal) -> Answer:
         """An answer for a request that its edge refuses after all."""
         self.endpoint.refused[refusal.status] += 1
-        return answers.of_refusal(refusal, self.ids)
+        self.traffic_log.note(self.arrival, "", refusal.status, refusal)
+        return answers.of_refusal(refusal, self.arrival.ids)
 
 
 class ClientRequest(Request):
     """A request whose answer goes to a client."""
 
-    __slots__ = ("ids", "reply")
+    __slots__ = ("admission", "reply")
 
     def __init__(
         self,
@@ -57,24 +61,35 @@ class ClientRequest(Request):
         body: Body,
         began: float,
         deadline: float,
-        ids: Ids,
+        admission: Admission,
         reply: Reply,
     ) -> None:
         super().__init__(deployment, meta, body, began, deadline)
-        self.ids = ids
+        self.admission = admission
         self.reply: Reply | None = reply
 
     def settle(self, outcome: Outcome, elapsed_s: float) -> None:
-        deployment = self.deployment
-        if self.reply is None:
-            deployment.traffic.note(core.CLIENT_CLOSED, elapsed_s)
-            return
-        if isinstance(outcome, ModelAnswer):
-            answer = answers.of_model(outcome, deployment.name, self.ids)
-        else:
-            answer = answers.of_refusal(outcome, self.ids, deployment.name)
-        deployment.traffic.note(answer.status, elapsed_s)
-        self.reply(answer)
+        deployment, ids = self.deployment, self.admission.arrival.ids
+        status, answer = core.CLIENT_CLOSED, None
+        if self.reply is not None:
+            if isinstance(outcome, ModelAnswer):
+                answer = answers.of_model(outcome, deployment.name, ids)
+            else:
+                answer = answers.of_refusal(outcome, ids, deployment.name)
+            status = answer.status
+            self.reply(answer)
+        deployment.traffic.note(status, elapsed_s)
+        body_s = self.began - self.admission.arrival.began
+        self.admission.traffic_log.note(
+            self.admission.arrival,
+            deployment.name,
+            status,
+            outcome,
+            body_s=body_s,
+            total_s=body_s + elapsed_s,
+            request_bytes=len(self.body),
+            response_bytes=len(answer.body) if answer else 0,
+        )
 
 
 class Scoring:
@@ -87,9 +102,11 @@ class Scoring:
         lane: Lane,
         gate: TokenGate,
         clock: Clock,
+        traffic_log: TrafficLog,
         body_bytes_max: int,
     ) -> None:
         self._table = table
+        self._traffic_log = traffic_log
         self._gate = gate
         self._dispatcher = dispatcher
         self._lane = lane
@@ -103,35 +120,38 @@ class Scoring:
         room = self._lane.payload_bytes_max - limits.SCORING_OVERHEAD_BYTES
         return min(self._body_bytes_max, room)
 
-    def admit(self, name: str, head: Head) -> Admission | Answer:
-        """Whether a request may go on, decided from its headers."""
+    def admit(self, name: str, head: Head, target: Target) -> Admission | Answer:
+        """Whether a request may go on, decided from its headers.
+
+        The target's path is ``/score``, which stands for the deployment's scoring path, or another.
+        """
         ids = new_ids(head)
         endpoint = self._table.endpoint(name)
         refusal = self._unauthorized(endpoint, head)
         if endpoint is None or endpoint.route is None:
             return answers.of_refusal(core.no_endpoint(name), ids)
+        workspace = endpoint.route.workspace
+        arrival = Arrival(workspace, name, head, ids, target, self._clock.monotonic())
         refusal = refusal or head.refusal() or self._too_large(head)
         plan = refusal or self._choose(endpoint, head)
         if isinstance(plan, Refusal):
             endpoint.refused[plan.status] += 1
+            self._traffic_log.note(arrival, "", plan.status, plan)
             return answers.of_refusal(plan, ids)
         deployment = endpoint.deployment(plan.primary)
         refusal = self._dispatcher.door(deployment)
         if refusal is not None:
             deployment.traffic.note(refusal.status, 0.0)
+            self._traffic_log.note(arrival, deployment.name, refusal.status, refusal)
             return answers.of_refusal(refusal, ids, deployment.name)
-        return Admission(endpoint, head, ids, plan)
+        return Admission(endpoint, arrival, plan, self._traffic_log)
 
     def submit(
-        self, admission: Admission, method: str, path: str, query: str, body: Body, reply: Reply
+        self, admission: Admission, query: str, body: Body, reply: Reply
     ) -> ClientRequest | None:
-        """Score; ``reply`` is called once, maybe before this returns (then there is no request).
-
-        ``path`` is ``/score``, which stands for the deployment's scoring path, or another one.
-        """
-        endpoint, head, ids, plan = (
-            admission.endpoint, admission.head, admission.ids, admission.plan,
-        )  # fmt: skip
+        """Score; ``reply`` is called once, maybe before this returns (then there is no request)."""
+        endpoint, plan = admission.endpoint, admission.plan
+        head, ids, (method, path, _) = admission.arrival[2:5]
         primary = self._deployment(endpoint, plan.primary)
         if primary is None:
             reply(admission.refuse(core.not_ready(plan.primary)))  # deleted since the headers came
@@ -143,7 +163,7 @@ class Scoring:
         began = self._clock.monotonic()
         meta = {"m": method, "p": path, "q": query, "h": [*head.forwarded, *ids.pairs()]}
         request = ClientRequest(
-            primary, _at(meta, primary), body, began, began + timeout_ms / 1000, ids, reply
+            primary, _at(meta, primary), body, began, began + timeout_ms / 1000, admission, reply
         )
         self._dispatcher.submit(request)
         mirror = self._deployment(endpoint, plan.mirror) if plan.mirror else None

@@ -68,6 +68,7 @@ _EVENTS = streams.EVENTS.name
 _ROUTES = streams.ROUTES.name
 _TRUST = streams.TRUST.name
 _REPEATS = streams.REPEATS.name
+_LOGS = streams.LOGS.name
 _RPC_ALL = f"{subjects.ROOT}.rpc.>"
 _USAGE_ALL = f"{subjects.ROOT}.usage.>"
 
@@ -101,6 +102,7 @@ _TABLE: Mapping[str, _Row] = {
             subjects.HEARTBEAT_ALL,
             f"{subjects.ROOT}.evt.instance.>",
             f"{subjects.ROOT}.evt.environment.>",
+            subjects.logs_of("console"),
         ),
         hear=(subjects.rpc_all("provisioner"), subjects.HEARTBEAT_ALL, subjects.EVENT_ALL),
     ),
@@ -111,10 +113,15 @@ _TABLE: Mapping[str, _Row] = {
             _USAGE_ALL,
             subjects.QUARANTINED_ALL,
             subjects.RELEASED_ALL,
+            subjects.logs_of("traffic"),
             *_read_bucket(_ROUTES),
             *_read_bucket(_TRUST),
         ),
         hear=(subjects.rpc_all("router"), subjects.HEARTBEAT_ALL, subjects.SCORE_ALL),
+    ),
+    "logs": _Row(
+        say=(*_read_stream(_LOGS), *_read_stream(_EVENTS)),
+        hear=(subjects.rpc_all("logs"),),
     ),
     "gateway": _Row(
         say=(

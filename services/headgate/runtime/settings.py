@@ -57,6 +57,23 @@ class Settings(BaseModel):
         limits.DRAIN_TIMEOUT_S, gt=0, description="time an instance gets to finish its requests"
     )
 
+    log_days: float = Field(7.0, gt=0, description="age after which rows of logs are forgotten")
+    log_rows_max: int = Field(
+        500_000, ge=1_000, description="rows of each log table; endpoints with most give first"
+    )
+    traffic_log_rows_per_s: int = Field(
+        100,
+        ge=0,
+        le=10_000,
+        description="requests per second that a router logs of one endpoint; 0: none",
+    )
+    console_log_rows_per_s: int = Field(
+        100,
+        ge=0,
+        le=10_000,
+        description="lines per second that are logged of one instance; 0: none",
+    )
+
     oidc_issuer: str = Field(
         "", description="OpenID Connect issuer whose tokens count besides our own; empty: none"
     )
