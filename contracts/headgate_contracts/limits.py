@@ -79,6 +79,17 @@ RESTART_BACKOFF_FIRST_S = 10.0
 RESTART_BACKOFF_MAX_S = 300.0
 RESTART_BACKOFF_RESET_S = 600.0
 
+# Data collection. Azure: five collectors in a script, payloads above 4 MiB as objects of their own.
+COLLECTION_NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,62}$"
+COLLECTORS_MAX = 5
+CAPTURED_HEADERS_MAX = 20
+COLLECTED_DATA_BYTES_MAX = 4 * 1024 * 1024
+COLLECTED_FILE_BYTES_MAX = 8 * 1024 * 1024  # sent whole each time it has grown
+COLLECTED_QUEUE_BYTES_MAX = 32 * 1024 * 1024
+COLLECTED_QUEUE_EVENTS_MAX = 20_000
+COLLECTED_DISK_BYTES_MAX = 256 * 1024 * 1024  # of an instance, not yet in the store
+COLLECTED_LEFT_BYTES_MAX = 1024**3  # of all instances that have ended
+
 # Files a person writes.
 YAML_BYTES_MAX = 1_048_576
 YAML_ALIASES_MAX = 100

@@ -13,6 +13,18 @@ from headgate_contracts.errors import WireError
 SERVICE = "provisioner"
 
 
+class CollectionCounts(Value):
+    """Events of an instance's data collection since it started.
+
+    ``shipped`` are in the store, ``dropped`` will never be; ``failed`` attempts are repeated.
+    """
+
+    collected: int = 0
+    shipped: int = 0
+    dropped: int = 0
+    failed: int = 0
+
+
 class Instance(Value):
     """One running (or wanted) copy of a deployment's model, as the provisioner knows it."""
 
@@ -28,6 +40,7 @@ class Instance(Value):
     started_at: float = 0.0
     ready_at: float | None = None
     error: WireError | None = None
+    collection: CollectionCounts | None = None
 
 
 class ListInstances(Query):
@@ -150,6 +163,25 @@ class InstanceRecovered(InstanceEvent):
 
     TYPE: ClassVar[str] = "headgate.provisioner.event.v1.instance_recovered"
     WHAT: ClassVar[str] = "recovered"
+
+
+class CollectionFailing(InstanceEvent):
+    """What an instance has collected cannot be put where it belongs; that is tried again."""
+
+    TYPE: ClassVar[str] = "headgate.provisioner.event.v1.collection_failing"
+    WHAT: ClassVar[str] = "collection_failing"
+
+    collection: str
+    reason: str
+
+
+class CollectionResumed(InstanceEvent):
+    """Collected data reaches its place again."""
+
+    TYPE: ClassVar[str] = "headgate.provisioner.event.v1.collection_resumed"
+    WHAT: ClassVar[str] = "collection_resumed"
+
+    collection: str
 
 
 class EnvironmentEvent(Event):

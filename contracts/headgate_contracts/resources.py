@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from headgate_contracts import limits
+from headgate_contracts.collection import DataCollector
 from headgate_contracts.envelope import Value
 from headgate_contracts.errors import WireError
 
@@ -185,6 +186,7 @@ class DeploymentSpec(Value):
     liveness_probe: Probe = Probe()
     readiness_probe: Probe = Probe()
     startup_probe: Probe | None = None
+    data_collector: DataCollector | None = None
     egress_public_network_access: Literal["enabled", "disabled"] = "enabled"
 
 

@@ -104,6 +104,8 @@ class Heartbeat(Event):
     pid: int = 0
     rss_bytes: int = 0
     cpu_s: float = 0.0
+    collected: int = Field(0, description="events of data collection written since its start")
+    collect_dropped: int = Field(0, description="events of data collection lost since its start")
     error_code: str = ""
     error_message: str = Field(
         "", description="why it failed; while it starts, the line of the script that is running"

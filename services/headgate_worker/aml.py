@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Optional, TypeVar
 
-from headgate_worker import web
+from headgate_worker import monitoring, web
 
 FAILED_HEADER = "x-ms-run-function-failed"
 
@@ -31,6 +31,7 @@ _PARENTS = (
     "azureml_inference_server_http",
     "azureml_inference_server_http.api",
     "azureml",
+    "azureml.ai",
     "azureml.contrib",
     "azureml.contrib.services",
 )
@@ -112,6 +113,8 @@ class _Loader(importlib.abc.Loader):
             module.rawhttp = rawhttp  # type: ignore[attr-defined]
         elif module.__name__ in _RESPONSE_MODULES:
             module.AMLResponse = response_class()  # type: ignore[attr-defined]
+        elif module.__name__.startswith(monitoring.PACKAGE):
+            monitoring.fill(module)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -130,6 +133,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def install() -> None:
-    """Ours before anybody's, but the packages around them only where nobody else has them."""
+    """Ours before anybody's; the packages around them, and Azure's collector, only where nobody
+    else has them."""
     sys.meta_path.insert(0, _Finder(_REQUEST_MODULES + _RESPONSE_MODULES, packages=False))
-    sys.meta_path.append(_Finder(_PARENTS, packages=True))
+    sys.meta_path.append(_Finder(_PARENTS + monitoring.MODULES, packages=True))

@@ -15,6 +15,7 @@ from typing import Any, Optional
 
 from headgate_worker import core, failure, frames, output
 from headgate_worker.bus import Bus
+from headgate_worker.collector import Collector
 from headgate_worker.execution import Executor
 from headgate_worker.nats import RefusedError
 from headgate_worker.request import Answer, Request
@@ -52,6 +53,7 @@ class Lane:
         self._executor: Optional[Executor] = None
         self._done: deque[tuple[Request, Optional[Answer]]] = deque()
         self._collecting = False
+        self.collector: Optional[Collector] = None
         self.exit_code = EXIT_CRASHED
         self.started = threading.Event()
         self.ended = threading.Event()
@@ -166,6 +168,9 @@ class Lane:
             "error_code": self._error[0],
             "error_message": self._error[1] or self._place(),
         }
+        if self.collector is not None:
+            said["collected"] = self.collector.collected
+            said["collect_dropped"] = self.collector.dropped
         self._bus.publish(self._beat_subject, json.dumps(said).encode())
 
     def _place(self) -> str:

@@ -20,10 +20,21 @@ from contextlib import suppress
 from types import FrameType
 from typing import Optional, Union
 
-from headgate_worker import __version__, execution, output, script, settings
+from headgate_worker import (
+    __version__,
+    collector,
+    core,
+    execution,
+    monitoring,
+    output,
+    script,
+    settings,
+)
+from headgate_worker.collector import Collector
 from headgate_worker.direct import Direct
 from headgate_worker.identity import IdentityEndpoint
 from headgate_worker.lane import EXIT_CRASHED, EXIT_SCRIPT_FAILED, Lane
+from headgate_worker.mdc import Listener
 from headgate_worker.pyfunc import script as mlflow_script
 from headgate_worker.scoring import Scorer
 from headgate_worker.settings import Settings
@@ -121,8 +132,13 @@ def _model_process(chosen: Settings, number: int) -> int:
     output.install(chosen.log_level)
     lane: Union[Lane, Direct]
     lane = Direct(chosen, _signals()) if chosen.listen else Lane(chosen, number, _signals())
+    collecting = _collector(chosen, number)
+    if isinstance(lane, Lane):
+        lane.collector = collecting
     threading.Thread(target=lane.run, name="headgate-bus", daemon=True).start()
-    threading.Thread(target=_end_soon, args=(lane,), name="headgate-end", daemon=True).start()
+    threading.Thread(
+        target=_end_soon, args=(lane, collecting), name="headgate-end", daemon=True
+    ).start()
     lane.started.wait()
     if not chosen.listen:
         IdentityEndpoint(chosen).start(os.environ)
@@ -137,11 +153,27 @@ def _model_process(chosen: Settings, number: int) -> int:
         lane.fail(error.code, error.message)
         lane.ended.wait()
         return lane.exit_code
-    model = execution.executor(Scorer(loaded, chosen), lane.deliver, loop)
+    deliver = lane.deliver if collecting is None else collecting.through(lane.deliver)
+    model = execution.executor(Scorer(loaded, chosen), deliver, loop)
     lane.ready(model)
     model.serve()
     lane.ended.wait()
+    if collecting is not None:
+        collecting.close()
     return lane.exit_code
+
+
+def _collector(chosen: Settings, number: int) -> Optional[Collector]:
+    """What collects for this process, known to the script's own collectors."""
+    try:
+        found = collector.start(chosen, core.lane_instance(chosen.instance, number))
+        if found is not None and found.plan.custom:
+            Listener(found).start(chosen.collect_dir, os.environ)
+    except (OSError, ValueError, LookupError) as error:
+        output.log("ERROR", f"nothing is collected: {error!r}", 2)
+        return None
+    monitoring.current = found
+    return found
 
 
 def _signals() -> socket.socket:
@@ -158,9 +190,11 @@ def _signals() -> socket.socket:
     return receiver
 
 
-def _end_soon(lane: Union[Lane, Direct]) -> None:
+def _end_soon(lane: Union[Lane, Direct], collecting: Optional[Collector]) -> None:
     """Nothing of the script keeps a finished worker alive: no hung call, no thread of its own."""
     lane.ended.wait()
+    if collecting is not None:
+        collecting.close()
     if lane.serving:
         threading.Event().wait(END_GRACE_S)
     _leave(lane.exit_code)

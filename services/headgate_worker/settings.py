@@ -9,6 +9,7 @@ from typing import NamedTuple
 PREFIX = "HEADGATE_"
 SCORING_TIMEOUT_MS_DEFAULT = 3_600_000
 WORKER_COUNT_MAX = 256
+COLLECT_BYTES_MAX_DEFAULT = 256 * 1024 * 1024
 
 
 class SettingsError(ValueError):
@@ -46,6 +47,9 @@ class Settings(NamedTuple):
     service_name: str
     service_version: str
     path_prefix: str
+    collect: str
+    collect_dir: str
+    collect_bytes_max: int
 
 
 def load(environ: Mapping[str, str], *, version: str) -> Settings:
@@ -80,6 +84,9 @@ def load(environ: Mapping[str, str], *, version: str) -> Settings:
         service_name=said("SERVICE_NAME", "ML service"),
         service_version=said("SERVICE_VERSION", "1.0"),
         path_prefix=said("SERVICE_PATH_PREFIX", ""),
+        collect=said("HEADGATE_COLLECT", ""),
+        collect_dir=said("HEADGATE_COLLECT_DIR", ""),
+        collect_bytes_max=_whole(environ, "HEADGATE_COLLECT_BYTES_MAX", COLLECT_BYTES_MAX_DEFAULT),
     )
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from headgate.azure import arm, arm_fields, arm_ids, arm_resources
 from headgate.azure.arm_ids import Context
+from headgate_contracts import collection as c
 from headgate_contracts import resources as r
 from headgate_contracts.errors import ErrorCode, ErrorDetail, HeadgateError, WireError
 
@@ -48,6 +49,24 @@ endpoints = st.builds(
     traffic=percents,
     mirror_traffic=percents,
 )
+collectors = st.builds(
+    c.DataCollector,
+    collections=st.dictionaries(
+        st.sampled_from(["request", "response", "model_inputs", "Model_Outputs", "a-b_c"]),
+        st.builds(
+            c.Collection,
+            enabled=st.booleans(),
+            sampling_rate=st.floats(0, 1),
+            data=st.none() | references("data"),
+            client_id=st.none() | texts,
+        ),
+        min_size=1,
+    ),
+    rolling_rate=st.sampled_from(["minute", "hour", "day", "month", "year"]),
+    request_logging=st.builds(
+        c.RequestLogging, capture_headers=st.lists(asset_names, max_size=3).map(tuple)
+    ),
+)
 deployments = st.builds(
     r.DeploymentSpec,
     name=names,
@@ -68,6 +87,7 @@ deployments = st.builds(
     scale_settings=st.builds(r.ScaleSettings, polling_interval=st.none() | st.integers(1, 100_000)),
     liveness_probe=probes,
     startup_probe=st.none() | probes,
+    data_collector=st.none() | collectors,
 )
 routes = st.builds(r.InferenceRoute, path=texts.map("/{}".format))
 model_specs = st.builds(

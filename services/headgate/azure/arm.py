@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from headgate.azure import arm_ids
+from headgate.azure import arm_collection, arm_ids
 from headgate.azure.arm_fields import (
     MILLISECONDS,
     SECONDS,
@@ -23,6 +23,7 @@ from headgate.azure.arm_fields import (
     checked,
     choice,
     constant,
+    reference_to,
 )
 from headgate.azure.arm_ids import LOCATION
 from headgate_contracts.envelope import Value
@@ -61,17 +62,6 @@ def _load_properties(value: Any) -> Any:
         for key, item in value.items()
         if key.lower() not in _SYSTEM_PROPERTIES
     }
-
-
-def reference_to(kind: str) -> Form:
-    """A reference to an asset of this kind, as a resource id or in short."""
-
-    def load(value: Any) -> str:
-        if not isinstance(value, str):
-            raise ValueError("a reference such as azureml:<name>:<version> is expected")
-        return arm_ids.reference(kind, value)
-
-    return Form(lambda text: text, load, {"type": "string"})
 
 
 def _dump_identities(identities: Sequence[Any]) -> Json:
@@ -194,6 +184,7 @@ DEPLOYMENT = Shape(
             Field("livenessProbe", "liveness_probe", _PROBE),
             Field("readinessProbe", "readiness_probe", _PROBE),
             Field("startupProbe", "startup_probe", _PROBE),
+            Field("dataCollector", "data_collector", arm_collection.DATA_COLLECTOR),
             Field("egressPublicNetworkAccess", "egress_public_network_access", _SWITCH),
             ignored=("provisioningState", "powerState", "readyInstances", "error"),
         ),
@@ -340,7 +331,8 @@ def deployment_spec(
     reference could not tell them apart.
     """
     if workspace is not None:
-        arm_ids.refuse_foreign(body, _REFERENCES, workspace)
+        pointers = (*_REFERENCES, *arm_collection.references(body))
+        arm_ids.refuse_foreign(body, pointers, workspace)
     return loaded(DeploymentSpec, DEPLOYMENT, body, {"name": name, "endpoint_name": endpoint})
 
 

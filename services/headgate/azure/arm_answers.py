@@ -184,7 +184,7 @@ OPERATION = plain(
 )
 INSTANCE = plain(
     "Instance",
-    optional=("readyAt", "quarantinedForS", "error"),
+    optional=("readyAt", "quarantinedForS", "error", "collection"),
     id=TEXT,
     endpoint=TEXT,
     deployment=TEXT,
@@ -198,6 +198,9 @@ INSTANCE = plain(
     readyAt=TIME,
     quarantinedForS={"type": "number", "minimum": 0},
     error=_ERROR_FIELDS,
+    collection=plain(
+        "CollectionCounts", collected=COUNT, shipped=COUNT, dropped=COUNT, failed=COUNT
+    ),
 )
 SKU = plain(
     resourceType=TEXT,

@@ -11,9 +11,8 @@ from headgate.azure.arm import (
     OPERATION_PROPERTY,
     PROPERTIES,
     loaded,
-    reference_to,
 )
-from headgate.azure.arm_fields import SECONDS, Field, Form, Json, Shape, choice
+from headgate.azure.arm_fields import SECONDS, Field, Form, Json, Shape, choice, reference_to
 from headgate.azure.arm_ids import LOCATION, Context
 from headgate.azure.arm_resources import envelope
 from headgate_contracts.batch import (

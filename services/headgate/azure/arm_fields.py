@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from headgate.azure import arm_ids
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, ErrorDetail, HeadgateError
 
@@ -234,6 +235,44 @@ class Shape:
                     here = pointer(here, part)
                 return here
         return None
+
+
+class Each(Shape):
+    """An object whose keys are names that users choose, each with a value of one shape."""
+
+    def __init__(self, inner: Shape) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def dump(self, values: Mapping[str, Any]) -> Json:
+        return {name: self.inner.dump(value) for name, value in values.items()}
+
+    def load(self, body: Any, problems: Problems, at: str = "") -> Json:
+        if not isinstance(body, Mapping):
+            problems.add(at, "an object is expected")
+            return {}
+        return {
+            name: self.inner.load(value, problems, pointer(at, name))
+            for name, value in body.items()
+            if value is not None
+        }
+
+    def locate(self, path: Sequence[object], at: str = "") -> str | None:
+        if not path:
+            return None
+        here = pointer(at, path[0])
+        return self.inner.locate(path[1:], here) or here
+
+
+def reference_to(kind: str) -> Form:
+    """A reference to an asset of this kind, as a resource id or in short."""
+
+    def load(value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError("a reference such as azureml:<name>:<version> is expected")
+        return arm_ids.reference(kind, value)
+
+    return Form(lambda text: text, load, {"type": "string"})
 
 
 def checked(model: type[M], values: Json, shape: Shape, problems: Problems) -> M:

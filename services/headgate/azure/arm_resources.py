@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from headgate.azure import arm, arm_data, storage_uris
+from headgate.azure import arm, arm_collection, arm_data, storage_uris
 from headgate.azure.arm_fields import Json
 from headgate.azure.arm_ids import WORKSPACE_TYPE, Context
 from headgate_contracts.assets import Data, DataSpec
@@ -75,6 +75,7 @@ def deployment_resource(
             properties[wire] = context.full_reference(kind, properties[wire])
     if code := properties.get("codeConfiguration"):
         code["codeId"] = context.full_reference("codes", code["codeId"])
+    arm_collection.name_data(properties, context)
     if operation_url:
         properties["properties"][arm.OPERATION_PROPERTY] = operation_url
     properties |= {
@@ -191,6 +192,8 @@ def instance_resource(instance: Instance, quarantined_s: float | None = None) ->
         body["quarantinedForS"] = quarantined_s
     if instance.error is not None:
         body["error"] = error_body(instance.error)["error"]
+    if instance.collection is not None:
+        body["collection"] = instance.collection.model_dump()
     return body
 
 

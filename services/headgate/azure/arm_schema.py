@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from headgate.azure import arm, arm_batch, arm_data, arm_storage
-from headgate.azure.arm_fields import Json, Shape
+from headgate.azure.arm_fields import Each, Json, Shape
 from headgate_contracts import assets, batch, resources, storage
 
 
@@ -45,7 +45,7 @@ def _nullable(body: Json) -> Json:
     """Every field that is not needed may be null, at every level of a shape."""
     properties: Json = {}
     for name, schema in body["properties"].items():
-        found = _nullable(schema) if schema.get("additionalProperties") is False else schema
+        found = _nullable(schema) if "properties" in schema else schema
         is_needed = name in body.get("required", ()) or found == {"readOnly": True}
         properties[name] = found if is_needed else _or_null(found)
     return {**body, "properties": properties}
@@ -62,7 +62,11 @@ def _object(shape: Shape, schema: Json, defs: Json) -> Json:
     properties: Json = {name: {"readOnly": True} for name in sorted(shape.ignored)}
     required = []
     for row in shape.fields.values():
-        if isinstance(row.form, Shape):
+        if isinstance(row.form, Each):
+            values = _resolved(schema["properties"][row.name], defs)
+            properties[row.wire] = _each(row.form, values, defs)
+            is_required = False
+        elif isinstance(row.form, Shape):
             inner = _resolved(schema["properties"][row.name], defs) if row.name else schema
             properties[row.wire] = _object(row.form, inner, defs)
             is_required = bool(not row.name and properties[row.wire].get("required"))
@@ -74,6 +78,15 @@ def _object(shape: Shape, schema: Json, defs: Json) -> Json:
             required.append(row.wire)
     body: Json = {"type": "object", "properties": properties, "additionalProperties": False}
     return {**body, "required": required} if required else body
+
+
+def _each(form: Each, schema: Json, defs: Json) -> Json:
+    """An object whose keys users choose, within the pattern that the contract gives."""
+    values = {
+        pattern: _nullable(_object(form.inner, inner, defs))
+        for pattern, inner in schema["patternProperties"].items()
+    }
+    return {**schema, "patternProperties": values, "additionalProperties": False}
 
 
 def _resolved(schema: Any, defs: Json) -> Any:

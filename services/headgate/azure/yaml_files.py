@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from headgate.azure import yaml_batch, yaml_nodes
+from headgate.azure import yaml_batch, yaml_collection, yaml_nodes
 from headgate.azure.arm_ids import reference
 from headgate.azure.local_paths import LocalPathError, LocalPaths
 from headgate.azure.yaml_nodes import Mapping, Node, Place, Scalar
@@ -69,7 +69,6 @@ DEPLOYMENT = Kind(
     | {
         "type": _KUBERNETES,
         "resources": _KUBERNETES,
-        "data_collector": "is not supported yet: no requests or answers are collected",
         "private_network_connection": "has no meaning here; ignored",
         "package_model": "has no meaning here; ignored",
     },
@@ -172,7 +171,10 @@ class YamlFile:
     def deployment(self, *, check_script: bool = True) -> LocalDeployment[DeploymentSpec]:
         """The file as a managed online deployment. Raises YamlFileError."""
         self._screen(DEPLOYMENT)
-        return self._deployment(DeploymentSpec, check_script)
+        inline = yaml_collection.lift(self.root, self.findings)
+        local = self._deployment(DeploymentSpec, check_script)
+        spec, data = yaml_collection.with_data(local.spec, inline)
+        return replace(local, spec=spec, data=data)
 
     def batch_endpoint(self) -> BatchEndpointSpec:
         """The file as a batch endpoint. Raises YamlFileError."""

@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
+from headgate_contracts.assets import DataSpec
 from headgate_contracts.batch import BatchDeploymentSpec
 from headgate_contracts.envelope import Value
 from headgate_contracts.resources import (
@@ -79,3 +80,4 @@ class LocalDeployment(Generic[D]):
     code: Path | None = None
     model: LocalModel | None = None
     environment: LocalEnvironment | None = None
+    data: tuple[DataSpec, ...] = ()

@@ -12,8 +12,10 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from headgate.azure.arm_resources import next_version
+from headgate.azure.yaml_storage import LocalData
 from headgate.azure.yaml_values import D, LocalDeployment, LocalEnvironment, LocalModel
 from headgate.client.api import Client, Found
+from headgate.client.storage import Storage
 from headgate.client.uploads import Bar, Upload, measured, silent_bar, upload
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.resources import (
@@ -42,6 +44,8 @@ async def register_all(client: Client, local: LocalDeployment[D], bar: Bar = sil
         model = (await register_model(client, local.model, bar)).spec
     if local.environment is not None:
         environment = (await register_environment(client, local.environment, bar)).spec
+    for data in local.data:
+        await Storage(client).create_data(LocalData(data))
     return _referring(local, code, model, environment)
 
 

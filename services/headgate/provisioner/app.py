@@ -9,6 +9,7 @@ from headgate.provisioner.fleet import Tools
 from headgate.provisioner.handlers import Handlers
 from headgate.provisioner.preparing import Preparer
 from headgate.provisioner.reconciler import Reconciler
+from headgate.provisioner.shipping import Shipper
 from headgate.provisioner.state import Memory
 from headgate.provisioner.tokens import Tokens
 from headgate.provisioner.values import Backoff
@@ -34,6 +35,8 @@ async def build(
         drain_timeout_s=settings.drain_timeout_s,
         supervisor=supervisor_identity(),
     )
+    store = Store(settings.store_url())
+    shipper = Shipper(settings.data / "collected", store, bus, clock, say=memory.say)
     tools = Tools(
         bus=bus,
         clock=clock,
@@ -42,11 +45,12 @@ async def build(
         tokens=Tokens(settings.keys_dir, clock),
         backoff=Backoff(first_s=settings.restart_backoff_s),
         drain_s=settings.drain_timeout_s,
+        shipper=shipper,
     )
     preparer = Preparer(
         bus,
         memory,
-        Artefacts(Store(settings.store_url()), settings.data / "artefacts"),
+        Artefacts(store, settings.data / "artefacts"),
         Environments(settings.data / "environments", inherited(), say=memory.say),
         settings.data / "deployments",
     )
@@ -54,15 +58,17 @@ async def build(
 
     async def stop() -> None:
         await reconciler.stop(stop_instances=stop_instances)
+        await shipper.finish(reconciler.alive)
 
     return Service(
         bus,
         description="Instances of deployments: wanted, observed, their logs",
-        handlers=Handlers(reconciler, preparer).table(),
+        handlers=Handlers(reconciler, preparer, shipper).table(),
         starts=(reconciler.start,),
         loops={
             "reconcile": reconciler.reconcile,
             "housekeeping": reconciler.housekeeping,
+            "collection": lambda: shipper.run(reconciler.alive),
             "outbox": memory.outbox.run,
         },
         stops=(memory.close, memory.outbox.drain, stop),

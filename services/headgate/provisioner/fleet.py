@@ -11,6 +11,7 @@ from typing import Any
 from headgate.provisioner import core, probes
 from headgate.provisioner.drivers import Driver, Exit, Launch, Running
 from headgate.provisioner.preparing import Prepared
+from headgate.provisioner.shipping import Shipper
 from headgate.provisioner.state import Key, Memory, Record
 from headgate.provisioner.tokens import Tokens, lane_ids
 from headgate.provisioner.values import (
@@ -48,6 +49,7 @@ class Tools:
     tokens: Tokens
     backoff: Backoff
     drain_s: float
+    shipper: Shipper
 
 
 class Fleet:
@@ -94,6 +96,7 @@ class Fleet:
             capacity=prepared.capacity,
             token=tools.tokens.mint(*self.key, instance, prepared.lanes),
             variables=prepared.variables,
+            collect=prepared.collect,
         )
         now = tools.clock.monotonic()
         seen = Observed(instance, start.spec, start.slot, State.PENDING, now, start.failures)
@@ -101,6 +104,9 @@ class Fleet:
         await tools.memory.remember_instance(record)  # before the process: it must have an owner
         self.records[instance] = record
         try:
+            if prepared.target is not None:
+                folder = await asyncio.to_thread(tools.shipper.open, instance, prepared.target)
+                launch = replace(launch, collect_folder=folder)
             running = await tools.driver.start(launch)
         except (OSError, HeadgateError) as error:
             text = f"instance {instance} could not be started: {error}"
@@ -193,6 +199,7 @@ class Fleet:
         self.records[instance] = record = record.seen(
             heard_at=self._tools.clock.monotonic(), overdue_s=beat.overdue_ms / 1000
         )
+        self._tools.shipper.hear(instance, beat)
         if beat.state is InstanceState.STARTING and beat.error_message:
             place = beat.error_message[: limits.ERROR_MESSAGE_CHARS_MAX]
             self.records[instance] = record = record.seen(place=place)

@@ -9,12 +9,14 @@ from headgate.provisioner import core, logs
 from headgate.provisioner.keeper import Keeper
 from headgate.provisioner.preparing import Preparer
 from headgate.provisioner.reconciler import Reconciler
+from headgate.provisioner.shipping import Shipper
 from headgate.provisioner.state import Record
 from headgate.provisioner.values import State
 from headgate.runtime.answers import Request
 from headgate.runtime.bus import Handler
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.provisioning import (
+    CollectionCounts,
     GetLogs,
     Instance,
     InstancesReply,
@@ -26,9 +28,10 @@ from headgate_contracts.provisioning import (
 class Handlers:
     """Answers from the reconciler's facts and the log files."""
 
-    def __init__(self, reconciler: Reconciler, preparer: Preparer) -> None:
+    def __init__(self, reconciler: Reconciler, preparer: Preparer, shipper: Shipper) -> None:
         self._reconciler = reconciler
         self._preparer = preparer
+        self._shipper = shipper
 
     def table(self) -> Mapping[Request, Handler]:
         """Which message is answered by which method."""
@@ -37,7 +40,7 @@ class Handlers:
     async def list_instances(self, query: ListInstances) -> InstancesReply:
         """Instances that run, and the last of each slot that does not."""
         found = [
-            _instance(record)
+            _instance(record, self._shipper.counts(record.id))
             for keeper in self._reconciler.keepers()
             if query.endpoint in ("", keeper.key[0]) and query.deployment in ("", keeper.key[1])
             for record in _present(keeper)
@@ -97,7 +100,7 @@ def _present(keeper: Keeper) -> list[Record]:
     return [*running, *(r for r in records if r.id in crashed)]
 
 
-def _instance(record: Record) -> Instance:
+def _instance(record: Record, collection: CollectionCounts | None) -> Instance:
     seen = record.observed
     state = "lost" if seen.state is State.ENDED else seen.state.value
     if seen.state is State.STOPPING:
@@ -116,4 +119,5 @@ def _instance(record: Record) -> Instance:
         started_at=record.started_wall,
         ready_at=record.ready_wall,
         error=ending.to_wire() if ending else None,
+        collection=collection,
     )

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headgate.provisioner import mlflow_models
+from headgate.provisioner import collection, mlflow_models
 from headgate.provisioner.artefacts import Artefacts
+from headgate.provisioner.collection import Target
 from headgate.provisioner.core import version_of
 from headgate.provisioner.environments import Environments, Journal
 from headgate.provisioner.state import Key, Memory, Recipe
@@ -33,6 +34,8 @@ class Prepared:
     capacity: int
     lanes: int
     variables: dict[str, str] = field(repr=False)
+    collect: str = ""
+    target: Target | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +111,15 @@ class Preparer:
                 await self._memory.remember_recipe(key, spec, laid.recipe)
             python = await self._environments.python_for(laid.recipe.environment, journal.say)
             deployment = recipe.deployment
+            folders = collection.folders_of(deployment, recipe.collected)
             return Prepared(
                 python=python,
                 code=laid.code,
                 capacity=deployment.request_settings.max_concurrent_requests_per_instance,
                 lanes=lanes_of(deployment),
                 variables=laid.variables,
+                collect=collection.told(deployment, workspace, folders),
+                target=collection.target_of(deployment, workspace, spec, folders),
             )
         except HeadgateError as error:
             journal.say(f"failed: {error}")
@@ -175,7 +181,24 @@ class Preparer:
         if deployment.environment is not None:
             reply = await self._asset(workspace, "environments", deployment.environment)
             environment = reply.environment.spec if reply.environment else None
-        return Recipe(deployment=deployment, code=code, model=model, environment=environment)
+        return Recipe(
+            deployment=deployment,
+            code=code,
+            model=model,
+            environment=environment,
+            collected=await self._collected(workspace, deployment),
+        )
+
+    async def _collected(self, workspace: str, deployment: DeploymentSpec) -> dict[str, str]:
+        """The paths of the data assets that collections name."""
+        wanted = deployment.data_collector
+        paths: dict[str, str] = {}
+        for name, each in wanted.enabled.items() if wanted else ():
+            if each.data is not None:
+                reply = await self._asset(workspace, "data", each.data)
+                if reply.data is not None:
+                    paths[name] = reply.data.spec.path
+        return paths
 
     async def _asset(self, workspace: str, kind: str, reference: str) -> AssetReply:
         name, separator, version = reference.removeprefix(_REFERENCE).partition(":")

@@ -53,6 +53,15 @@ class Reconciler:
     def folder(self, instance: str) -> Path:
         return self._tools.driver.folder(instance)
 
+    def alive(self) -> set[str]:
+        """Instances that have not ended, as far as we know."""
+        return {
+            record.id
+            for keeper in self.keepers()
+            for record in keeper.fleet.records.values()
+            if record.observed.state is not State.ENDED
+        }
+
     # --- life ----------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -187,12 +196,7 @@ class Reconciler:
     # --- processes -----------------------------------------------------------------------------
 
     def _unowned(self, found: Iterable[Running]) -> list[Running]:
-        owned = {
-            record.id
-            for keeper in self.keepers()
-            for record in keeper.fleet.records.values()
-            if record.observed.state is not State.ENDED
-        }
+        owned = self.alive()
         return [running for running in found if running.instance not in owned]
 
     async def _end_strangers(self, strangers: Sequence[Running]) -> None:

@@ -60,6 +60,7 @@ class Recipe(Value):
 
     A version keeps the content that it was prepared with, even when the store gets other under
     the same key: ``code_place`` and ``model_place`` name it among the artefacts of this machine.
+    ``collected`` are the addresses of the collections' data assets.
     """
 
     deployment: DeploymentSpec
@@ -68,6 +69,7 @@ class Recipe(Value):
     environment: EnvironmentSpec | None = None
     code_place: str = ""
     model_place: str = ""
+    collected: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,7 +197,14 @@ def references(spec: DeploymentSpec | BatchDeploymentSpec) -> tuple[Reference, .
         ("environments", "environment", spec.environment),
         ("codes", "code_configuration.code", code.code if code else None),
     ]
+    if isinstance(spec, DeploymentSpec) and spec.data_collector is not None:
+        collections = spec.data_collector.collections.items()
+        written += [("data", _data_field(name), each.data) for name, each in collections]
     return tuple(_parsed(kind, field, text) for kind, field, text in written if text is not None)
+
+
+def _data_field(collection: str) -> str:
+    return f"data_collector.collections.{collection}.data"
 
 
 def _parsed(kind: AssetKind, field: str, text: str) -> Reference:
@@ -239,6 +246,13 @@ def resolved(spec: D, found: dict[str, Asset]) -> D:
     if spec.code_configuration is not None:
         code = exact["code_configuration.code"]
         changes["code_configuration"] = spec.code_configuration.model_copy(update={"code": code})
+    if isinstance(spec, DeploymentSpec) and spec.data_collector is not None:
+        collections = {
+            name: each.model_copy(update={"data": exact.get(_data_field(name))})
+            for name, each in spec.data_collector.collections.items()
+        }
+        collector = spec.data_collector.model_copy(update={"collections": collections})
+        changes["data_collector"] = collector
     return spec.model_copy(update=changes)
 
 

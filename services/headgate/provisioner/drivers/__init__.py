@@ -25,7 +25,8 @@ class Limits:
 class Launch:
     """Everything needed to start one instance. ``variables`` are Azure's and the user's.
 
-    Without ``limits`` an instance may use all of its machine.
+    Without ``limits`` an instance may use all of its machine. ``collect`` says as JSON what the
+    worker collects into ``collect_folder``, which is not the instance's own: it outlives it.
     """
 
     instance: str
@@ -38,6 +39,8 @@ class Launch:
     token: str = field(repr=False)
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     limits: Limits | None = None
+    collect: str = ""
+    collect_folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,9 @@ class ProcessDriver:
             "HEADGATE_LAST_WORDS": str(folder / LAST_WORDS),
             "HEADGATE_DRAIN_TIMEOUT_S": f"{self._drain_timeout_s:g}",
         }
+        if launch.collect:
+            said["HEADGATE_COLLECT"] = launch.collect
+            said["HEADGATE_COLLECT_DIR"] = str(launch.collect_folder)
         if self._supervisor:
             said["HEADGATE_SUPERVISOR_PID"] = self._supervisor
         return said
