@@ -21,9 +21,10 @@ from typing import Any
 import pytest
 import yaml
 
-from acceptance.system import PROGRAM, Headgate, environment
+from acceptance.system import EXAMPLES, PROGRAM, Headgate, environment
 
 HERE = Path(__file__).parent
+EXAMPLE = EXAMPLES / "mlflow"
 CACHE = HERE.parents[1] / ".cache" / "mlflow-venv"
 PACKAGES = ("mlflow>=3.1,<4", "scikit-learn>=1.5", "pandas>=2.2")
 INSTALL_TIMEOUT_S = 400
@@ -68,15 +69,16 @@ def files() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def models(mlflow_python: Path, files: Path) -> Path:
-    """The folder with the logged models."""
-    done = subprocess.run(
-        [str(mlflow_python), str(HERE / "log_models.py"), str(files)],
-        cwd=files,
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_TIMEOUT_S,
-    )
-    assert done.returncode == 0, done.stderr
+    """The folder with the logged models; ``iris`` is that of ``examples/mlflow``."""
+    for script, target in ((EXAMPLE / "log_model.py", "iris"), (HERE / "log_models.py", ".")):
+        done = subprocess.run(
+            [str(mlflow_python), str(script), str(files / target)],
+            cwd=files,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_TIMEOUT_S,
+        )
+        assert done.returncode == 0, done.stderr
     shutil.copytree(files / "iris", files / "outer" / "model")
     return files
 

@@ -1,26 +1,19 @@
-"""Logs the models of these tests, with the real MLflow, into the folder that is its argument.
+"""Logs models of these tests, with the real MLflow, into the folder that is its argument.
 
-Runs in an environment of its own. Every model names the same packages, so that one environment
-serves them all.
+Runs in an environment of its own. Every model names the same packages as the model ``iris`` that is
+there already, so that one environment serves them all.
 """
 
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.models import ModelSignature, infer_signature
+from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
-from sklearn.datasets import load_iris
-from sklearn.linear_model import LogisticRegression
-
-REQUIREMENTS = [
-    f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
-]
 
 
 class Table(mlflow.pyfunc.PythonModel):
@@ -61,22 +54,14 @@ class Grid(mlflow.pyfunc.PythonModel):
         return model_input.mean(axis=(1, 2))
 
 
-def save(folder: Path, model: object, signature: ModelSignature) -> None:
-    mlflow.pyfunc.save_model(
-        folder, python_model=model, signature=signature, pip_requirements=REQUIREMENTS
-    )
-
-
 def main(folder: Path) -> None:
-    data, target = load_iris(return_X_y=True, as_frame=True)
-    classifier = LogisticRegression(max_iter=500).fit(data, target)
-    mlflow.sklearn.save_model(
-        classifier,
-        folder / "iris",
-        signature=infer_signature(data, classifier.predict(data)),
-        input_example=data.head(2),
-        pip_requirements=REQUIREMENTS,
-    )
+    requirements = (folder / "iris" / "requirements.txt").read_text().splitlines()
+
+    def save(name: str, model: object, signature: ModelSignature) -> None:
+        mlflow.pyfunc.save_model(
+            folder / name, python_model=model, signature=signature, pip_requirements=requirements
+        )
+
     columns = Schema(
         [
             ColSpec("long", "age"),
@@ -88,14 +73,14 @@ def main(folder: Path) -> None:
         ]
     )
     params = ParamSchema([ParamSpec("years", "long", 1)])
-    save(folder / "table", Table(), ModelSignature(inputs=columns, params=params))
+    save("table", Table(), ModelSignature(inputs=columns, params=params))
     ids, mask = (
         TensorSpec(np.dtype("int32"), (-1, 3), "ids"),
         TensorSpec(np.dtype(bool), (-1,), "mask"),
     )
-    save(folder / "named", Named(), ModelSignature(inputs=Schema([ids, mask])))
+    save("named", Named(), ModelSignature(inputs=Schema([ids, mask])))
     grid = TensorSpec(np.dtype("float32"), (-1, 2, 2))
-    save(folder / "grid", Grid(), ModelSignature(inputs=Schema([grid])))
+    save("grid", Grid(), ModelSignature(inputs=Schema([grid])))
 
 
 if __name__ == "__main__":

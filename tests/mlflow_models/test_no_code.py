@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from acceptance.system import environment, wait_for
+from acceptance.system import EXAMPLES, environment, wait_for
 from mlflow_models.conftest import SERVING_TIMEOUT_S, Served
 
 IRIS = ["sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"]
@@ -43,6 +43,11 @@ def records(rows: list[list[float]]) -> list[dict[str, float]]:
 def test_a_table_is_scored_in_every_form(served: Served, data: Any) -> None:
     """The answer is Azure's: the bare list of predictions."""
     assert served.ask("iris", {"input_data": data}) == (200, [0, 2])
+
+
+def test_the_request_of_the_example_is_answered_as_its_readme_says(served: Served) -> None:
+    request = json.loads((EXAMPLES / "mlflow" / "sample_request.json").read_text())
+    assert served.ask("iris", request) == (200, [0, 2])
 
 
 def test_the_example_that_the_model_was_logged_with_is_scored(served: Served) -> None:

@@ -19,7 +19,7 @@ MLMODEL = """
         loader_module: mlflow.sklearn
         python_version: 3.11.7
       sklearn: {pickled_model: model.pkl}
-    mlflow_version: 2.14.1
+    mlflow_version: 2.20.1
 """
 CONDA = """
     channels: [conda-forge]
@@ -84,7 +84,7 @@ def test_requirements_alone_get_the_python_of_the_model() -> None:
         ("MLflow_Skinny==2.13.0\npandas==2.2", ("MLflow_Skinny==2.13.0", "pandas==2.2", "numpy")),
         (
             "scikit-learn==1.5.0",
-            ("scikit-learn==1.5.0", "mlflow-skinny==2.14.1", "numpy", "pandas"),
+            ("scikit-learn==1.5.0", "mlflow-skinny==2.20.1", "numpy", "pandas"),
         ),
     ],
 )
@@ -94,8 +94,23 @@ def test_what_loads_the_model_is_added_when_the_model_does_not_name_it(
     assert recipe(requirements__txt=requirements).lines == lines
 
 
+def test_old_versions_of_mlflow_get_what_they_take_for_granted() -> None:
+    old = dedent(MLMODEL).replace("2.20.1", "2.3.2")
+    found = recipe(MLmodel=old, requirements__txt="mlflow==2.3.2").lines
+    assert found == ("mlflow==2.3.2", "setuptools<81")
+    assert recipe(MLmodel=old, requirements__txt="mlflow==2.3.2\nsetuptools==65").lines[1:] == (
+        "setuptools==65",
+    )
+    assert recipe(MLmodel=old).lines == (
+        "mlflow-skinny==2.3.2",
+        "numpy<2",
+        "pandas<3",
+        "setuptools<81",
+    )
+
+
 def test_a_model_that_names_no_packages_gets_mlflow_alone_and_a_warning() -> None:
-    assert recipe().lines == ("mlflow-skinny==2.14.1", "numpy", "pandas")
+    assert recipe().lines == ("mlflow-skinny==2.20.1", "numpy", "pandas")
     assert "warning" in needs().notes[0]
 
 

@@ -21,6 +21,8 @@ MLMODEL = "MLmodel"
 REQUIREMENTS = "requirements.txt"
 FOLDERS_DOWN_MAX = 2  # below AZUREML_MODEL_DIR: the registered folder, and one inside of it
 NAMED_MAX = 20
+# Before this version MLflow needs a module of setuptools, which conda's environments always had.
+PKG_RESOURCES_UNTIL = (2, 16)
 
 # A file of the model by its relative path, or None when the model has none of that name.
 Read = Callable[[str], str | None]
@@ -166,10 +168,15 @@ def _lines(
 
 def _to_load(named: set[str], version: str) -> list[str]:
     """What MLflow itself needs to load a model, as far as the model's files do not name it."""
-    if "mlflow" in named:
-        return []
-    pinned = f"mlflow-skinny=={version}" if version else "mlflow-skinny"
-    wanted = {"mlflow-skinny": pinned, "numpy": "numpy", "pandas": "pandas"}
+    parts = re.match(r"(\d+)\.(\d+)", version)
+    old = parts is not None and (int(parts[1]), int(parts[2])) < PKG_RESOURCES_UNTIL
+    wanted = {}
+    if "mlflow" not in named:
+        wanted["mlflow-skinny"] = f"mlflow-skinny=={version}" if version else "mlflow-skinny"
+        wanted["numpy"] = "numpy<2" if old else "numpy"
+        wanted["pandas"] = "pandas<3" if old else "pandas"
+    if old:
+        wanted["setuptools"] = "setuptools<81"
     return [line for name, line in wanted.items() if name not in named]
 
 

@@ -177,7 +177,7 @@ def _rows(
         if len(row) != width:
             values = f"{len(row)} value{'' if len(row) == 1 else 's'}"
             raise misfit(f"row {number} has {values}, not {width}", wanted)
-    columns = [list(column) for column in zip(*rows)] if rows else [[] for _ in range(width)]
+    columns = [[row[number] for row in rows] for number in range(width)]
     return Table(names, columns, [None] * width)
 
 
