@@ -159,24 +159,33 @@ class Bus:
             dice = random.random()  # noqa: S311 (spreads reconnects; nothing secret)
             await _within(self._closing.wait(), dice * reconnect_delay_max_s(failures))
 
+    async def _dial(self, url: str) -> Connection:
+        """A connection to a server (``nats://host:port``) or to a socket (``unix:///path``)."""
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> Connection:
+            return Connection(self._on_message, self._on_pong, self._on_error)
+
+        parts = urlsplit(url if "//" in url else f"nats://{url}")
+        if parts.scheme == "unix":
+            _, connection = await loop.create_unix_connection(protocol, parts.path)
+            return connection
+        host, port = parts.hostname or "127.0.0.1", parts.port or DEFAULT_PORT
+        _, connection = await loop.create_connection(protocol, host, port)
+        return connection
+
     async def _open(self, url: str) -> Connection:
         """Connects, presents the token, and hears that it is good."""
-        parts = urlsplit(url if "//" in url else f"nats://{url}")
-        loop = asyncio.get_running_loop()
         self._forget_pongs()
         self._forbidden = ""
-        _, connection = await loop.create_connection(
-            lambda: Connection(self._on_message, self._on_pong, self._on_error),
-            parts.hostname or "127.0.0.1",
-            parts.port or DEFAULT_PORT,
-        )
+        connection = await self._dial(url)
         try:
             info = await connection.info
             self.max_payload = int(info.get("max_payload") or BUS_PAYLOAD_BYTES_MAX)
             connection.write(b"CONNECT ", self._hello(), b"\r\n")
             for sid, (subject, queue, _) in self._subscriptions.items():
                 connection.subscribe(sid, subject, queue)
-            greeted: asyncio.Future[bool] = loop.create_future()
+            greeted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self._pongs.append((0, greeted))
             connection.ping()
             await asyncio.wait((greeted, connection.lost), return_when=asyncio.FIRST_COMPLETED)

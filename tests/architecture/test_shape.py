@@ -20,7 +20,7 @@ TABLES = (
 )
 HEAVY = {
     "torch": (),
-    "docker": (),
+    "docker": ("provisioner/drivers", "provisioner/images.py"),
     "sqlmodel": (
         "registry",
         "identity",

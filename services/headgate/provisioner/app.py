@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from headgate.provisioner.artefacts import Artefacts
+from headgate.provisioner.building import Builds
+from headgate.provisioner.drivers.both import Drivers
+from headgate.provisioner.drivers.docker import DockerDriver
+from headgate.provisioner.drivers.engine import Engine
 from headgate.provisioner.drivers.process import ProcessDriver
 from headgate.provisioner.environments import Environments
 from headgate.provisioner.fleet import Tools
 from headgate.provisioner.handlers import Handlers
+from headgate.provisioner.images import Images
 from headgate.provisioner.preparing import Preparer
 from headgate.provisioner.reconciler import Reconciler
 from headgate.provisioner.shipping import Shipper
 from headgate.provisioner.state import Memory
 from headgate.provisioner.tokens import Tokens
 from headgate.provisioner.values import Backoff
+from headgate.provisioner.venvs import Venvs
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock
 from headgate.runtime.service import Service
@@ -29,19 +37,15 @@ async def build(
     does: the next run adopts them.
     """
     memory = await Memory.open(settings.database_url("provisioner"), bus)
-    driver = ProcessDriver(
-        settings.data,
-        bus.url,
-        drain_timeout_s=settings.drain_timeout_s,
-        supervisor=supervisor_identity(),
-    )
+    engine = Engine()
+    drivers = _drivers(settings, bus, engine)
     store = Store(settings.store_url())
     shipper = Shipper(settings.data / "collected", store, bus, clock, say=memory.say)
     tools = Tools(
         bus=bus,
         clock=clock,
         memory=memory,
-        driver=driver,
+        driver=drivers,
         tokens=Tokens(settings.keys_dir, clock),
         backoff=Backoff(first_s=settings.restart_backoff_s),
         drain_s=settings.drain_timeout_s,
@@ -51,7 +55,7 @@ async def build(
         bus,
         memory,
         Artefacts(store, settings.data / "artefacts"),
-        Environments(settings.data / "environments", inherited(), say=memory.say),
+        _environments(settings, engine, store, memory),
         settings.data / "deployments",
     )
     reconciler = Reconciler(tools, preparer, tick_s=settings.reconcile_s)
@@ -72,4 +76,26 @@ async def build(
             "outbox": memory.outbox.run,
         },
         stops=(memory.close, memory.outbox.drain, stop),
+    )
+
+
+def _drivers(settings: Settings, bus: Bus, engine: Engine) -> Drivers:
+    common: dict[str, Any] = {
+        "drain_timeout_s": settings.drain_timeout_s,
+        "supervisor": supervisor_identity(),
+    }
+    return Drivers(
+        ProcessDriver(settings.data, bus.url, **common),
+        DockerDriver(settings.data, bus.url, engine, **common),
+    )
+
+
+def _environments(settings: Settings, engine: Engine, store: Store, memory: Memory) -> Environments:
+    venvs = Builds(settings.data / "environments", say=memory.say)
+    images = Builds(settings.data / "images", say=memory.say)
+    return Environments(
+        settings.driver,
+        Venvs(venvs, inherited()),
+        Images(engine, images, store, inherited(), default=settings.docker_image),
+        engine.answers,
     )

@@ -68,9 +68,16 @@ def version_of(spec: DeploymentSpec) -> str:
 
 
 def ending_of(
-    status: int | None, last_words: tuple[str, str] | None, described: str, instance: str
+    status: int | None,
+    last_words: tuple[str, str] | None,
+    described: str,
+    instance: str,
+    because: str = "",
 ) -> Ending:
-    """Why an instance ended that nobody asked to. ``last_words`` are a code and a message."""
+    """Why an instance ended that nobody asked to. ``last_words`` are a code and a message.
+
+    ``because``: what the driver knows besides, such as a limit that was passed.
+    """
     if last_words is not None:
         known = {code.value for code in ErrorCode}
         code, message = last_words
@@ -79,6 +86,9 @@ def ending_of(
     if status == EXIT_REFUSED_BY_BUS:
         text = f"instance {instance} was refused by the bus: its credentials are not accepted"
         return Ending(EndKind.CRASH, ErrorCode.INTERNAL, text)
+    if because:
+        text = f"instance {instance} {because}"
+        return Ending(EndKind.CRASH, ErrorCode.RESOURCE_NOT_READY, text)
     text = f"instance {instance} ended with {described}"
     if status in OUT_OF_MEMORY:
         text += ", as it happens when memory runs out"

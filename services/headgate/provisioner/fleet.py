@@ -91,12 +91,14 @@ class Fleet:
             endpoint=self.key[0],
             deployment=self.key[1],
             spec=start.spec,
-            python=prepared.python,
+            base=prepared.base,
             code=prepared.code,
             capacity=prepared.capacity,
             token=tools.tokens.mint(*self.key, instance, prepared.lanes),
             variables=prepared.variables,
             collect=prepared.collect,
+            egress=prepared.egress,
+            model_mount_path=prepared.model_mount_path,
         )
         now = tools.clock.monotonic()
         seen = Observed(instance, start.spec, start.slot, State.PENDING, now, start.failures)
@@ -294,15 +296,16 @@ class Fleet:
         await self._note_end(running.instance, ending)
 
     def _ending(self, record: Record, ended: Exit) -> Ending:
-        if record.observed.state is State.STOPPING:
+        if record.observed.ending is not None:
+            return record.observed.ending
+        if record.observed.state is State.STOPPING and not ended.because:
             stopped = f"instance {record.id} was stopped"
-            asked = Ending(EndKind.ASKED, ErrorCode.OPERATION_CANCELED, stopped)
-            return record.observed.ending or asked
+            return Ending(EndKind.ASKED, ErrorCode.OPERATION_CANCELED, stopped)
         words, described = ended.last_words, "an unknown exit status"
         if ended.status is not None:
             described = procs.describe_exit(ended.status)
         said = (words.code, words.message) if words else None
-        return core.ending_of(ended.status, said, described, record.id)
+        return core.ending_of(ended.status, said, described, record.id, ended.because)
 
     async def _note_end(self, instance: str, ending: Ending) -> None:
         tools = self._tools

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from headgate.provisioner import collection, mlflow_models
 from headgate.provisioner.artefacts import Artefacts
+from headgate.provisioner.building import Journal
 from headgate.provisioner.collection import Target
 from headgate.provisioner.core import version_of
-from headgate.provisioner.environments import Environments, Journal
+from headgate.provisioner.drivers import Base
+from headgate.provisioner.environments import Environments
 from headgate.provisioner.state import Key, Memory, Recipe
 from headgate.runtime.bus import Bus
 from headgate.runtime.copies import remove_tree
@@ -29,20 +31,22 @@ JOURNALS_KEPT = 10
 class Prepared:
     """A version that can be started."""
 
-    python: Path
-    code: Path
+    base: Base
+    code: Path | None
     capacity: int
     lanes: int
     variables: dict[str, str] = field(repr=False)
     collect: str = ""
     target: Target | None = None
+    egress: bool = True
+    model_mount_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Laid:
     """A version whose content is on this machine. ``code`` is the folder that it starts in."""
 
-    code: Path
+    code: Path | None
     variables: dict[str, str] = field(repr=False)
     recipe: Recipe
 
@@ -71,8 +75,8 @@ class Preparer:
     async def logs_of(self, key: Key, spec: str) -> list[Path]:
         """The same with the log of its environment's build."""
         recipe = await self._memory.recipe(key, spec)
-        build = self._environments.log_of(recipe.environment) if recipe else None
-        return [self.log_of(key, spec), *([build] if build else [])]
+        builds = self._environments.logs_of(recipe.environment) if recipe else []
+        return [self.log_of(key, spec), *builds]
 
     async def sweep(self, in_use: set[tuple[Key, str]]) -> None:
         """Remove content that no version needs. Nothing is done while something runs of which we
@@ -109,17 +113,22 @@ class Preparer:
             laid = await self._lay_out(recipe, journal.say)
             if laid.recipe != recipe:
                 await self._memory.remember_recipe(key, spec, laid.recipe)
-            python = await self._environments.python_for(laid.recipe.environment, journal.say)
             deployment = recipe.deployment
             folders = collection.folders_of(deployment, recipe.collected)
+            egress = deployment.egress_public_network_access == "enabled"
+            base = await self._environments.base_for(
+                laid.recipe.environment, egress, journal.say
+            )
             return Prepared(
-                python=python,
+                base=base,
                 code=laid.code,
                 capacity=deployment.request_settings.max_concurrent_requests_per_instance,
                 lanes=lanes_of(deployment),
                 variables=laid.variables,
                 collect=collection.told(deployment, workspace, folders),
                 target=collection.target_of(deployment, workspace, spec, folders),
+                egress=egress,
+                model_mount_path=deployment.model_mount_path or "",
             )
         except HeadgateError as error:
             journal.say(f"failed: {error}")
@@ -128,6 +137,8 @@ class Preparer:
     async def _lay_out(self, recipe: Recipe, say: Say) -> _Laid:
         """Copies of code and model, and the recipe with the places of its content."""
         configuration = recipe.deployment.code_configuration
+        if recipe.environment is not None and recipe.environment.inference_config is not None:
+            return await self._lay_out_for_server(recipe, say)
         if configuration is None or recipe.code is None:
             return await self._lay_out_mlflow(recipe, say)
         script = configuration.scoring_script
@@ -140,6 +151,14 @@ class Preparer:
             directory, recipe = await self._model(recipe.model, recipe, say)
             variables["AZUREML_MODEL_DIR"] = str(directory)
         return _Laid(code, variables, recipe)
+
+    async def _lay_out_for_server(self, recipe: Recipe, say: Say) -> _Laid:
+        """An image with a server of its own gets its model, if it has one, and no script."""
+        variables = dict(recipe.deployment.environment_variables)
+        if recipe.model is not None:
+            directory, recipe = await self._model(recipe.model, recipe, say)
+            variables["AZUREML_MODEL_DIR"] = str(directory)
+        return _Laid(None, variables, recipe)
 
     async def _lay_out_mlflow(self, recipe: Recipe, say: Say) -> _Laid:
         """A model that says itself how it is loaded and what it needs for that."""

@@ -74,6 +74,12 @@ class Settings(BaseModel):
         description="lines per second that are logged of one instance; 0: none",
     )
 
+    driver: Literal["auto", "process", "docker"] = Field(
+        "auto", description="what instances are: processes, containers, or as they need"
+    )
+    docker_image: str = Field(
+        "python:3.11-slim-bookworm", description="image of environments that name none"
+    )
     oidc_issuer: str = Field(
         "", description="OpenID Connect issuer whose tokens count besides our own; empty: none"
     )

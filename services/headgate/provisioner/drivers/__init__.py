@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from headgate_contracts.resources import InferenceConfig
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -22,25 +24,53 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Interpreter:
+    """What a process runs on: a Python of this machine, with the packages of its environment."""
+
+    python: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What a container runs on. ``id`` names exactly one content.
+
+    ``python`` is the interpreter in it that runs our worker. With ``server`` instead, the image
+    brings an HTTP server of its own, whose routes these are.
+    """
+
+    id: str
+    python: str = ""
+    server: InferenceConfig | None = None
+
+
+Base = Interpreter | Image
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """Everything needed to start one instance. ``variables`` are Azure's and the user's.
 
-    Without ``limits`` an instance may use all of its machine. ``collect`` says as JSON what the
-    worker collects into ``collect_folder``, which is not the instance's own: it outlives it.
+    Paths are those of this machine; a driver that shows them elsewhere translates them, in
+    ``variables`` too. ``code`` is None when the base needs none. Without ``limits`` an instance
+    may use all of its machine; without ``egress`` it reaches the bus and nothing else. ``collect``
+    says as JSON what the worker collects into ``collect_folder``, which is not the instance's own:
+    it outlives it.
     """
 
     instance: str
     endpoint: str
     deployment: str
     spec: str
-    python: Path
-    code: Path
+    base: Base
+    code: Path | None
     capacity: int
     token: str = field(repr=False)
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     limits: Limits | None = None
     collect: str = ""
     collect_folder: Path | None = None
+    egress: bool = True
+    model_mount_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +83,7 @@ class Running:
     spec: str
     pid: int
     start: int
+    driver: str = "process"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +96,14 @@ class LastWords:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a process ended. ``status`` is negative for a signal, None when nobody could tell."""
+    """How an instance ended. ``status`` is negative for a signal, None when nobody could tell.
+
+    ``because`` goes on from "instance x ...", when more is known than a status tells.
+    """
 
     status: int | None
     last_words: LastWords | None = None
+    because: str = ""
 
 
 class Driver(Protocol):
@@ -95,3 +130,6 @@ class Driver(Protocol):
 
     def remove(self, instance: str) -> None:
         """Forget the files of an ended instance."""
+
+    async def close(self) -> None:
+        """Nothing runs any more: let go of what helped the instances."""

@@ -18,7 +18,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from headgate.provisioner.drivers import Exit, LastWords, Launch, Running, worker_archive
+from headgate.provisioner.drivers import (
+    Exit,
+    Interpreter,
+    LastWords,
+    Launch,
+    Running,
+    worker_archive,
+)
 from headgate.provisioner.logs import LOG
 from headgate.runtime import procs
 from headgate.runtime.copies import remove_tree
@@ -89,6 +96,9 @@ class ProcessDriver:
         if not await procs.wait_ended(running.pid, timeout_s=ABORT_GRACE_S):
             procs.send(process, signal.SIGKILL)
 
+    async def close(self) -> None:
+        """Processes need no helpers."""
+
     def renew_token(self, instance: str, token: str) -> None:
         write_atomic(self.folder(instance) / TOKEN, token)
 
@@ -99,6 +109,8 @@ class ProcessDriver:
             return 0.0
 
     def _start(self, launch: Launch) -> Running:
+        assert isinstance(launch.base, Interpreter)
+        python = launch.base.python
         folder = private_dir(self.folder(launch.instance))
         for name in ("home", "tmp"):
             private_dir(folder / name)
@@ -106,12 +118,12 @@ class ProcessDriver:
         archive = worker_archive.build(self._archives)
         with (folder / LOG).open("ab") as log:
             child = subprocess.Popen(
-                [str(launch.python), "-u", "-X", "faulthandler", str(archive)],
+                [str(python), "-u", "-X", "faulthandler", str(archive)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=launch.code,
-                env=self._environment(launch, folder),
+                env=self._environment(launch, python, folder),
                 start_new_session=True,
                 umask=0o077,
             )
@@ -134,10 +146,10 @@ class ProcessDriver:
             raise
         return running
 
-    def _environment(self, launch: Launch, folder: Path) -> dict[str, str]:
+    def _environment(self, launch: Launch, python: Path, folder: Path) -> dict[str, str]:
         """All that a worker gets; nothing is inherited from us."""
         said = {
-            "PATH": f"{launch.python.parent}:{_PATH}",
+            "PATH": f"{python.parent}:{_PATH}",
             "HOME": str(folder / "home"),
             "LANG": "C.UTF-8",
             "TMPDIR": str(folder / "tmp"),

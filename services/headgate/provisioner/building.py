@@ -1,0 +1,116 @@
+"""Builds of environments: each definition once, with a log, an event and a clear failure."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from headgate.runtime.files import private_dir
+from headgate_contracts import limits
+from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.provisioning import (
+    EnvironmentBuildFailed,
+    EnvironmentBuilt,
+    EnvironmentEvent,
+)
+from headgate_contracts.resources import EnvironmentSpec
+
+Say = Callable[[str], None]
+BUILD_TIMEOUT_S = 3_600.0
+UNUSED_KEPT_S = 7 * 86_400.0
+LOG_TAIL_LINES = 20
+LOG_TAIL_CHARS = 4_000
+_SHOWN_CHARS = 12
+
+
+class Journal:
+    """A log file of our own lines, each with its time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def say(self, line: str) -> None:
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(f"{at} {part}\n" for part in line.splitlines() or [""])
+
+    def tail(self) -> list[str]:
+        with self.path.open("rb") as file:
+            file.seek(max(0, self.path.stat().st_size - LOG_TAIL_CHARS))
+            return file.read().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+
+
+class Builds:
+    """The folder of builds and their logs. A build is named by the hash of what it is made from."""
+
+    def __init__(self, folder: Path, *, say: Callable[[EnvironmentEvent], Awaitable[None]]) -> None:
+        """``say`` publishes what became of a build."""
+        self.folder = folder
+        self._say = say
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    def log_of(self, digest: str) -> Path:
+        return self.folder / f"{digest}.log"
+
+    async def once(
+        self,
+        environment: EnvironmentSpec,
+        digest: str,
+        is_here: Callable[[], Awaitable[bool]],
+        build: Callable[[Journal], Awaitable[None]],
+        say: Say,
+    ) -> None:
+        """Build what is not here yet; whoever else wants the same waits for it.
+
+        Raises HeadgateError(ImageBuildFailure), with the end of the build log where it helps.
+        """
+        shown = digest[:_SHOWN_CHARS]
+        lock = self._locks.setdefault(digest, asyncio.Lock())
+        if lock.locked():
+            say(f"environment {shown} is being built already, waiting for it")
+        async with lock, self._other_processes(digest):
+            if await is_here():
+                say(f"environment {shown} is here already")
+                return
+            say(f"environment {shown} is being built")
+            named = {"name": environment.name, "version": environment.version}
+            about = {**named, "sha256": digest}
+            journal = Journal(self.log_of(digest))
+            begun = asyncio.get_running_loop().time()
+            try:
+                await build(journal)
+            except HeadgateError as error:
+                journal.say(f"failed: {error}")
+                reason = str(error)[: limits.ERROR_MESSAGE_CHARS_MAX]
+                await self._say(EnvironmentBuildFailed(**about, reason=reason))
+                raise
+            build_s = asyncio.get_running_loop().time() - begun
+            say(f"environment {shown} was built in {build_s:.1f} s")
+            await self._say(EnvironmentBuilt(**about, build_s=build_s))
+
+    @contextlib.asynccontextmanager
+    async def _other_processes(self, digest: str) -> AsyncIterator[None]:
+        """Another process on the same data folder waits, too."""
+        private_dir(self.folder)
+        descriptor = os.open(
+            self.folder / f"{digest}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            await asyncio.to_thread(fcntl.flock, descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def failure(what: str, journal: Journal, *, target: str) -> HeadgateError:
+    """The error of a build, with the end of its log, where the tool names what is wrong."""
+    said = f"the environment cannot be built: {what}. The end of its log:"
+    return HeadgateError(
+        ErrorCode.IMAGE_BUILD_FAILURE, "\n".join([said, *journal.tail()]), target=target
+    )

@@ -1,0 +1,46 @@
+"""All drivers of this machine as one: the base of an instance says which of them starts it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headgate.provisioner.drivers import Driver, Exit, Image, Launch, Running
+from headgate.provisioner.drivers.docker import DOCKER, DockerDriver
+
+
+class Drivers:
+    """Images go to Docker, interpreters to processes."""
+
+    def __init__(self, process: Driver, docker: DockerDriver) -> None:
+        self._process = process
+        self._docker = docker
+
+    async def start(self, launch: Launch) -> Running:
+        return await self._for(isinstance(launch.base, Image)).start(launch)
+
+    async def found(self) -> list[Running]:
+        return [*await self._process.found(), *await self._docker.found()]
+
+    async def ended(self, running: Running) -> Exit:
+        return await self._for(running.driver == DOCKER).ended(running)
+
+    async def stop(self, running: Running, *, drain_s: float) -> None:
+        await self._for(running.driver == DOCKER).stop(running, drain_s=drain_s)
+
+    def renew_token(self, instance: str, token: str) -> None:
+        self._for(self._docker.owns(instance)).renew_token(instance, token)
+
+    def token_age_s(self, instance: str, now: float) -> float:
+        return self._for(self._docker.owns(instance)).token_age_s(instance, now)
+
+    def folder(self, instance: str) -> Path:
+        return self._process.folder(instance)
+
+    def remove(self, instance: str) -> None:
+        self._process.remove(instance)
+
+    async def close(self) -> None:
+        await self._docker.close()
+
+    def _for(self, container: bool) -> Driver:
+        return self._docker if container else self._process
