@@ -60,6 +60,7 @@ class Bus:
         self._subscriptions: dict[int, _Subscription] = {}
         self._handlers: dict[bytes, Handler] = {}
         self._last_sid = 0
+        self._subscribed: set[int] = set()  # by the time the connection was opened
         self._kept = Kept()
         self._confirming = False
         self._settling = False  # just reconnected: the router may not hear us yet
@@ -183,6 +184,7 @@ class Bus:
             info = await connection.info
             self.max_payload = int(info.get("max_payload") or BUS_PAYLOAD_BYTES_MAX)
             connection.write(b"CONNECT ", self._hello(), b"\r\n")
+            self._subscribed = set(self._subscriptions)
             for sid, (subject, queue, _) in self._subscriptions.items():
                 connection.subscribe(sid, subject, queue)
             greeted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -220,6 +222,7 @@ class Bus:
         self._was_connected = True
         self._unanswered = 0
         self._connected.set()
+        self._catch_up(connection)
         try:
             self._say_again(connection)
             if self._settling:
@@ -237,6 +240,14 @@ class Bus:
             self._forget_pongs()
         if not self._closing.is_set():
             self._report(f"the connection to the bus is lost: {connection.error or 'closed'}")
+
+    def _catch_up(self, connection: Connection) -> None:
+        """Tells what was subscribed and unsubscribed while the connection was being opened."""
+        for sid in self._subscribed - set(self._subscriptions):
+            connection.unsubscribe(sid)
+        for sid in sorted(set(self._subscriptions) - self._subscribed):
+            subject, queue, _ = self._subscriptions[sid]
+            connection.subscribe(sid, subject, queue)
 
     def _say_again(self, connection: Connection, settled: bool = False) -> None:
         """Says every answer that is still wanted and not confirmed."""

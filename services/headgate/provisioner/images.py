@@ -23,7 +23,7 @@ from headgate.provisioner.building import (
 )
 from headgate.provisioner.drivers import Image
 from headgate.provisioner.drivers.containers import LABEL_PREFIX
-from headgate.provisioner.drivers.engine import Engine
+from headgate.provisioner.drivers.engine import CALL_TIMEOUT_S, Engine
 from headgate.provisioner.image_recipes import Facts
 from headgate.runtime.copies import contents_of, materialise, remove_tree
 from headgate.runtime.store import Store
@@ -230,26 +230,26 @@ def _reference(name: str) -> tuple[str, str | None]:
 
 def _probe(client: DockerClient, image: str) -> str:
     """What the interpreters of an image say of themselves, one line each."""
-    from docker.errors import APIError, ContainerError
+    from docker.errors import APIError
 
     said = []
     for interpreter in image_recipes.INTERPRETERS:
+        container = client.containers.create(
+            image,
+            entrypoint=[interpreter, "-c", image_recipes.PROBE],
+            command=[],
+            network_mode="none",
+            cap_drop=["ALL"],
+            read_only=True,
+        )
         try:
-            output = client.containers.run(
-                image,
-                entrypoint=[interpreter, "-c", image_recipes.PROBE],
-                command=[],
-                network_mode="none",
-                cap_drop=["ALL"],
-                read_only=True,
-                remove=True,
-            )
-        except (APIError, ContainerError) as error:  # there is none of this name
-            said.append(
-                f"{interpreter}: {error.explanation if isinstance(error, APIError) else error}"
-            )
-        else:
-            said.append(output.decode(errors="replace"))
+            container.start()
+            container.wait(timeout=CALL_TIMEOUT_S)
+            said.append(container.logs().decode(errors="replace"))
+        except APIError as error:  # there is none of this name
+            said.append(f"{interpreter}: {error.explanation}")
+        finally:
+            container.remove(force=True)
     return "\n".join(said)
 
 

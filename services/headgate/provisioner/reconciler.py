@@ -119,9 +119,9 @@ class Reconciler:
         if stop_instances:
             await asyncio.gather(*(keeper.fleet.stop_all() for keeper in self.keepers()))
             await self._end_strangers(await self._tools.driver.found())
-            await self._tools.driver.close()
         for keeper in self.keepers():
             await keeper.close()
+        await self._tools.driver.close(all_ended=stop_instances)
 
     # --- the registry --------------------------------------------------------------------------
 

@@ -131,5 +131,5 @@ class Driver(Protocol):
     def remove(self, instance: str) -> None:
         """Forget the files of an ended instance."""
 
-    async def close(self) -> None:
-        """Nothing runs any more: let go of what helped the instances."""
+    async def close(self, *, all_ended: bool) -> None:
+        """Let go of everything; ``all_ended``: also of what helps instances while they run."""

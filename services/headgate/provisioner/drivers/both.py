@@ -39,8 +39,9 @@ class Drivers:
     def remove(self, instance: str) -> None:
         self._process.remove(instance)
 
-    async def close(self) -> None:
-        await self._docker.close()
+    async def close(self, *, all_ended: bool) -> None:
+        await self._process.close(all_ended=all_ended)
+        await self._docker.close(all_ended=all_ended)
 
     def _for(self, container: bool) -> Driver:
         return self._docker if container else self._process

@@ -86,9 +86,9 @@ class DockerDriver:
     def remove(self, instance: str) -> None:
         remove_tree(self.folder(instance))
 
-    async def close(self) -> None:
-        """Nothing runs any more: let go of all helpers."""
-        await self._relaying.close(end=True)
+    async def close(self, *, all_ended: bool) -> None:
+        """Let go of everything; the relay goes on as long as there are containers."""
+        await self._relaying.close(end=all_ended)
         self._engine.close()
 
     # --- starting ------------------------------------------------------------------------------

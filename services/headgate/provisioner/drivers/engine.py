@@ -7,10 +7,11 @@ is the one that ``DOCKER_HOST`` names, or the one of this machine.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
@@ -35,6 +36,7 @@ class Engine:
     def client(self) -> DockerClient:
         """From a thread. Raises HeadgateError when no engine answers."""
         with self._opening:
+            _knock()
             if self._client is None:
                 self._client = in_words(_connect)
             return self._client
@@ -73,7 +75,7 @@ class Engine:
             self._client.close()
 
 
-def _connect() -> DockerClient:
+def _library() -> Any:
     try:
         import docker
     except ImportError:
@@ -81,7 +83,29 @@ def _connect() -> DockerClient:
             ErrorCode.UNAVAILABLE,
             "containers need the package `docker`: pip install 'headgate[docker]'",
         ) from None
-    return docker.from_env(timeout=CALL_TIMEOUT_S)
+    return docker
+
+
+def _knock() -> None:
+    """HeadgateError when nobody listens at the engine's socket, before the library tries: it would
+    leave its own socket open each time."""
+    docker = _library()
+    url = docker.utils.kwargs_from_env().get("base_url", docker.constants.DEFAULT_UNIX_SOCKET)
+    _, is_socket, path = str(url).partition("unix://")
+    if not is_socket:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(PING_TIMEOUT_S)
+        try:
+            probe.connect(path)
+        except OSError as error:
+            raise HeadgateError(
+                ErrorCode.UNAVAILABLE, f"no Docker engine listens at {path}: {error.strerror}"
+            ) from None
+
+
+def _connect() -> DockerClient:
+    return _library().from_env(timeout=CALL_TIMEOUT_S)
 
 
 def in_words(work: Callable[[], T]) -> T:

@@ -96,7 +96,7 @@ class ProcessDriver:
         if not await procs.wait_ended(running.pid, timeout_s=ABORT_GRACE_S):
             procs.send(process, signal.SIGKILL)
 
-    async def close(self) -> None:
+    async def close(self, *, all_ended: bool) -> None:
         """Processes need no helpers."""
 
     def renew_token(self, instance: str, token: str) -> None:

@@ -36,7 +36,6 @@ class Relaying:
         self._argv = (bus_url, installation, supervisor)
         self._starting = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
 
     async def ensure(self) -> None:
         """Return when it relays. Raises HeadgateError when it cannot be started."""
@@ -54,17 +53,13 @@ class Relaying:
             await asyncio.gather(self._watch, return_exceptions=True)
         identity = await asyncio.to_thread(self._found) if end else ""
         if identity:
-            pid = int(identity.partition(":")[0])
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            await procs.wait_ended(pid)
-            self._reap()
+            _kill(identity)
+            await _await_end(identity)
 
     async def _keep(self, identity: str) -> None:
         """Start it again whenever it ends: containers cannot answer without it."""
         while True:
-            await procs.wait_ended(int(identity.partition(":")[0]))
-            self._reap()
+            await _await_end(identity)
             _log.warning("relay_ended", relay=identity)
             try:
                 async with self._starting:
@@ -84,8 +79,7 @@ class Relaying:
             return ""
         if said.get("argv") == list(self._argv):
             return identity
-        with contextlib.suppress(ProcessLookupError):  # it leads elsewhere
-            os.kill(int(identity.partition(":")[0]), signal.SIGKILL)
+        _kill(identity)  # it leads elsewhere
         return ""
 
     async def _start(self) -> str:
@@ -112,7 +106,7 @@ class Relaying:
         (self.folder / SOCKET).unlink(missing_ok=True)
         module = f"{__package__}.relay"
         with (self._run / LOG).open("wb") as log:
-            self._process = subprocess.Popen(
+            child = subprocess.Popen(
                 [sys.executable, "-m", module, str(self.folder), *self._argv],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -120,7 +114,8 @@ class Relaying:
                 env=inherited(),
                 start_new_session=True,
             )
-        identity = procs.identity(self._process.pid)
+        child.returncode = 0  # it outlives us; whoever is its parent then reaps it by its pid
+        identity = procs.identity(child.pid)
         record = {"identity": identity, "argv": list(self._argv)}
         write_atomic(self._run / RECORD, json.dumps(record))
         return identity
@@ -128,6 +123,18 @@ class Relaying:
     def _listens(self) -> bool:
         return (self.folder / SOCKET).exists()
 
-    def _reap(self) -> None:
-        if self._process is not None:
-            self._process.poll()
+
+def _pid(identity: str) -> int:
+    return int(identity.partition(":")[0])
+
+
+def _kill(identity: str) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(_pid(identity), signal.SIGKILL)
+
+
+async def _await_end(identity: str) -> None:
+    if procs.is_running(identity):
+        await procs.wait_ended(_pid(identity))
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(_pid(identity), os.WNOHANG)  # noqa: ASYNC222 (it does not wait)

@@ -1,6 +1,6 @@
 """A Docker engine for the tests, and an image for them, where there is none and no registry.
 
-    python tests/docker/engine.py -- <command>
+    python tests/containers/engine.py -- <command>
 
 runs a command with an engine: one that answers already, else Debian's own, installed and started
 for the time of the command (as root on Debian). Where that cannot be the command runs without, and

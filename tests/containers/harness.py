@@ -1,0 +1,77 @@
+"""The provisioner's world with a Docker engine in it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import docker
+from docker.models.containers import Container
+
+from containers.engine import IMAGE
+from headgate.provisioner.drivers.docker import DockerDriver
+from headgate.provisioner.drivers.engine import Engine
+from headgate.runtime.natsd import RunningServer
+from headgate.runtime.settings import Settings
+from headgate_contracts import subjects
+from headgate_contracts.resources import Deployment
+from headgate_worker import frames
+from provisioner.harness import World
+
+
+class ContainerWorld(World):
+    """One machine whose instances are containers."""
+
+    def __init__(
+        self,
+        server: RunningServer,
+        settings: Settings,
+        endpoint: str,
+        engine: docker.DockerClient,
+    ) -> None:
+        super().__init__(server, settings, endpoint)
+        self.engine = engine
+
+    async def open(self) -> None:
+        await super().open()
+        self.router = await self.connect("router")
+
+    async def close(self) -> None:
+        await self.router.close()
+        await super().close()
+
+    async def stop_provisioner(self, *, stop_instances: bool = False) -> None:
+        await super().stop_provisioner(stop_instances=stop_instances)
+        if stop_instances:
+            driver = self.driver()
+            for container in self.containers():
+                container.remove(force=True)
+            for network in self.engine.networks.list(names=[f"headgate-{driver.installation}"]):
+                network.remove()
+            await driver.close(all_ended=True)
+
+    def driver(self) -> DockerDriver:
+        """A driver beside the provisioner's, to look at the same instances."""
+        return DockerDriver(self.settings.data, self.server.url, Engine(), drain_timeout_s=0)
+
+    async def deploy(self, script: str, name: str = "blue", **fields: Any) -> Deployment:
+        """Deploy a script on the image of the tests; its outcome."""
+        if "environment" not in fields:
+            fields["environment"] = await self.environment(image=IMAGE)
+        await self.put(name, await self.code(script), **fields)
+        return await self.outcome(name)
+
+    def containers(self, name: str = "") -> list[Container]:
+        """The containers of this world, of one deployment or of all."""
+        labels = [f"io.headgate.installation={self.driver().installation}"]
+        labels += [f"io.headgate.deployment={name}"] if name else []
+        return list(self.engine.containers.list(all=True, filters={"label": labels}))
+
+    async def score(self, body: Any, name: str = "blue") -> tuple[int, Any]:
+        """Status and document of an answer of the deployment."""
+        meta = {"id": "1", "m": "POST", "p": "/score", "h": [["content-type", "application/json"]]}
+        subject = subjects.deployment(self.endpoint, name)
+        asked = frames.encode(meta, json.dumps(body).encode())
+        message = await self.router.nc.request(subject, asked, timeout=20)
+        (said, answer), *_ = frames.decode(message.data)
+        return said["s"], json.loads(answer)
