@@ -11,12 +11,14 @@ from docker.models.containers import Container
 from containers.engine import IMAGE
 from headgate.provisioner.drivers.docker import DockerDriver
 from headgate.provisioner.drivers.engine import Engine
+from headgate.runtime.bus import Msg
 from headgate.runtime.natsd import RunningServer
 from headgate.runtime.settings import Settings
 from headgate_contracts import subjects
+from headgate_contracts.provisioning import Instance
 from headgate_contracts.resources import Deployment
 from headgate_worker import frames
-from provisioner.harness import World
+from provisioner.harness import World, eventually
 
 
 class ContainerWorld(World):
@@ -34,7 +36,12 @@ class ContainerWorld(World):
 
     async def open(self) -> None:
         await super().open()
+        self.events: list[Msg] = []
         self.router = await self.connect("router")
+        await self.probe.subscribe(subjects.EVENT_ALL, self._note_event)
+
+    async def _note_event(self, message: Msg) -> None:
+        self.events.append(message)
 
     async def close(self) -> None:
         await self.router.close()
@@ -66,6 +73,28 @@ class ContainerWorld(World):
         labels = [f"io.headgate.installation={self.driver().installation}"]
         labels += [f"io.headgate.deployment={name}"] if name else []
         return list(self.engine.containers.list(all=True, filters={"label": labels}))
+
+    async def replaced(self, before: Instance, name: str = "blue") -> Instance:
+        """The one ready instance, once it is another than ``before``."""
+
+        async def look() -> Instance | None:
+            found = await self.instances(name)
+            others = [i for i in found if i.id != before.id and i.state == "ready"]
+            return others[0] if others else None
+
+        found = await eventually(look)
+        assert found is not None
+        return found
+
+    async def reason_of_end(self, instance: Instance) -> str:
+        """What the events say of the end of an instance."""
+
+        async def look() -> str:
+            said = [json.loads(message.data) for message in self.events]
+            ends = [one for one in said if one.get("instance") == instance.id]
+            return next((str(one["reason"]) for one in ends if "reason" in one), "")
+
+        return await eventually(look)
 
     async def score(self, body: Any, name: str = "blue") -> tuple[int, Any]:
         """Status and document of an answer of the deployment."""

@@ -16,7 +16,8 @@ from headgate.local import workers
 from headgate.local.folders import Folders, Kept
 from headgate.local.workers import HOST, Launch
 from headgate.provisioner import mlflow_models
-from headgate.provisioner.environments import Environments
+from headgate.provisioner.building import Builds
+from headgate.provisioner.venvs import Venvs
 from headgate.runtime import ports
 from headgate.runtime.copies import remove_tree
 from headgate.runtime.settings import inherited
@@ -35,7 +36,8 @@ class Deployer:
     def __init__(self, data: Path) -> None:
         self.folders = Folders(data)
         self._data = data.absolute()
-        self._environments = Environments(data / "environments", inherited(), say=_no_event)
+        builds = Builds(data / "environments", say=_no_event)
+        self._environments = Venvs(builds, inherited())
 
     async def deploy(
         self,
@@ -55,7 +57,7 @@ class Deployer:
         laid = await asyncio.to_thread(_laid_out, local, folder)
         for note in laid.notes:
             say(note)
-        python = await self._environments.python_for(laid.environment, say)
+        python = (await self._environments.base_for(laid.environment, say)).python
         packages = await self._debugger(python, say) if debug else None
         running = workers.find(folder)
         if running is not None:

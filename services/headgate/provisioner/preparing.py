@@ -116,9 +116,7 @@ class Preparer:
             deployment = recipe.deployment
             folders = collection.folders_of(deployment, recipe.collected)
             egress = deployment.egress_public_network_access == "enabled"
-            base = await self._environments.base_for(
-                laid.recipe.environment, egress, journal.say
-            )
+            base = await self._environments.base_for(laid.recipe.environment, egress, journal.say)
             return Prepared(
                 base=base,
                 code=laid.code,
