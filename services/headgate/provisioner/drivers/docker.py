@@ -139,6 +139,8 @@ class DockerDriver:
         directory = launch.variables.get("AZUREML_MODEL_DIR")
         if os.geteuid() == 0:
             os.chown(shared, USER_IF_ROOT, USER_IF_ROOT)
+            if launch.collect_folder is not None:
+                os.chown(launch.collect_folder, USER_IF_ROOT, USER_IF_ROOT)
             if directory:
                 Path(directory).chmod(0o755)
         self.renew_token(launch.instance, launch.token)
