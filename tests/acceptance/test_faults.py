@@ -12,7 +12,7 @@ import pytest
 
 from acceptance.load import NO_ANSWER, Load, Shot
 from acceptance.models import Journaled
-from acceptance.system import Headgate, eventually, failures
+from acceptance.system import EventTail, Headgate, eventually, failures
 from headgate_contracts.scoring import InstanceState
 
 CONNECTIONS = 8
@@ -67,6 +67,55 @@ async def test_killing_one_of_two_workers_costs_no_request(served: Journaled) ->
     ran = served.journal.read()
     assert {run.id for run in ran} == {shot.id for shot in load.shots}
     assert len(ran) - len(load.shots) <= CONNECTIONS  # only those in flight ran twice
+
+
+async def test_a_worker_that_crashes_in_c_code_costs_no_request(served: Journaled) -> None:
+    """SIGSEGV: as with any other end; what it was doing is in its log, the signal in the event."""
+    victim = min(await until_ready(served, 2))
+    load = load_on(served)
+    async with load.running():
+        await load.reach(300)
+        os.kill(victim, signal.SIGSEGV)
+        await load.more(300)
+        after = await until_ready(served, 2)
+        await load.more(200)
+    assert failures(load) == []
+    assert victim not in after
+    only = ("--since", "1h", "--filter", f"instance.{served.endpoint}.>")
+    with EventTail(served.headgate, *only) as tail:
+
+        def reasons() -> list[str]:
+            return [e["data"]["reason"] for e in tail.events if e["subject"].endswith(".lost")]
+
+        (reason,) = await eventually(reasons, "the event")
+    assert "SIGSEGV" in reason
+    logs = ("online-deployment", "get-logs", "-e", served.endpoint, "-n", "blue")
+    assert "Fatal Python error: Segmentation fault" in served.headgate.cli(*logs)
+
+
+async def test_a_hung_worker_is_killed_by_its_probe_and_replaced(served: Journaled) -> None:
+    """Only what it had in hand times out; then it is left out, found dead and replaced."""
+    probe = "--set", "liveness_probe.period=1", "--set", "liveness_probe.failure_threshold=2"
+    limits = "--set", "request_settings.request_timeout_ms=1000"
+    update = ("online-deployment", "update", "-e", served.endpoint, "-n", "blue")
+    await asyncio.to_thread(served.headgate.cli, *update, *probe, *limits)
+    hung = min(await until_ready(served, 2))
+    load = load_on(served)
+    async with load.running():
+        await load.reach(300)
+        os.kill(hung, signal.SIGSTOP)
+        stopped = time.monotonic()
+        await asyncio.sleep(2.0)  # three heartbeats missed
+        noticed = time.monotonic()
+        async with asyncio.timeout(40):
+            while hung in (pids := await ready_pids(served)) or len(pids) != 2:
+                await asyncio.sleep(0.1)
+        await load.more(300)
+    assert set(load.statuses()) <= {200, 408}
+    late = [shot for shot in load.shots if shot.status == 408]
+    assert len(late) <= CONNECTIONS
+    assert all(stopped - 1 < shot.sent < noticed for shot in late)
+    assert hung not in served.headgate.processes()
 
 
 async def test_killing_the_router_costs_only_the_requests_in_flight(served: Journaled) -> None:

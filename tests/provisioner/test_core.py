@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -317,7 +318,43 @@ def test_old_instances_go_only_when_new_ones_are_ready() -> None:
     old = [instance(f"o{i}", spec="old", slot=i, started_at=i) for i in range(3)]
     want = wanted(3, fallback=OLD)
     assert acts(want, *old, instance("n0", State.STARTING)) == []
-    assert acts(want, *old, instance("n0")) == [Start("new", 1), Stop("o2")]
+    assert acts(want, *old, instance("n0")) == [Stop("o2")]
+
+
+def test_what_drains_takes_its_room_until_it_has_ended() -> None:
+    old = [instance(f"o{i}", spec="old", slot=i, started_at=i) for i in range(2)]
+    want = wanted(3, fallback=OLD)
+    draining = instance("o2", State.STOPPING, spec="old", slot=2)
+    assert acts(want, *old, draining, instance("n0")) == []
+    assert acts(want, *old, instance("n0")) == [Start("new", 1)]
+
+
+@given(count=st.integers(1, 50), dice=st.randoms(use_true_random=False))
+def test_a_roll_never_takes_more_than_a_fifth_more_room(count: int, dice: Random) -> None:
+    """Whatever the order in which instances become ready and drain; and it comes to its end."""
+    seen = {f"o{i}": instance(f"o{i}", spec="old", slot=i) for i in range(count)}
+    want = wanted(count, fallback=OLD)
+    for step in range(20 * count):
+        for number, action in enumerate(acts(want, *seen.values())):
+            if isinstance(action, Stop):
+                stopped = replace(seen[action.instance], state=State.STOPPING)
+                seen[action.instance] = stopped
+            elif isinstance(action, Start):
+                name = f"n{step}-{number}"
+                seen[name] = instance(name, State.STARTING, slot=action.slot)
+        assert sum(i.state is not State.ENDED for i in seen.values()) <= count + core.surge_of(
+            count
+        )
+        assert sum(i.state is State.READY for i in seen.values()) >= count
+        moving = [i for i in seen.values() if i.state in (State.STARTING, State.STOPPING)]
+        if not moving:
+            break
+        one = dice.choice(moving)
+        if one.state is State.STARTING:
+            seen[one.id] = replace(one, state=State.READY)
+        else:
+            del seen[one.id]
+    assert {i.spec for i in seen.values()} == {"new"}
 
 
 def test_a_failed_update_leaves_the_old_version_serving_in_full_strength() -> None:

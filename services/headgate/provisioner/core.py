@@ -123,9 +123,9 @@ def reconcile(wanted: Wanted, instances: Sequence[Observed], now: float) -> Deci
         if verdict is not None:
             return Decision((*actions, verdict), _report(wanted, here))
     plan = _plan(wanted, here)
+    actions += _stops(wanted, plan, here)
     for version, size in plan:
         actions += _fill(version, size, wanted, here, now)
-    actions += _stops(wanted, plan, here)
     return Decision(tuple(actions), _report(wanted, here))
 
 
@@ -197,10 +197,12 @@ def _plan(wanted: Wanted, instances: Sequence[Observed]) -> list[tuple[Version, 
     slots = len(have) + len(crashed(fallback.spec, wanted.since, instances))
     if not _ready(instances, fallback.spec):  # nothing to be careful for
         return [(target, wanted.count), (fallback, min(len(have), wanted.count - ready))]
-    return [
-        (target, min(wanted.count, ready + surge_of(wanted.count))),
-        (fallback, min(slots, wanted.count - min(ready, wanted.count))),
-    ]
+    left = min(slots, wanted.count - min(ready, wanted.count))
+    # What drains still takes its room: together there is never more than the surge on top.
+    draining = sum(i.spec == fallback.spec and i.state is State.STOPPING for i in instances)
+    room = surge_of(wanted.count) - draining - max(0, len(have) - left)
+    up = max(ready + max(0, room), len(_live(instances, target.spec)))
+    return [(target, min(wanted.count, up)), (fallback, left)]
 
 
 def _fill(
