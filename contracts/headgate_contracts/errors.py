@@ -50,6 +50,7 @@ class ErrorCode(StrEnum):
     USER_SCRIPT_INIT_FAILED = "UserScriptInitFailed"
     USER_SCRIPT_FUNCTION_NOT_FOUND = "UserScriptFunctionNotFound"
     OPERATION_CANCELED = "OperationCanceled"
+    OUT_OF_MEMORY = "OutOfMemory"
     # 1400: gateway
     UNAUTHORIZED = "Unauthorized"
     FORBIDDEN = "Forbidden"
@@ -85,6 +86,7 @@ _TABLE: dict[ErrorCode, tuple[int, Blame, int]] = {
     ErrorCode.USER_SCRIPT_INIT_FAILED: (1204, Blame.CALLER, 400),
     ErrorCode.USER_SCRIPT_FUNCTION_NOT_FOUND: (1205, Blame.CALLER, 400),
     ErrorCode.OPERATION_CANCELED: (1206, Blame.CALLER, 409),
+    ErrorCode.OUT_OF_MEMORY: (1207, Blame.CALLER, 400),
     ErrorCode.UNAUTHORIZED: (1400, Blame.CALLER, 401),
     ErrorCode.FORBIDDEN: (1401, Blame.CALLER, 403),
     ErrorCode.INVALID_JSON: (1402, Blame.CALLER, 400),

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple, Optional
 
-from headgate_worker import aml, failure, output
+from headgate_worker import aml, failure, memory, output
 from headgate_worker.core import ERROR_MESSAGE_CHARS_MAX
 from headgate_worker.settings import Settings
 
@@ -86,6 +86,10 @@ def initialise(script: Script, loop: Optional[asyncio.AbstractEventLoop]) -> Non
         raise
     except BaseException as error:
         output.log("ERROR", failure.trace(error), 2)
+        lacking = memory.explain(error)
+        if lacking is not None:
+            said = f"init() of the scoring script {script.name}: {lacking}"
+            raise ScriptError(memory.CODE, said) from None
         raise ScriptError(
             INIT_FAILED,
             f"init() of the scoring script {script.name} failed: "

@@ -118,6 +118,8 @@ class World:
             for running in await driver.found():
                 await driver.stop(running, drain_s=0)
                 await driver.ended(running)
+            for folder in self.settings.instances_dir.glob("*"):
+                driver.remove(folder.name)
 
     async def ask(self, request: Command | Query) -> Any:
         return await self.probe.ask(request, rpc.reply_of(type(request)), timeout_s=10)

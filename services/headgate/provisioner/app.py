@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from headgate.azure import instance_types
+from headgate.provisioner import host
 from headgate.provisioner.artefacts import Artefacts
 from headgate.provisioner.building import Builds
+from headgate.provisioner.capacity import Ledger, Size, size_of
 from headgate.provisioner.drivers.both import Drivers
 from headgate.provisioner.drivers.docker import DockerDriver
 from headgate.provisioner.drivers.engine import Engine
@@ -38,7 +42,14 @@ async def build(
     """
     memory = await Memory.open(settings.database_url("provisioner"), bus)
     engine = Engine()
-    drivers = _drivers(settings, bus, engine)
+    total = host.capacity(settings)
+    types = instance_types.load(settings.instance_types)
+    is_strict = settings.capacity == "strict"
+
+    def size(name: str) -> Size:
+        return size_of(types.find(name), total, strict=is_strict)
+
+    drivers = _drivers(settings, bus, engine, host.gpus(total.gpus))
     store = Store(settings.store_url())
     shipper = Shipper(settings.data / "collected", store, bus, clock, say=memory.say)
     tools = Tools(
@@ -50,6 +61,8 @@ async def build(
         backoff=Backoff(first_s=settings.restart_backoff_s),
         drain_s=settings.drain_timeout_s,
         shipper=shipper,
+        ledger=Ledger(total),
+        size=size,
     )
     preparer = Preparer(
         bus,
@@ -79,13 +92,13 @@ async def build(
     )
 
 
-def _drivers(settings: Settings, bus: Bus, engine: Engine) -> Drivers:
+def _drivers(settings: Settings, bus: Bus, engine: Engine, gpus: Sequence[str]) -> Drivers:
     common: dict[str, Any] = {
         "drain_timeout_s": settings.drain_timeout_s,
         "supervisor": supervisor_identity(),
     }
     return Drivers(
-        ProcessDriver(settings.data, bus.url, **common),
+        ProcessDriver(settings.data, bus.url, gpus=gpus, **common),
         DockerDriver(settings.data, bus.url, engine, **common),
     )
 

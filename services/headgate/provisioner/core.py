@@ -25,6 +25,7 @@ from dataclasses import replace
 from typing import Literal
 
 from headgate.provisioner import probes
+from headgate.provisioner.drivers import OutOfMemory
 from headgate.provisioner.values import (
     Action,
     Backoff,
@@ -42,6 +43,7 @@ from headgate.provisioner.values import (
     Wanted,
 )
 from headgate_contracts.errors import ErrorCode
+from headgate_contracts.instance_types import in_gib
 from headgate_contracts.resources import DeploymentSpec
 
 START_ATTEMPTS_MAX = 3
@@ -73,11 +75,16 @@ def ending_of(
     described: str,
     instance: str,
     because: str = "",
+    out_of_memory: OutOfMemory | None = None,
 ) -> Ending:
     """Why an instance ended that nobody asked to. ``last_words`` are a code and a message.
 
-    ``because``: what the driver knows besides, such as a limit that was passed.
+    ``because``: what the driver knows besides.
     """
+    if out_of_memory is not None and (status is None or status in OUT_OF_MEMORY):
+        # The same again next time, as with a script that cannot be loaded.
+        text = describe_out_of_memory(instance, out_of_memory)
+        return Ending(EndKind.SCRIPT, ErrorCode.OUT_OF_MEMORY, text)
     if last_words is not None:
         known = {code.value for code in ErrorCode}
         code, message = last_words
@@ -93,6 +100,19 @@ def ending_of(
     if status in OUT_OF_MEMORY:
         text += ", as it happens when memory runs out"
     return Ending(EndKind.CRASH, ErrorCode.RESOURCE_NOT_READY, text)
+
+
+def describe_out_of_memory(instance: str, found: OutOfMemory) -> str:
+    """The end of an instance at its limit, in the same words whatever runs it."""
+    peak = "" if found.peak_bytes is None else f" (at most {in_gib(found.peak_bytes)} were in use)"
+    limit = "there is"
+    if found.limit_bytes:
+        limit = f"its limit of {in_gib(found.limit_bytes)}"
+    return (
+        f"instance {instance} was ended because it used more memory than "
+        f"{limit}{peak}. Choose an instance_type with more memory, a "
+        "smaller model, or fewer model processes (WORKER_COUNT)"
+    )
 
 
 def surge_of(count: int) -> int:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from headgate.provisioner import core, probes
-from headgate.provisioner.drivers import Driver, Exit, Launch, Running
+from headgate.provisioner.capacity import Ledger, Size
+from headgate.provisioner.drivers import Driver, Exit, Launch, Limits, Running
 from headgate.provisioner.preparing import Prepared
 from headgate.provisioner.shipping import Shipper
 from headgate.provisioner.state import Key, Memory, Record
@@ -50,6 +51,9 @@ class Tools:
     backoff: Backoff
     drain_s: float
     shipper: Shipper
+    ledger: Ledger
+    size: Callable[[str], Size]
+    """What an instance type is on this machine; HeadgateError when there is none of the name."""
 
 
 class Fleet:
@@ -83,7 +87,7 @@ class Fleet:
 
     # --- acts ----------------------------------------------------------------------------------
 
-    async def start(self, start: Start, prepared: Prepared) -> bool:
+    async def start(self, start: Start, prepared: Prepared, allowed: Limits | None = None) -> bool:
         """Start an instance; False when it could not be, which is on its record then."""
         tools, instance = self._tools, short_id()
         launch = Launch(
@@ -99,6 +103,7 @@ class Fleet:
             collect=prepared.collect,
             egress=prepared.egress,
             model_mount_path=prepared.model_mount_path,
+            limits=allowed,
         )
         now = tools.clock.monotonic()
         seen = Observed(instance, start.spec, start.slot, State.PENDING, now, start.failures)
@@ -305,7 +310,9 @@ class Fleet:
         if ended.status is not None:
             described = procs.describe_exit(ended.status)
         said = (words.code, words.message) if words else None
-        return core.ending_of(ended.status, said, described, record.id, ended.because)
+        return core.ending_of(
+            ended.status, said, described, record.id, ended.because, ended.out_of_memory
+        )
 
     async def _note_end(self, instance: str, ending: Ending) -> None:
         tools = self._tools

@@ -7,10 +7,13 @@ never holds up another.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from headgate.provisioner import core, logs
+from headgate.provisioner import capacity, core, fitting, logs
+from headgate.provisioner.capacity import Room, Size
 from headgate.provisioner.drivers import Running
 from headgate.provisioner.fleet import Fleet, Tools
 from headgate.provisioner.preparing import Prepared, Preparer
@@ -47,11 +50,18 @@ class Keeper:
     """One deployment. ``step`` is its life; everything else only changes facts and wakes it."""
 
     def __init__(
-        self, tools: Tools, preparer: Preparer, desire: Desire, records: list[Record]
+        self,
+        tools: Tools,
+        preparer: Preparer,
+        desire: Desire,
+        records: list[Record],
+        types: Mapping[str, str],
     ) -> None:
+        """``types`` are the instance types of its versions, as far as they are on record."""
         self.desire = desire
         self.fleet = Fleet(tools, desire.key, desire.deployment.workspace, records, self.wake)
         self.gone = False
+        self._types = dict(types)
         self.hearing_since: float | None = None
         self._tools = tools
         self._preparer = preparer
@@ -140,7 +150,10 @@ class Keeper:
         """One look at the deployment, and what follows from it."""
         now = self._tools.clock.monotonic()
         wanted = self._wanted()
-        decision = core.reconcile(wanted, self.fleet.observed(), now)
+        observed, room = self.fleet.observed(), self._room()
+        fitted = fitting.fitted(core.reconcile(wanted, observed, now), wanted, observed, room)
+        self._tools.ledger.claim(self.key, fitted.holding)
+        decision = fitted.decision
         for action in decision.actions:
             match action:
                 case Prepare():
@@ -157,12 +170,29 @@ class Keeper:
         needed = {v.spec for v in (wanted.target, wanted.fallback) if v}
         for spec in set(self._preparing) - needed:
             self._preparing[spec].cancel()
+        running = {record.observed.spec for record in self.fleet.running}
+        self._types = {k: v for k, v in self._types.items() if k in needed | running}
         await self.fleet.prune(needed)
+
+    def claim(self) -> None:
+        """Note what runs as taken, before anybody asks for room."""
+        observed = self.fleet.observed()
+        held = capacity.holding(self._room(), observed, (), (), ())
+        self._tools.ledger.claim(self.key, held)
+
+    def _room(self) -> Room:
+        sizes: dict[str, Size] = {}
+        for spec, name in self._types.items():
+            # A type that is gone from the catalogue is told of when the version is prepared.
+            with contextlib.suppress(HeadgateError):
+                sizes[spec] = self._tools.size(name)
+        return self._tools.ledger.room_for(self.key, sizes)
 
     def _wanted(self) -> Wanted:
         desire = self.desire
         spec = desire.deployment.spec
         target = core.version_of(spec)
+        self._types[target] = spec.instance_type
         proven = desire.serving == target
         fallback = desire.serving if desire.serving and not proven else ""
         return Wanted(
@@ -199,6 +229,7 @@ class Keeper:
         try:
             while spec not in self._prepared:
                 try:
+                    self._tools.size(self._types.get(spec, deployment.spec.instance_type))
                     self._prepared[spec] = await self._preparer.prepare(
                         deployment.workspace, spec, deployment.spec
                     )
@@ -220,7 +251,8 @@ class Keeper:
             _log.error("fallback_lost", deployment="/".join(self.key), error=error.message)
 
     async def _start(self, start: Start) -> None:
-        if not await self.fleet.start(start, self._prepared[start.spec]):
+        limits = self._tools.size(self._types[start.spec]).limits
+        if not await self.fleet.start(start, self._prepared[start.spec], limits):
             self._prepared.pop(start.spec)  # something of it may have been removed
 
     async def _fail(self, fail: Fail) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,11 +68,18 @@ class Reconciler:
         """Take over what an earlier run left behind, then begin to listen."""
         running = {found.instance: found for found in await self._tools.driver.found()}
         records = await self._tools.memory.records()
+        recipes = await self._tools.memory.recipes()
         now = self._tools.clock.monotonic()
         for desire in await self._tools.memory.desires():
             own = [_within(record, now) for record in records if record.key == desire.key]
-            keeper = self._keep(replace(desire, since=min(desire.since, now)), own)
+            types = {
+                version: recipe.deployment.instance_type
+                for (key, version), recipe in recipes.items()
+                if key == desire.key
+            }
+            keeper = self._keep(replace(desire, since=min(desire.since, now)), own, types)
             await keeper.take_over(running)
+            keeper.claim()
         await self._end_strangers(self._unowned(running.values()))
         in_use = {(k.key, r.observed.spec) for k in self.keepers() for r in k.fleet.running}
         await self._preparer.sweep(in_use)
@@ -148,11 +155,11 @@ class Reconciler:
             return
         desire = Desire(deployment, since=self._tools.clock.monotonic())
         await self._tools.memory.remember_desire(desire)
-        self._keep(desire, [])
+        self._keep(desire, [], {})
         self._run(key)
 
-    def _keep(self, desire: Desire, records: list[Record]) -> Keeper:
-        keeper = Keeper(self._tools, self._preparer, desire, records)
+    def _keep(self, desire: Desire, records: list[Record], types: Mapping[str, str]) -> Keeper:
+        keeper = Keeper(self._tools, self._preparer, desire, records, types)
         self._keepers[desire.key] = keeper
         return keeper
 
@@ -167,6 +174,7 @@ class Reconciler:
         await keeper.close()
         await self._tools.memory.forget(key)
         del self._keepers[key], self._tasks[key]
+        self._tools.ledger.release(key)
         for instance in keeper.fleet.records:
             await asyncio.to_thread(self._tools.driver.remove, instance)
         await self._preparer.forget(key)

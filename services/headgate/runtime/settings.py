@@ -97,6 +97,18 @@ class Settings(BaseModel):
     instance_types: Path | None = Field(
         None, description="YAML file of instance types that adds to the catalogue; empty: none"
     )
+    capacity: Literal["elastic", "strict"] = Field(
+        "elastic", description="whether elastic instance types are cut to this machine or reserved"
+    )
+    host_cores: float | None = Field(
+        None, gt=0, description="cores for instances; empty: those of this machine"
+    )
+    host_memory_gib: float | None = Field(
+        None, gt=0, description="memory for instances; empty: 90 % of this machine's"
+    )
+    host_gpus: int | None = Field(
+        None, ge=0, description="GPUs for instances; empty: those of this machine"
+    )
     require_if_match: bool = Field(
         False, description="refuse changes of existing resources without If-Match (428)"
     )

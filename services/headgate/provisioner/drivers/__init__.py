@@ -95,6 +95,14 @@ class LastWords:
 
 
 @dataclass(frozen=True, slots=True)
+class OutOfMemory:
+    """The kernel ended something for its memory: the limit, and the most that was used if known."""
+
+    limit_bytes: int
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Exit:
     """How an instance ended. ``status`` is negative for a signal, None when nobody could tell.
 
@@ -104,6 +112,7 @@ class Exit:
     status: int | None
     last_words: LastWords | None = None
     because: str = ""
+    out_of_memory: OutOfMemory | None = None
 
 
 class Driver(Protocol):

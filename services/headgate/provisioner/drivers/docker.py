@@ -22,6 +22,7 @@ from headgate.provisioner.drivers import (
     Image,
     LastWords,
     Launch,
+    OutOfMemory,
     Running,
     containers,
     worker_archive,
@@ -209,7 +210,7 @@ class DockerDriver:
         with contextlib.suppress(HeadgateError):  # what is left is tidied up later
             await self._engine.call(functools.partial(_remove, name=self._name(running)))
         words = await asyncio.to_thread(self._last_words, running.instance)
-        return Exit(_status(ended), words, because)
+        return Exit(_status(ended), words, because, out_of_memory(ended))
 
     async def _stopped_together(self, ended: Ended) -> str:
         """The engine stops its containers before it ends itself."""
@@ -293,13 +294,16 @@ def describe(ended: Ended) -> str:
     """Why a container ended, where the engine knows more than an exit status."""
     if not ended.attrs:
         return "is gone: somebody has removed its container"
-    if ended.state.get("OOMKilled"):
-        limit = int((ended.attrs.get("HostConfig") or {}).get("Memory") or 0)
-        over = f"its limit of {limit / 1024**2:.0f} MiB ({limit} bytes)" if limit else "the machine"
-        return f"was killed because its memory went over {over}"
     if ended.engine_was_away:
         return ENGINE_ENDED
     return ""
+
+
+def out_of_memory(ended: Ended) -> OutOfMemory | None:
+    """The limit that a container went over; the engine does not tell how much it used."""
+    if not ended.state.get("OOMKilled"):
+        return None
+    return OutOfMemory(int((ended.attrs.get("HostConfig") or {}).get("Memory") or 0))
 
 
 def _exit_code(ended: Ended) -> int:

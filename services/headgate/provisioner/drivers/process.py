@@ -14,7 +14,7 @@ import os
 import resource
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from headgate.provisioner.drivers import (
     LastWords,
     Launch,
     Running,
+    confinement,
     worker_archive,
 )
 from headgate.provisioner.logs import LOG
@@ -48,9 +49,19 @@ class ProcessDriver:
     """Starts workers as child processes; watches and ends them whoever their parent is."""
 
     def __init__(
-        self, data: Path, bus_url: str, *, drain_timeout_s: float, supervisor: str = ""
+        self,
+        data: Path,
+        bus_url: str,
+        *,
+        drain_timeout_s: float,
+        supervisor: str = "",
+        gpus: Sequence[str] = (),
     ) -> None:
-        """``supervisor`` (``pid:start``) is the process whose end workers shall not survive."""
+        """``supervisor`` (``pid:start``) is the process whose end workers shall not survive.
+
+        ``gpus`` are the devices of this machine that instances can have.
+        """
+        self._gpus = confinement.Gpus(gpus)
         self._instances = data / "instances"
         self._archives = data / "worker"
         self._bus_url = bus_url
@@ -62,18 +73,28 @@ class ProcessDriver:
         return self._instances / instance
 
     def remove(self, instance: str) -> None:
+        confinement.end(self.folder(instance))  # of one that ended while nobody looked
         remove_tree(self.folder(instance))
 
     async def start(self, launch: Launch) -> Running:
         # Shielded: a start that is called off halfway would leave a process nobody knows.
-        starting = asyncio.ensure_future(asyncio.to_thread(self._start, launch))
+        gpus = self._gpus.take(launch.instance, launch.limits.gpus if launch.limits else 0)
+        starting = asyncio.ensure_future(asyncio.to_thread(self._start, launch, gpus))
         self._starting.add(starting)
-        starting.add_done_callback(self._starting.discard)
+        starting.add_done_callback(lambda done: self._note_started(done, launch.instance))
         return await asyncio.shield(starting)
+
+    def _note_started(self, started: asyncio.Future[Running], instance: str) -> None:
+        self._starting.discard(started)
+        if started.cancelled() or started.exception() is not None:
+            self._gpus.give_back(instance)
 
     async def found(self) -> list[Running]:
         await asyncio.gather(*self._starting, return_exceptions=True)
-        return await asyncio.to_thread(self._found)
+        found = await asyncio.to_thread(self._found)
+        for running in filter(_is, found):
+            self._gpus.note(running.instance, confinement.of(self.folder(running.instance)).gpus)
+        return found
 
     async def ended(self, running: Running) -> Exit:
         if _is(running):
@@ -82,7 +103,11 @@ class ProcessDriver:
         # process is there as a zombie, its pid, and so its session, cannot be anybody else's.
         for member in await asyncio.to_thread(lambda: list(_session(running))):
             procs.send(member, signal.SIGKILL)
-        return Exit(_reap(running.pid), self._last_words(running.instance))
+        folder = self.folder(running.instance)
+        status = _reap(running.pid)
+        memory = await asyncio.to_thread(confinement.end, folder)
+        self._gpus.give_back(running.instance)
+        return Exit(status, self._last_words(running.instance), out_of_memory=memory)
 
     async def stop(self, running: Running, *, drain_s: float) -> None:
         process = procs.stat(running.pid)
@@ -108,28 +133,22 @@ class ProcessDriver:
         except FileNotFoundError:
             return 0.0
 
-    def _start(self, launch: Launch) -> Running:
+    def _start(self, launch: Launch, gpus: tuple[str, ...]) -> Running:
         assert isinstance(launch.base, Interpreter)
-        python = launch.base.python
         folder = private_dir(self.folder(launch.instance))
         for name in ("home", "tmp"):
             private_dir(folder / name)
         write_atomic(folder / TOKEN, launch.token)
-        archive = worker_archive.build(self._archives)
-        with (folder / LOG).open("ab") as log:
-            child = subprocess.Popen(
-                [str(python), "-u", "-X", "faulthandler", str(archive)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=launch.code,
-                env=self._environment(launch, python, folder),
-                start_new_session=True,
-                umask=0o077,
-            )
+        confined = confinement.prepare(folder, launch.instance, launch.limits, gpus)
+        try:
+            child = self._spawn(launch, launch.base.python, folder, confined.variables)
+        except BaseException:
+            confinement.end(folder)
+            raise
         child.returncode = 0  # we reap through the pid, as for processes that are not our children
         try:
             _limit(child.pid)
+            confined.enter(child.pid)
             process = procs.stat(child.pid)
             running = Running(
                 launch.instance,
@@ -143,8 +162,25 @@ class ProcessDriver:
         except BaseException:
             os.kill(child.pid, signal.SIGKILL)
             os.waitpid(child.pid, 0)
+            confinement.end(folder)
             raise
         return running
+
+    def _spawn(
+        self, launch: Launch, python: Path, folder: Path, variables: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        archive = worker_archive.build(self._archives)
+        with (folder / LOG).open("ab") as log:
+            return subprocess.Popen(
+                [str(python), "-u", "-X", "faulthandler", str(archive)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=launch.code,
+                env={**self._environment(launch, python, folder), **variables},
+                start_new_session=True,
+                umask=0o077,
+            )
 
     def _environment(self, launch: Launch, python: Path, folder: Path) -> dict[str, str]:
         """All that a worker gets; nothing is inherited from us."""
