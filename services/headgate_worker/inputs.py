@@ -74,6 +74,8 @@ def _json_object(request: Request) -> dict[str, Any]:
         raise InputError(415, "Expects Content-Type to be application/json")
     try:
         body = json.loads(request.body)
+    except RecursionError:
+        raise InputError(400, "POST body could not be decoded as JSON: nested too deeply") from None
     except ValueError as error:
         if not request.body:
             raise InputError(400, "POST body is empty. Expecting a JSON dictionary.") from None
@@ -100,7 +102,7 @@ def _query(request: Request) -> dict[str, Any]:
     for name, text in parse_qsl(request.query, keep_blank_values=True):
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = text
         lists.setdefault(name, []).append(value)
     return {name: found[0] if len(found) == 1 else found for name, found in lists.items()}

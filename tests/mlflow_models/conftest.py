@@ -29,7 +29,14 @@ CACHE = HERE.parents[1] / ".cache" / "mlflow-venv"
 PACKAGES = ("mlflow>=3.1,<4", "scikit-learn>=1.5", "pandas>=2.2")
 INSTALL_TIMEOUT_S = 400
 SERVING_TIMEOUT_S = 300.0  # the environment's build and the first import of everything in it
-MODELS = ("iris", "table", "named", "grid", "outer")
+BOTH = {name: {"enabled": "True"} for name in ("model_inputs", "model_outputs")}
+MODELS: dict[str, dict[str, Any]] = {  # and what their deployments say besides
+    "iris": {},
+    "table": {},
+    "named": {},
+    "grid": {},
+    "outer": {"data_collector": {"collections": BOTH}},
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -125,9 +132,9 @@ class Served:
                 inner = int(error.headers["ms-azureml-model-error-statuscode"])
                 return inner, json.loads(error.read())["message"]
 
-    def deploying(self, model: str) -> subprocess.Popen[str]:
-        """Creates an endpoint, and a deployment whose YAML file has nothing but a model."""
-        said = {"name": "blue", "endpoint_name": model}
+    def deploying(self, model: str, **fields: Any) -> subprocess.Popen[str]:
+        """Creates an endpoint, and a deployment whose YAML file has a model and ``fields``."""
+        said = {"name": "blue", "endpoint_name": model, **fields}
         said["model"] = {"path": f"./{model}", "type": "mlflow_model"}
         endpoint, deployment = self.files / f"{model}.yml", self.files / f"{model}-blue.yml"
         endpoint.write_text(yaml.safe_dump({"name": model}))
@@ -154,7 +161,7 @@ def served(models: Path) -> Iterator[Served]:
     try:
         system.start()
         made = Served(system, models)
-        for under_way in [made.deploying(name) for name in MODELS]:
+        for under_way in [made.deploying(name, **MODELS[name]) for name in MODELS]:
             said, _ = under_way.communicate(timeout=SERVING_TIMEOUT_S)
             assert under_way.returncode == 0, said
         yield made

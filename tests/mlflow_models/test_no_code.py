@@ -159,6 +159,21 @@ def test_a_folder_above_the_model_does_not_matter(served: Served) -> None:
     assert served.ask("outer", {"input_data": FLOWERS}) == (200, [0, 2])
 
 
+def test_what_goes_in_and_comes_out_is_collected_without_code(served: Served) -> None:
+    assert served.ask("outer", {"input_data": FLOWERS})[0] == 200
+    folder = served.headgate.data / "store"
+
+    def lines(collection: str) -> list[Any]:
+        found = folder.rglob(f"modelDataCollector/outer/blue/{collection}/**/*.jsonl")
+        return [json.loads(line) for path in found for line in path.read_text().splitlines()]
+
+    wait_for(lambda: lines("model_inputs") and lines("model_outputs"), "both are in the store")
+    given, returned = lines("model_inputs")[-1], lines("model_outputs")[-1]
+    assert given["data"] == records(FLOWERS)
+    assert returned["data"] == [{"0": 0}, {"0": 2}]
+    assert given["correlationid"] == returned["correlationid"]
+
+
 CLIENT = """
 import json, sys, warnings
 warnings.simplefilter("ignore")

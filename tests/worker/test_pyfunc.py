@@ -119,6 +119,12 @@ def test_without_a_signature_the_form_decides() -> None:
 def test_a_model_that_checks_its_input_itself_gets_it_as_it_is() -> None:
     wanted = signature.read({"inputs": json.dumps(COLUMNS)}, free=True)
     assert given.shaped([{"other": 1}], wanted) == Plain([{"other": 1}])
+    assert given.shaped({"inputs": [1]}, wanted) == Plain({"inputs": [1]})
+
+
+def test_an_input_may_be_called_as_tensorflow_serving_calls_all_of_them() -> None:
+    wanted = signed([{"name": "inputs", "type": "double"}])
+    assert table({"inputs": [1, 2]}, wanted).columns == [[1, 2]]
 
 
 # -- tensors -----------------------------------------------------------------------------------

@@ -65,14 +65,14 @@ def missing(wanted: Optional[Signature]) -> InputError:
 
 def shaped(data: Any, wanted: Optional[Signature]) -> Given:
     """Raises InputError that says what does not fit and what is wanted."""
-    if isinstance(data, dict) and len(data) == 1:
-        (key,) = data  # TensorFlow Serving's words for rows and for columns
-        if key in ("instances", "inputs") and not (wanted and key in wanted.names()):
-            data = data[key]
     if wanted is None:
         return _by_itself(data)
     if wanted.free:
         return Plain(data)
+    if isinstance(data, dict) and len(data) == 1:
+        (key,) = data  # TensorFlow Serving's words for rows and for columns
+        if key in ("instances", "inputs") and key not in wanted.names():
+            data = data[key]
     if wanted.is_tensors:
         return _tensors(data, wanted)
     return _typed(_table(data, wanted), wanted)

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Optional
 from headgate_worker import failure, output
 from headgate_worker.inputs import InputError
 from headgate_worker.pyfunc import given, schemas, signature, values
+from headgate_worker.pyfunc.collected import Collected
 from headgate_worker.script import IMPORT_ERROR, INIT_FAILED, OBJECT, Script, ScriptError
 from headgate_worker.settings import Settings
 
@@ -69,6 +70,7 @@ class _Model:
         info = getattr(metadata, "saved_input_example_info", None)
         self._example = schemas.example(self.folder, info, self._wanted)
         self._takes_params = "params" in inspect.signature(self._model.predict).parameters
+        self._collected = Collected()
         said = self._wanted.wants() if self._wanted else "it has no signature: nothing is checked"
         output.log("INFO", f"the MLflow model is loaded: {said}")
 
@@ -80,6 +82,7 @@ class _Model:
             raise InputError(400, "`params` must be an object of names and values")
         data = values.for_model(given.shaped(input_data, self._wanted), self._wanted)
         more = {"params": params} if params and self._takes_params else {}
+        self._collected.inputs(data)
         try:
             result = self._model.predict(data, **more)
         except Exception as error:
@@ -87,6 +90,7 @@ class _Model:
             if reason is None:
                 raise
             raise reason from error
+        self._collected.outputs(result)
         return values.jsonable(result)
 
     def describe(self) -> tuple[schemas.Json, schemas.Json]:
