@@ -41,7 +41,7 @@ HEAVY = {
     "azure": ("azure/sdk.py",),
     "jwt": ("runtime/tokens.py", "identity"),
     "faststream": ("runtime/answers.py", "schemas.py"),
-    "nats": ("runtime", "router", "gateway", "logs/intake.py"),
+    "nats": ("runtime", "router", "gateway", "logs/intake.py", "provisioner/console.py"),
     "yaml": ("azure", "runtime/settings.py", "provisioner", "cli"),
 }
 

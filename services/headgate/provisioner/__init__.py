@@ -3,8 +3,8 @@
 Owns: the observed instances and, as last heard from the registry, the wanted deployments; code,
     models and environments as laid out on this machine.
 Hears: deployment events (as hints), heartbeats.
-Says: instance and environment events, ``ReportDeployment`` to the registry, and the heartbeat
-    ``lost`` of an instance whose process has ended.
+Says: instance and environment events, rows of the console log, ``ReportDeployment`` to the
+    registry, and the heartbeat ``lost`` of an instance whose process has ended.
 Answers: ``ListInstances``, ``GetLogs``.
 
 ``core`` decides from values; a ``keeper`` per deployment carries the decisions out through a

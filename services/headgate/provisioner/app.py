@@ -10,6 +10,7 @@ from headgate.provisioner import host
 from headgate.provisioner.artefacts import Artefacts
 from headgate.provisioner.building import Builds
 from headgate.provisioner.capacity import Ledger, Size, size_of
+from headgate.provisioner.console import ConsoleLog
 from headgate.provisioner.drivers.both import Drivers
 from headgate.provisioner.drivers.docker import DockerDriver
 from headgate.provisioner.drivers.engine import Engine
@@ -73,9 +74,18 @@ async def build(
     )
     reconciler = Reconciler(tools, preparer, tick_s=settings.reconcile_s)
 
+    console = ConsoleLog(
+        bus,
+        reconciler,
+        preparer,
+        settings.data / "console.json",
+        settings.console_log_rows_per_s,
+    )
+
     async def stop() -> None:
         await reconciler.stop(stop_instances=stop_instances)
         await shipper.finish(reconciler.alive)
+        await console.look()
 
     return Service(
         bus,
@@ -86,6 +96,7 @@ async def build(
             "reconcile": reconciler.reconcile,
             "housekeeping": reconciler.housekeeping,
             "collection": lambda: shipper.run(reconciler.alive),
+            "console_log": console.run,
             "outbox": memory.outbox.run,
         },
         stops=(memory.close, memory.outbox.drain, stop),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,22 +48,30 @@ class _Line:
     text: str
 
 
+def is_too_long(path: Path, *, bytes_max: int = LOG_BYTES_MAX) -> bool:
+    try:
+        return path.stat().st_size > bytes_max
+    except FileNotFoundError:
+        return False
+
+
 def cut(path: Path, *, bytes_max: int = LOG_BYTES_MAX) -> None:
-    """Begin the file anew when it is too long; what it held is kept once.
+    """Begin the file anew when it is too long; the last ``bytes_max`` that it held are kept once.
 
     The writer appends, so it goes on at the new beginning. What it writes between copy and cut is
     lost: a price for not being in its way.
     """
-    try:
-        if path.stat().st_size <= bytes_max:
-            return
-    except FileNotFoundError:
+    if not is_too_long(path, bytes_max=bytes_max):
         return
-    draft, base = _older(path).with_suffix(".draft"), _base(path)
-    shutil.copyfile(path, draft)
-    copied_bytes = draft.stat().st_size
-    draft.replace(_older(path))
-    write_atomic(_base_file(path), str(base + copied_bytes))
+    draft, before = older(path).with_suffix(".draft"), base(path)
+    with path.open("rb") as source, draft.open("wb") as kept:
+        size = source.seek(0, os.SEEK_END)
+        source.seek(max(0, size - bytes_max))
+        # No further than to where it ended: a writer may be faster than we are.
+        kept.write(source.read(bytes_max))
+        copied_bytes = source.tell()
+    draft.replace(older(path))
+    write_atomic(_base_file(path), str(before + copied_bytes))
     os.truncate(path, 0)
 
 
@@ -133,15 +140,15 @@ def _lines(source: Source, number: int, begin: int) -> list[_Line]:
 
 def _bytes_from(path: Path, begin: int) -> tuple[int, bytes]:
     """What the file and its older part hold from ``begin`` on, and where that starts."""
-    base, old, new = _base(path), b"", b""
+    cut_off, old, new = base(path), b"", b""
     with contextlib.suppress(FileNotFoundError):
         new = _end_of(path)
-    if len(new) < READ_BYTES_MAX and begin < base:
+    if len(new) < READ_BYTES_MAX and begin < cut_off:
         with contextlib.suppress(FileNotFoundError):
-            old = _end_of(_older(path))
+            old = _end_of(older(path))
     size = path.stat().st_size if path.exists() else 0
     data = (old + new) if len(new) == size else new
-    start = base + size - len(data)
+    start = cut_off + size - len(data)
     if begin > start:
         return begin, data[begin - start :]
     if start > 0 and data and begin < start:  # it begins inside a line
@@ -177,7 +184,8 @@ def _parse_cursor(cursor: str) -> Mapping[str, int]:
     return {name: int(end) for name, end in pairs}
 
 
-def _older(path: Path) -> Path:
+def older(path: Path) -> Path:
+    """Where the part that was cut off is kept."""
     return path.with_name(f"{path.name}.1")
 
 
@@ -185,7 +193,7 @@ def _base_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.offset")
 
 
-def _base(path: Path) -> int:
+def base(path: Path) -> int:
     """How many bytes were cut from the file before its present beginning."""
     try:
         return int(_base_file(path).read_text())

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from headgate.provisioner import logs
 from headgate.provisioner.drivers import Running
 from headgate.provisioner.fleet import Tools
 from headgate.provisioner.keeper import Keeper
@@ -105,13 +104,11 @@ class Reconciler:
                     await self._hinted.wait()
 
     async def housekeeping(self) -> None:
-        """Keep logs short, tokens fresh, and no process without an owner."""
+        """Keep tokens fresh, and no process without an owner."""
         strangers: set[str] = set()
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             records = [record for keeper in self.keepers() for record in keeper.fleet.running]
-            for record in records:
-                await asyncio.to_thread(logs.cut, self.folder(record.id) / logs.LOG)
             await self._tools.tokens.renew(self._tools.driver, records)
             unowned = self._unowned(await self._tools.driver.found())
             # Only if seen twice: what has just ended may be on its way out of /proc.
