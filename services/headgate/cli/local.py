@@ -74,7 +74,7 @@ async def invoke(
     folders = _folders(session)
     kept = folders.chosen(endpoint, deployment)
     name = kept.spec.name
-    worker = await asyncio.to_thread(workers.find, folders.of(endpoint, name))
+    worker = await _deployer(session).find(endpoint, name)
     if worker is None:
         raise HeadgateError(
             ErrorCode.UNAVAILABLE,
@@ -83,18 +83,18 @@ async def invoke(
             "with: headgate online-deployment update --local "
             f"-n {name} -e {endpoint}",
         )
-    return await asyncio.to_thread(_post, worker.port, body, content_type)
+    return await asyncio.to_thread(_post, worker, body, content_type)
 
 
-def _post(port: int, body: bytes, content_type: str) -> Scored:
-    connection = http.client.HTTPConnection(workers.HOST, port, timeout=SCORE_TIMEOUT_S)
+def _post(worker: workers.Worker, body: bytes, content_type: str) -> Scored:
+    connection = http.client.HTTPConnection(workers.HOST, worker.port, timeout=SCORE_TIMEOUT_S)
     try:
-        connection.request("POST", "/score", body, {"Content-Type": content_type})
+        connection.request("POST", worker.path, body, {"Content-Type": content_type})
         answer = connection.getresponse()
         return Scored(answer.status, answer.reason, dict(answer.getheaders()), answer.read())
     except (OSError, http.client.HTTPException) as error:
         raise HeadgateError(
-            ErrorCode.UNAVAILABLE, f"no answer from the worker on port {port}: {error}"
+            ErrorCode.UNAVAILABLE, f"no answer from the worker on port {worker.port}: {error}"
         ) from None
     finally:
         connection.close()
@@ -144,7 +144,7 @@ async def deploy(
         )
     if kept.debug_port:
         say(_how_to_attach(kept))
-    session.show(await _deployment(_folders(session), kept))
+    session.show(await _deployment(session, kept))
 
 
 def _whole(file: Path | None) -> str:
@@ -160,13 +160,13 @@ def file_of(session: Session, endpoint: str, name: str) -> Path | None:
 async def show_deployment(session: Session, endpoint: str, name: str) -> None:
     folders = _folders(session)
     folders.endpoint(endpoint)
-    session.show(await _deployment(folders, folders.deployment(endpoint, name)))
+    session.show(await _deployment(session, folders.deployment(endpoint, name)))
 
 
 async def list_deployments(session: Session, endpoint: str) -> None:
     folders = _folders(session)
     folders.endpoint(endpoint)
-    found = [await _deployment(folders, each) for each in folders.deployments(endpoint)]
+    found = [await _deployment(session, each) for each in folders.deployments(endpoint)]
     session.show(found, ("name", "provisioning_state", "scoring_uri", "pid", "code"))
 
 
@@ -180,11 +180,14 @@ async def get_logs(session: Session, endpoint: str, name: str, *, lines: int, fo
     folders = _folders(session)
     folders.deployment(endpoint, name)
     folder = folders.of(endpoint, name)
+    save = _deployer(session).save_log
+    await save(endpoint, name)
     source = [logs.Source("local", folder / logs.LOG, began=0.0, live=True)]
     text, cursor = await asyncio.to_thread(logs.read, source, lines, "", prefixed=False)
     write(text)
     while follow:
         await asyncio.sleep(LOG_POLL_S)
+        await save(endpoint, name)
         text, cursor = await asyncio.to_thread(logs.read, source, lines, cursor, prefixed=False)
         write(text)
 
@@ -203,25 +206,27 @@ def _endpoint(folders: Folders, spec: EndpointSpec) -> Document:
         "provisioning_state": "Succeeded",
     }
     if len(deployments) == 1:
-        document["scoring_uri"] = _scoring_uri(deployments[0].port)
+        document["scoring_uri"] = _scoring_uri(deployments[0])
     return document
 
 
-async def _deployment(folders: Folders, kept: Kept) -> Document:
+async def _deployment(session: Session, kept: Kept) -> Document:
     spec = kept.spec
-    folder = folders.of(spec.endpoint_name, spec.name)
-    worker = await asyncio.to_thread(workers.find, folder)
-    is_ready = worker is not None and await asyncio.to_thread(workers.answers, worker.port)
+    folder = _folders(session).of(spec.endpoint_name, spec.name)
+    worker = await _deployer(session).find(spec.endpoint_name, spec.name)
+    is_ready = worker is not None and await asyncio.to_thread(workers.answers, worker)
     document: Document = {
         "name": spec.name,
         "endpoint_name": spec.endpoint_name,
         "local": True,
         "provisioning_state": "Succeeded" if is_ready else "Creating" if worker else "Failed",
-        "scoring_uri": _scoring_uri(kept.port),
+        "scoring_uri": _scoring_uri(kept),
         "code": kept.code,
         "scoring_script": kept.script,
         "python": kept.python,
-        "pid": worker.pid if worker else None,
+        "image": kept.image,
+        "pid": worker.pid or None if worker else None,
+        "container": worker.container if worker else "",
         "log": str(folder / logs.LOG),
     }
     if kept.debug_port:
@@ -229,8 +234,8 @@ async def _deployment(folders: Folders, kept: Kept) -> Document:
     return document
 
 
-def _scoring_uri(port: int) -> str:
-    return f"http://{workers.HOST}:{port}/score"
+def _scoring_uri(kept: Kept) -> str:
+    return f"http://{workers.HOST}:{kept.port}{kept.path}"
 
 
 def _how_to_attach(kept: Kept) -> str:

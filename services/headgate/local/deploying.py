@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
+import os
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import uv
 
-from headgate.azure.yaml_values import LocalDeployment, LocalEnvironment, LocalModel
+from headgate.azure.yaml_values import LocalDeployment
 from headgate.local import workers
+from headgate.local.boxes import Boxes, refuse_debugger
 from headgate.local.folders import Folders, Kept
-from headgate.local.workers import HOST, Launch
-from headgate.provisioner import mlflow_models
-from headgate.provisioner.building import Builds
+from headgate.local.layout import Laid, laid_out
+from headgate.local.workers import HOST, Ended, Launch, Worker
+from headgate.provisioner import logs
+from headgate.provisioner.building import Builds, Say
+from headgate.provisioner.drivers import Image, Interpreter
+from headgate.provisioner.environments import reason_for_container
 from headgate.provisioner.venvs import Venvs
 from headgate.runtime import ports
 from headgate.runtime.copies import remove_tree
 from headgate.runtime.settings import inherited
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.provisioning import EnvironmentEvent
-from headgate_contracts.resources import DeploymentSpec, EnvironmentSpec
+from headgate_contracts.resources import DeploymentSpec
 
-Say = Callable[[str], None]
 DEBUGGER = "debugpy"
 INSTALL_TIMEOUT_S = 300
 
@@ -36,8 +39,9 @@ class Deployer:
     def __init__(self, data: Path) -> None:
         self.folders = Folders(data)
         self._data = data.absolute()
-        builds = Builds(data / "environments", say=_no_event)
-        self._environments = Venvs(builds, inherited())
+        self._builds = Builds(data / "environments", say=_no_event)
+        self._venvs = Venvs(self._builds, inherited())
+        self._boxes = Boxes(self.folders.root, self._builds)
 
     async def deploy(
         self,
@@ -54,52 +58,102 @@ class Deployer:
         """
         spec = local.spec
         folder = self.folders.of(spec.endpoint_name, spec.name)
-        laid = await asyncio.to_thread(_laid_out, local, folder)
+        laid = await asyncio.to_thread(laid_out, local, folder)
         for note in laid.notes:
             say(note)
-        python = (await self._environments.base_for(laid.environment, say)).python
-        packages = await self._debugger(python, say) if debug else None
-        running = workers.find(folder)
-        if running is not None:
-            say(f"stopping the worker of before (process {running.pid})")
-            await workers.stop(running)
-        port = ports.choose(HOST, _same_port(running), setting="port")
+        base = await self._base_for(local, laid, say)
+        packages = None
+        if debug:
+            if isinstance(base, Image):
+                raise refuse_debugger()
+            packages = await self._debugger(base.python, say)
+        before = await self.find(spec.endpoint_name, spec.name)
+        if before is not None:
+            say("stopping the worker of before")
+            await self.stop(before)
+        port = ports.choose(HOST, _same_port(before), setting="port")
         debug_port = ports.choose(HOST, 0, setting="debug_port", avoid=(port,)) if debug else 0
-        kept = Kept(
-            spec=spec,
-            file=file,
-            code=str(laid.code),
-            script=laid.script,
-            python=str(python),
-            port=port,
-            debug_port=debug_port,
-        )
-        self.folders.put_deployment(kept)
         launch = Launch(
             endpoint=spec.endpoint_name,
             deployment=spec.name,
             folder=folder,
-            python=python,
             code=laid.code,
             port=port,
             variables={**spec.environment_variables, **laid.variables},
+            model_mount_path=spec.model_mount_path or "",
             debug_port=debug_port,
             wait_for_debugger=wait_for_debugger,
             packages=packages,
         )
+        kept = _kept(launch, local, laid, base, file)
+        self.folders.put_deployment(kept)
         say("starting the worker")
-        child = workers.start(launch, self._data / "worker")
         budget_s = None if debug else float(spec.readiness_probe.budget_s)
-        if not wait_for_debugger:
-            await workers.until_ready(launch, child, budget_s)
-        child.returncode = 0  # it outlives us: nobody here waits for its end
+        await self._start(launch, base, budget_s)
         return kept
+
+    async def _base_for(
+        self, local: LocalDeployment[DeploymentSpec], laid: Laid, say: Say
+    ) -> Interpreter | Image:
+        """An environment as a process has it, or an image where only that will do."""
+        environment = laid.environment
+        if environment is not None and (reason := reason_for_container(environment, egress=True)):
+            if await self._boxes.answers():
+                say(f"it runs in a container, because {reason}")
+                return await self._boxes.image_for(environment, local.environment, say)
+            say(f"no Docker engine answers, although {reason}")
+        return await self._venvs.base_for(environment, say)
+
+    async def _start(
+        self, launch: Launch, base: Interpreter | Image, budget_s: float | None
+    ) -> None:
+        """Start a worker and wait until it answers. Raises HeadgateError that says why not."""
+        archives = self._data / "worker"
+        if isinstance(base, Image):
+            worker = await self._boxes.start(launch, base, archives)
+            ended: Callable[[], Awaitable[Ended | None]] = partial(self._boxes.ended, worker)
+        else:
+            pid = workers.start(launch, base.python, archives)
+            worker, ended = Worker(pid, 0, launch.port), partial(_ended, pid)
+        try:
+            how = None
+            if not launch.wait_for_debugger:
+                how = await workers.until_ready(worker, ended, budget_s)
+        except TimeoutError:
+            await self._save_log(launch)
+            await self.stop(await self.find(launch.endpoint, launch.deployment) or worker)
+            raise workers.too_slow(launch.folder, budget_s or 0) from None
+        if how is not None:
+            await self._save_log(launch)
+            raise workers.failure(launch.folder, launch.deployment, how)
+
+    async def _save_log(self, launch: Launch) -> None:
+        await self.save_log(launch.endpoint, launch.deployment)
+
+    # --- what runs -----------------------------------------------------------------------------
+
+    async def find(self, endpoint: str, name: str) -> Worker | None:
+        """What runs for a deployment, read back from processes and containers."""
+        process = await asyncio.to_thread(workers.find, self.folders.of(endpoint, name))
+        return process or await self._boxes.find(endpoint, name)
+
+    async def stop(self, worker: Worker) -> None:
+        if worker.container:
+            await self._boxes.stop(worker)
+        else:
+            await workers.stop(worker)
+
+    async def save_log(self, endpoint: str, name: str) -> None:
+        """Bring the log of a container to where logs are read; a process writes it there itself."""
+        path = self.folders.of(endpoint, name) / logs.LOG
+        await self._boxes.save_log(endpoint, name, path)
 
     async def delete(self, endpoint: str, name: str) -> None:
         """End the worker and forget the deployment; what it was made of stays."""
-        running = workers.find(self.folders.of(endpoint, name))
+        running = await self.find(endpoint, name)
         if running is not None:
-            await workers.stop(running)
+            await self.stop(running)
+        await self._boxes.remove(endpoint, name)
         await asyncio.to_thread(self.folders.remove_deployment, endpoint, name)
 
     async def delete_endpoint(self, name: str) -> None:
@@ -146,101 +200,40 @@ async def _no_event(event: EnvironmentEvent) -> None:
     """Nobody listens: there is no bus."""
 
 
-def _same_port(running: workers.Worker | None) -> int:
-    """An update keeps its address when it can, so that a client need not look again."""
-    return running.port if running is not None and ports.is_free(HOST, running.port) else 0
+async def _ended(pid: int) -> Ended | None:
+    status = _reaped(pid)
+    return None if status is None else Ended(status)
 
 
-@dataclass(frozen=True, slots=True)
-class _Laid:
-    """Where the worker finds code and model, and in which environment. No script: MLflow's."""
-
-    code: Path
-    script: str
-    variables: dict[str, str]
-    environment: EnvironmentSpec | None
-    notes: tuple[str, ...] = ()
+def _reaped(pid: int) -> int | None:
+    """The exit status of a process that this command has started; None while it runs."""
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
 
 
-def _laid_out(local: LocalDeployment[DeploymentSpec], folder: Path) -> _Laid:
-    """Code from where it is edited, the model as a deployed one has it."""
-    _refuse_registered(local)
-    environment, configuration = _environment(local.environment), local.spec.code_configuration
-    if local.code is not None and configuration is not None:
-        code, script = local.code.absolute(), configuration.scoring_script
-        variables = {"AML_APP_ROOT": str(code), "AZUREML_ENTRY_SCRIPT": script}
-        if local.model is not None:
-            variables["AZUREML_MODEL_DIR"] = str(_placed(local.model, folder))
-        return _Laid(code, script, variables, environment)
-    if local.model is None or local.model.fields.type != "mlflow_model":
-        raise HeadgateError(
-            ErrorCode.BAD_ARGUMENT,
-            "the deployment has no code; it needs code_configuration with a folder of this "
-            "machine in `code`, and `scoring_script`, unless its model is an mlflow_model",
-            target="code_configuration",
-        )
-    directory = _placed(local.model, folder)
-    inner = mlflow_models.find(directory)
-    notes: tuple[str, ...] = ()
-    if environment is None:
-        needs = mlflow_models.needs(mlflow_models.reader(inner))
-        environment = EnvironmentSpec(name="local", version="0", conda_file=needs.conda_file)
-        notes = needs.notes
-    variables = {
-        "AML_APP_ROOT": str(inner),
-        "AZUREML_MODEL_DIR": str(directory),
-        "MLFLOW_MODEL_FOLDER": inner.relative_to(directory).as_posix(),
-    }
-    return _Laid(inner, "", variables, environment, notes)
-
-
-def _refuse_registered(local: LocalDeployment[DeploymentSpec]) -> None:
-    spec = local.spec
-    for what, reference, found in (
-        ("code", spec.code_configuration and spec.code_configuration.code, local.code),
-        ("model", spec.model, local.model),
-        ("environment", spec.environment, local.environment),
-    ):
-        if reference and found is None:
-            raise HeadgateError(
-                ErrorCode.BAD_ARGUMENT,
-                f"{what} {reference} is registered in a workspace; a local deployment takes files "
-                "of this machine, so write its definition into the file",
-                target=what,
-            )
-
-
-def _environment(local: LocalEnvironment | None) -> EnvironmentSpec | None:
-    if local is None:
-        return None
-    fields = local.fields
-    return EnvironmentSpec(
-        name=fields.name or "local",
-        version=fields.version or "0",
-        image=fields.image,
-        conda_file=local.conda_file,
-        inference_config=fields.inference_config,
+def _kept(
+    launch: Launch,
+    local: LocalDeployment[DeploymentSpec],
+    laid: Laid,
+    base: Interpreter | Image,
+    file: str,
+) -> Kept:
+    is_image = isinstance(base, Image)
+    server = base.server if isinstance(base, Image) else None
+    route = server.scoring_route if server is not None else None
+    return Kept(
+        spec=local.spec,
+        file=file,
+        code=str(laid.code or ""),
+        script=laid.script,
+        python="" if isinstance(base, Image) else str(base.python),
+        port=launch.port,
+        path=route.path if route is not None else "/score",
+        image=(laid.environment.image or "built") if is_image and laid.environment else "",
+        debug_port=launch.debug_port,
     )
 
 
-def _placed(model: LocalModel, folder: Path) -> Path:
-    """The model laid out as a deployed one is. Real folders, for many walks follow no links."""
-    place = folder / "model"
-    remove_tree(place)
-    inner = place / "azureml-models" / (model.fields.name or "local") / "1"
-    inner.mkdir(parents=True)
-    target = inner / model.path.name
-    if model.path.is_dir():
-        shutil.copytree(model.path, target, copy_function=_linked)
-    else:
-        _linked(str(model.path), str(target))
-    return inner
-
-
-def _linked(source: str, target: str) -> str:
-    """The same file under another name; a copy where the file system cannot have that."""
-    try:
-        Path(target).hardlink_to(Path(source).resolve())
-    except OSError:
-        shutil.copy2(source, target)
-    return target
+def _same_port(running: workers.Worker | None) -> int:
+    """An update keeps its address when it can, so that a client need not look again."""
+    return running.port if running is not None and ports.is_free(HOST, running.port) else 0

@@ -20,7 +20,10 @@ DEPLOYMENT = "deployment.json"
 
 
 class Kept(Value):
-    """A local deployment as it was last asked for; ``file`` is where its YAML is."""
+    """A local deployment as it was last asked for; ``file`` is where its YAML is.
+
+    ``python`` is empty when it runs in a container, of the image ``image``.
+    """
 
     spec: DeploymentSpec
     file: str
@@ -28,6 +31,8 @@ class Kept(Value):
     script: str
     python: str
     port: int
+    path: str = "/score"
+    image: str = ""
     debug_port: int = 0
 
 

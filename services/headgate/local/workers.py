@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from headgate_contracts.errors import ErrorCode, ErrorDetail, HeadgateError
 
 HOST = "127.0.0.1"
 LAST_WORDS = "last_words.json"
+SHARED = "shared"  # of a container, with its last words
 LOG_LINES = 30
 POLL_S = 0.05
 STOP_GRACE_S = 5.0
@@ -36,10 +37,10 @@ class Launch:
     endpoint: str
     deployment: str
     folder: Path
-    python: Path
-    code: Path
+    code: Path | None
     port: int
     variables: Mapping[str, str]
+    model_mount_path: str = ""
     debug_port: int = 0
     wait_for_debugger: bool = False
     packages: Path | None = None
@@ -47,34 +48,46 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker that runs; ``start`` tells it from a later process with its pid."""
+    """A worker that runs: a process, told from a later one by ``start``, or a container."""
 
     pid: int
     start: int
     port: int
+    path: str = "/score"
+    ready_path: str = "/"
+    container: str = ""
 
 
-def start(launch: Launch, archives: Path) -> subprocess.Popen[bytes]:
-    """Start a worker that outlives this command."""
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The exit status, and what an engine says besides."""
+
+    status: int
+    said: str = ""
+
+
+def start(launch: Launch, python: Path, archives: Path) -> int:
+    """Start a worker that outlives this command; its pid."""
     for name in ("home", "tmp"):
         private_dir(launch.folder / name)
     (launch.folder / LAST_WORDS).unlink(missing_ok=True)
     with (launch.folder / logs.LOG).open("wb") as log:
-        return subprocess.Popen(
-            _command(launch, worker_archive.build(archives)),
+        child = subprocess.Popen(
+            _command(launch, python, worker_archive.build(archives)),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             cwd=launch.code,
-            env=_environment(launch),
+            env=_environment(launch, python),
             start_new_session=True,
             umask=0o077,
         )
+    child.returncode = 0  # whoever looks after it does so by its pid
+    return child.pid
 
 
-def _command(launch: Launch, archive: Path) -> list[str]:
-    python = [str(launch.python), "-u", "-X", "faulthandler"]
-    return [*python, *_debugger(launch), str(archive)]
+def _command(launch: Launch, python: Path, archive: Path) -> list[str]:
+    return [str(python), "-u", "-X", "faulthandler", *_debugger(launch), str(archive)]
 
 
 def _debugger(launch: Launch) -> list[str]:
@@ -86,10 +99,10 @@ def _debugger(launch: Launch) -> list[str]:
     return [*found, "--wait-for-client"] if launch.wait_for_debugger else found
 
 
-def _environment(launch: Launch) -> dict[str, str]:
+def _environment(launch: Launch, python: Path) -> dict[str, str]:
     """As a deployed worker has it: nothing is inherited, so nothing works here alone."""
     said = {
-        "PATH": f"{launch.python.parent}:{_PATH}",
+        "PATH": f"{python.parent}:{_PATH}",
         "HOME": str(launch.folder / "home"),
         "LANG": "C.UTF-8",
         "TMPDIR": str(launch.folder / "tmp"),
@@ -132,47 +145,53 @@ def _said(entry: Path) -> dict[str, str]:
 
 
 async def until_ready(
-    launch: Launch, child: subprocess.Popen[bytes], budget_s: float | None
-) -> None:
-    """Return when the worker answers. Raises HeadgateError with its last words when it cannot.
+    worker: Worker, ended: Callable[[], Awaitable[Ended | None]], budget_s: float | None
+) -> Ended | None:
+    """Return None when the worker answers, else how it has ended.
 
-    ``budget_s`` None: it may take as long as it takes, for a debugger holds it perhaps.
+    ``budget_s`` None: it may take as long as it takes, for a debugger holds it perhaps. Raises
+    TimeoutError when it neither answers nor ends.
     """
-    loop = asyncio.get_running_loop()
-    deadline = None if budget_s is None else loop.time() + budget_s
-    while not await asyncio.to_thread(answers, launch.port):
-        if child.poll() is not None:
-            raise _failure(launch, child.returncode)
-        if deadline is not None and loop.time() > deadline:
-            child.kill()
-            raise HeadgateError(
-                ErrorCode.RESOURCE_NOT_READY,
-                f"init() of the scoring script has not returned within {budget_s:g} s "
-                "(initial_delay + period x failure_threshold of the readiness probe)",
-                details=_last_lines(launch.folder),
-            )
-        await asyncio.sleep(POLL_S)
+    async with asyncio.timeout(budget_s):
+        while not await asyncio.to_thread(answers, worker):
+            if (found := await ended()) is not None:
+                return found
+            await asyncio.sleep(POLL_S)
+    return None
 
 
-def answers(port: int) -> bool:
-    """Whether a worker that listens there is ready for requests."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
+def answers(worker: Worker) -> bool:
+    """Whether a worker is ready for requests."""
+    connection = http.client.HTTPConnection(HOST, worker.port, timeout=5)
     try:
-        connection.request("GET", "/")
-        return connection.getresponse().status == 200
+        connection.request("GET", worker.ready_path or "/")
+        return connection.getresponse().status == 200 or not worker.ready_path
     except (OSError, http.client.HTTPException):
         return False
     finally:
         connection.close()
 
 
-def _failure(launch: Launch, status: int) -> HeadgateError:
+def failure(folder: Path, name: str, ended: Ended) -> HeadgateError:
+    """Why a worker could not start, with the last lines of its log."""
     words = None
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        said = json.loads((launch.folder / LAST_WORDS).read_text())
-        words = (str(said["code"]), str(said["message"]))
-    ending = ending_of(status, words, procs.describe_exit(status), launch.deployment)
-    return HeadgateError(ending.code, ending.message, details=_last_lines(launch.folder))
+    for place in (folder / LAST_WORDS, folder / SHARED / LAST_WORDS):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            said = json.loads(place.read_text())
+            words = (str(said["code"]), str(said["message"]))
+    described = procs.describe_exit(ended.status)
+    ending = ending_of(ended.status, words, described, name, ended.said)
+    return HeadgateError(ending.code, ending.message, details=_last_lines(folder))
+
+
+def too_slow(folder: Path, budget_s: float) -> HeadgateError:
+    """The same when it has not ended either."""
+    return HeadgateError(
+        ErrorCode.RESOURCE_NOT_READY,
+        f"init() of the scoring script has not returned within {budget_s:g} s "
+        "(initial_delay + period x failure_threshold of the readiness probe)",
+        details=_last_lines(folder),
+    )
 
 
 def _last_lines(folder: Path) -> tuple[ErrorDetail, ...]:
