@@ -45,10 +45,9 @@ async def build(
     engine = Engine()
     total = host.capacity(settings)
     types = instance_types.load(settings.instance_types)
-    is_strict = settings.capacity == "strict"
 
     def size(name: str) -> Size:
-        return size_of(types.find(name), total, strict=is_strict)
+        return size_of(types.find(name), total, strict=not settings.elastic_types)
 
     drivers = _drivers(settings, bus, engine, host.gpus(total.gpus))
     store = Store(settings.store_url())

@@ -1,8 +1,8 @@
 """What fits on this machine: sizes cut to it, room counted, shortages in words.
 
-Pure. Sizes that are promises are counted in full. *Elastic* ones (Azure's names, unless capacity
-is strict) get what the machine has and count with little more than an empty worker takes, so that
-files written for large machines run on small ones; their GPUs are counted all the same.
+Pure. Sizes that are promises are counted in full. *Elastic* ones (Azure's names, unless the setting
+``elastic_types`` says otherwise) get what the machine has and count with what an empty worker
+takes, so that files written for large machines run on small ones; their GPUs are counted in full.
 
 A slot keeps its room while it waits for a restart; an instance that is being stopped keeps its own
 until it has ended.

@@ -97,8 +97,8 @@ class Settings(BaseModel):
     instance_types: Path | None = Field(
         None, description="YAML file of instance types that adds to the catalogue; empty: none"
     )
-    capacity: Literal["elastic", "strict"] = Field(
-        "elastic", description="whether elastic instance types are cut to this machine or reserved"
+    elastic_types: bool = Field(
+        True, description="cut elastic instance types to this machine; false: reserve every type"
     )
     host_cores: float | None = Field(
         None, gt=0, description="cores for instances; empty: those of this machine"
