@@ -20,7 +20,7 @@ TABLES = (
 )
 HEAVY = {
     "torch": (),
-    "docker": ("provisioner/drivers", "provisioner/images.py"),
+    "docker": ("provisioner/drivers", "provisioner/images.py", "local/boxes.py"),
     "sqlmodel": (
         "registry",
         "identity",
