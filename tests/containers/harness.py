@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import docker
@@ -16,7 +17,7 @@ from headgate.runtime.natsd import RunningServer
 from headgate.runtime.settings import Settings
 from headgate_contracts import subjects
 from headgate_contracts.provisioning import Instance
-from headgate_contracts.resources import Deployment
+from headgate_contracts.resources import Deployment, EnvironmentBuild
 from headgate_worker import frames
 from provisioner.harness import World, eventually
 
@@ -67,6 +68,14 @@ class ContainerWorld(World):
             fields["environment"] = await self.environment(image=IMAGE)
         await self.put(name, await self.code(script), **fields)
         return await self.outcome(name)
+
+    async def context(self, files: Mapping[str, str], dockerfile: str) -> EnvironmentBuild:
+        """A build context in the store."""
+        self._versions += 1
+        prefix = f"uploads/{self._versions:064x}/context"
+        for name, text in files.items():
+            await self._store.put(f"{prefix}/{name}", text.encode())
+        return EnvironmentBuild(path=prefix, dockerfile_path=dockerfile)
 
     def containers(self, name: str = "") -> list[Container]:
         """The containers of this world, of one deployment or of all."""
