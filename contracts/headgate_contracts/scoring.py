@@ -106,6 +106,7 @@ class Heartbeat(Event):
     cpu_s: float = 0.0
     collected: int = Field(0, description="events of data collection written since its start")
     collect_dropped: int = Field(0, description="events of data collection lost since its start")
+    trouble: str = Field("", description="why a model's own server does not pass its probes")
     error_code: str = ""
     error_message: str = Field(
         "", description="why it failed; while it starts, the line of the script that is running"

@@ -54,6 +54,7 @@ class Lane:
         self._done: deque[tuple[Request, Optional[Answer]]] = deque()
         self._collecting = False
         self.collector: Optional[Collector] = None
+        self.trouble = ""  # why a server beside us does not pass its probes
         self.exit_code = EXIT_CRASHED
         self.started = threading.Event()
         self.ended = threading.Event()
@@ -74,6 +75,10 @@ class Lane:
         if not self._collecting:
             self._collecting = True
             self._loop.call_soon_threadsafe(self._collect)
+
+    def say_ready(self, ready: bool) -> None:
+        """A model that had been ready is so no more, or again; routers leave it out meanwhile."""
+        self._loop.call_soon_threadsafe(self._on_readiness, ready)
 
     @property
     def serving(self) -> bool:
@@ -165,6 +170,7 @@ class Lane:
             "pid": os.getpid(),
             "rss_bytes": _rss_bytes(),
             "cpu_s": time.process_time(),
+            "trouble": self.trouble,
             "error_code": self._error[0],
             "error_message": self._error[1] or self._place(),
         }
@@ -189,6 +195,11 @@ class Lane:
                 self._shared_subject, core.QUEUE_GROUP, self._on_message
             )
             self._enter(core.READY)
+
+    def _on_readiness(self, ready: bool) -> None:
+        before, after = (core.STARTING, core.READY) if ready else (core.READY, core.STARTING)
+        if self._state == before and self._executor is not None:
+            self._enter(after)
 
     def _on_message(self, subject: str, reply: str, payload: memoryview) -> None:
         if not reply:
@@ -260,7 +271,7 @@ class Lane:
     def drain(self) -> None:
         """Told to stop, or the supervisor is gone. Also before init() has returned."""
         if self._ending is None:
-            drains = self._state == core.READY
+            drains = self._executor is not None
             self._ending = self._loop.create_task(self._drain() if drains else self._stop())
 
     def _on_failure(self, code: str, text: str) -> None:

@@ -30,6 +30,7 @@ from headgate_worker import (
     script,
     settings,
 )
+from headgate_worker.beside import Bridge, Server
 from headgate_worker.collector import Collector
 from headgate_worker.direct import Direct
 from headgate_worker.identity import IdentityEndpoint
@@ -57,6 +58,8 @@ def main() -> int:
         _last_words(os.environ.get("HEADGATE_LAST_WORDS", ""), "BadArgument", str(error))
         return EXIT_SCRIPT_FAILED
     settings.forget(os.environ)
+    if chosen.server:
+        return _agent(chosen)
     if chosen.lanes == 1:
         return _model_process(chosen, 0)
     return _parent(chosen)
@@ -160,6 +163,24 @@ def _model_process(chosen: Settings, number: int) -> int:
     lane.ended.wait()
     if collecting is not None:
         collecting.close()
+    return lane.exit_code
+
+
+def _agent(chosen: Settings) -> int:
+    """No script: the model is a server of its own, and we are its way to the bus."""
+    output.install(chosen.log_level)
+    lane = Lane(chosen, 0, _signals())
+    lane.collector = collecting = _collector(chosen, 0)
+    threading.Thread(target=lane.run, name="headgate-bus", daemon=True).start()
+    threading.Thread(
+        target=_end_soon, args=(lane, collecting), name="headgate-end", daemon=True
+    ).start()
+    lane.started.wait()
+    deliver = lane.deliver if collecting is None else collecting.through(lane.deliver)
+    bridge = Bridge(Server.parse(chosen.server), deliver, chosen.capacity)
+    bridge.wait_ready(lane)
+    lane.ready(bridge)
+    bridge.watch(lane)
     return lane.exit_code
 
 

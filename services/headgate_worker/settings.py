@@ -24,6 +24,7 @@ class Settings(NamedTuple):
     """Everything that is decided from outside."""
 
     listen: str
+    server: str
     bus_urls: tuple[str, ...]
     token_file: str
     endpoint: str
@@ -59,6 +60,7 @@ def load(environ: Mapping[str, str], *, version: str) -> Settings:
     urls = "" if listen else _ours(environ, "BUS_URL")
     return Settings(
         listen=listen,
+        server=said("HEADGATE_SERVER", ""),
         bus_urls=tuple(filter(None, (u.strip() for u in urls.split(",")))),
         token_file=said("HEADGATE_BUS_TOKEN_FILE", ""),
         endpoint=_ours(environ, "ENDPOINT"),

@@ -12,6 +12,7 @@ from docker.models.containers import Container
 from containers.engine import IMAGE
 from headgate.provisioner.drivers.docker import DockerDriver
 from headgate.provisioner.drivers.engine import Engine
+from headgate.runtime import procs
 from headgate.runtime.bus import Msg
 from headgate.runtime.natsd import RunningServer
 from headgate.runtime.settings import Settings
@@ -19,7 +20,7 @@ from headgate_contracts import subjects
 from headgate_contracts.provisioning import Instance
 from headgate_contracts.resources import Deployment, EnvironmentBuild
 from headgate_worker import frames
-from provisioner.harness import World, eventually
+from provisioner.harness import World, eventually, kill
 
 
 class ContainerWorld(World):
@@ -54,8 +55,13 @@ class ContainerWorld(World):
             driver = self.driver()
             for container in self.containers():
                 container.remove(force=True)
-            for network in self.engine.networks.list(names=[f"headgate-{driver.installation}"]):
-                network.remove()
+            for process in self.processes():
+                kill(process)
+            for name in ("", "-internal"):
+                for network in self.engine.networks.list(
+                    names=[f"headgate-{driver.installation}{name}$"]
+                ):
+                    network.remove()
             await driver.close(all_ended=True)
 
     def driver(self) -> DockerDriver:
@@ -104,6 +110,15 @@ class ContainerWorld(World):
             return next((str(one["reason"]) for one in ends if "reason" in one), "")
 
         return await eventually(look)
+
+    def processes(self) -> list[int]:
+        """The agents of this world that run."""
+        found = []
+        for record in self.settings.instances_dir.glob("*/agent.json"):
+            identity = json.loads(record.read_text())
+            if procs.is_running(identity):
+                found.append(int(identity.partition(":")[0]))
+        return found
 
     async def score(self, body: Any, name: str = "blue") -> tuple[int, Any]:
         """Status and document of an answer of the deployment."""

@@ -172,7 +172,9 @@ def _overdue(wanted: Wanted, i: Observed, now: float) -> Ending | None:
             f"instance {i.id} was not ready within {version.budget_s:g} s "
             "(initial_delay + period x failure_threshold of its probe)"
         )
-        if i.place:
+        if i.trouble:
+            said += f"; {i.trouble}"
+        elif i.place:
             said += f"; init() of the scoring script has not returned, it is at {i.place}"
             return Ending(EndKind.LATE, ErrorCode.USER_SCRIPT_INIT_FAILED, said)
         return Ending(EndKind.LATE, ErrorCode.RESOURCE_NOT_READY, said)

@@ -204,7 +204,9 @@ class Fleet:
         if record is None or not record.observed.state.is_live:
             return
         self.records[instance] = record = record.seen(
-            heard_at=self._tools.clock.monotonic(), overdue_s=beat.overdue_ms / 1000
+            heard_at=self._tools.clock.monotonic(),
+            overdue_s=beat.overdue_ms / 1000,
+            trouble=beat.trouble[: limits.ERROR_MESSAGE_CHARS_MAX],
         )
         self._tools.shipper.hear(instance, beat)
         if beat.state is InstanceState.STARTING and beat.error_message:

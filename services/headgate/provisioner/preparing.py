@@ -121,7 +121,7 @@ class Preparer:
                 base=base,
                 code=laid.code,
                 capacity=deployment.request_settings.max_concurrent_requests_per_instance,
-                lanes=lanes_of(deployment),
+                lanes=1 if laid.code is None else lanes_of(deployment),
                 variables=laid.variables,
                 collect=collection.told(deployment, workspace, folders),
                 target=collection.target_of(deployment, workspace, spec, folders),

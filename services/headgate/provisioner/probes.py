@@ -72,11 +72,12 @@ def problem(i: Observed, rule: Rule, hearing_since: float, at: float, *, ready: 
     if silent_s > rule.timeout_s:
         return f"it has given no sign of life for {silent_s:.1f} s"
     if i.overdue_s > rule.timeout_s:
-        return (
+        return i.trouble or (
             f"run() of the scoring script has not returned, {i.overdue_s:.1f} s after the time "
             "for its request was over"
         )
-    return "it says that it is not ready" if ready and not i.says_ready else ""
+    not_ready = i.trouble or "it says that it is not ready"
+    return not_ready if ready and not i.says_ready else ""
 
 
 def _state(i: Observed, rule: Rule, hearing_since: float, now: float) -> State:

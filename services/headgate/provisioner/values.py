@@ -84,7 +84,8 @@ class Count:
 class Observed:
     """One instance. ``failures`` counts the failed starts in a row of its slot before it.
 
-    ``overdue_s``: for how long its model has been in a request whose time is over.
+    ``overdue_s``: for how long its model has been in a request whose time is over, or its own
+    server has not passed its probe; ``trouble`` says how that server fails.
 
     ``ending`` is set when it has ended, and already while it is being killed for a cause.
     ``place`` is the line of the script at which it last was while it started.
@@ -102,6 +103,7 @@ class Observed:
     place: str = ""
     says_ready: bool = True
     overdue_s: float = 0.0
+    trouble: str = ""
     liveness: Count = Count()
     readiness: Count = Count()
 

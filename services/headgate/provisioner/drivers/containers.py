@@ -108,6 +108,16 @@ def worker_options(launch: Launch, image: Image, host: Host, shared: Path) -> di
     }
 
 
+def server_options(launch: Launch, image: Image, host: Host) -> dict[str, Any]:
+    """The options of a container with a server of its own, which is started as its image says."""
+    content = content_binds(launch)
+    variables = {name: seen_inside(value, content) for name, value in launch.variables.items()}
+    return {
+        **_common(launch, image, host, content),
+        "environment": {"HOME": "/tmp", "AML_APP_ROOT": str(APP), **variables},  # noqa: S108
+    }
+
+
 def _common(launch: Launch, image: Image, host: Host, binds: list[Bind]) -> dict[str, Any]:
     """What every container has: limits, and nothing that it could do harm with."""
     options: dict[str, Any] = {

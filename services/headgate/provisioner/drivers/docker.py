@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -22,9 +23,11 @@ from headgate.provisioner.drivers import (
     Image,
     LastWords,
     Launch,
-    OutOfMemory,
     Running,
+    agents,
+    calls,
     containers,
+    ends,
     worker_archive,
 )
 from headgate.provisioner.drivers.attendant import Attendant, Ended
@@ -36,6 +39,7 @@ from headgate.runtime import procs
 from headgate.runtime.copies import remove_tree
 from headgate.runtime.files import private_dir, write_atomic
 from headgate_contracts.errors import HeadgateError
+from headgate_contracts.resources import InferenceConfig
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -49,8 +53,6 @@ ABORT_GRACE_S = 1.0
 STOP_GRACE_S = 2.0
 STOPPED_TOGETHER_S = 2.0
 USER_IF_ROOT = 65_532  # nobody's: not even a user of this machine
-_SIGNALS_FROM = 128
-_STOPPED = (0, 128 + 15)
 
 
 class DockerDriver:
@@ -69,6 +71,8 @@ class DockerDriver:
         self._instances = data / "instances"
         self._archives = data / "worker"
         self._run = data / "run" / "containers"
+        self._bus_url = bus_url
+        self._supervisor = supervisor
         self._engine = engine
         self._drain_timeout_s = drain_timeout_s
         self.installation = hashlib.sha256(str(data.absolute()).encode()).hexdigest()[:12]
@@ -113,12 +117,20 @@ class DockerDriver:
             worker=await asyncio.to_thread(worker_archive.build, self._archives),
             bus=self._relaying.folder,
         )
-        options = containers.worker_options(launch, launch.base, host, shared)
-        if launch.egress:
-            options["network"] = await self._network()
+        image = launch.base
+        if image.server is not None:
+            options = containers.server_options(launch, image, host)
+        else:
+            options = containers.worker_options(launch, image, host, shared)
+        if launch.egress or image.server is not None:  # a server must be reached from here
+            options["network"] = await self._network(internal=not launch.egress)
         else:
             options["network_mode"] = "none"
-        pid = await self._engine.call(lambda client: _run(client, options))
+        started = await self._engine.call(lambda client: calls.run(client, options))
+        if image.server is not None:
+            work = functools.partial(self._start_agent, launch, image.server, started.address)
+            await asyncio.to_thread(work, host.worker)
+        pid = started.pid
         process = procs.stat(pid) if pid else None
         running = Running(
             launch.instance,
@@ -147,19 +159,25 @@ class DockerDriver:
         self.renew_token(launch.instance, launch.token)
         return shared
 
-    async def _network(self) -> str:
-        """The network of instances that may reach out. They do not reach each other."""
-        name = f"headgate-{self.installation}"
+    def _start_agent(
+        self, launch: Launch, server: InferenceConfig, address: str, archive: Path
+    ) -> None:
+        folder = self.folder(launch.instance)
+        said = {
+            "HEADGATE_BUS_URL": self._bus_url,
+            "HEADGATE_BUS_TOKEN_FILE": str(folder / SHARED / TOKEN),
+            "HEADGATE_DRAIN_TIMEOUT_S": f"{self._drain_timeout_s:g}",
+        }
+        if self._supervisor:
+            said["HEADGATE_SUPERVISOR_PID"] = self._supervisor
+        agents.start(launch, server, address, folder, archive=archive, said=said)
 
-        def ensure(client: DockerClient) -> None:
-            if not client.networks.list(names=[name]):
-                client.networks.create(
-                    name,
-                    driver="bridge",
-                    labels={LABEL_PREFIX + "installation": self.installation},
-                    options={"com.docker.network.bridge.enable_icc": "false"},
-                )
-
+    async def _network(self, *, internal: bool) -> str:
+        """The network of instances that may reach out, or of servers that may not."""
+        name = f"headgate-{self.installation}{'-internal' if internal else ''}"
+        ensure = functools.partial(
+            calls.ensure_network, name=name, installation=self.installation, internal=internal
+        )
         async with self._networks:
             await self._engine.call(ensure)
         return name
@@ -202,41 +220,69 @@ class DockerDriver:
     async def ended(self, running: Running) -> Exit:
         attendant = self._attendant(running.instance)
         try:
-            ended = await attendant.ended()
+            ended, because = await self._until_end(running, attendant)
         finally:
             attendant.close()
             self._attendants.pop(running.instance, None)
-        because = describe(ended) or await self._stopped_together(ended)
+        because = because or ends.describe(ended) or await self._stopped_together(ended)
         with contextlib.suppress(HeadgateError):  # what is left is tidied up later
-            await self._engine.call(functools.partial(_remove, name=self._name(running)))
+            await self._engine.call(functools.partial(calls.remove, name=self._name(running)))
         words = await asyncio.to_thread(self._last_words, running.instance)
-        return Exit(_status(ended), words, because, out_of_memory(ended))
+        return Exit(ends.status_of(ended), words, because, ends.out_of_memory(ended))
+
+    async def _until_end(self, running: Running, attendant: Attendant) -> tuple[Ended, str]:
+        """The end of a container, and its cause if that was its agent: neither outlives the
+        other."""
+        agent = agents.identity(self.folder(running.instance))
+        if not agent:
+            return await attendant.ended(), ""
+        container = asyncio.ensure_future(attendant.ended())
+        beside = asyncio.ensure_future(agents.ended(agent))
+        because = ""
+        try:
+            await asyncio.wait((container, beside), return_when=asyncio.FIRST_COMPLETED)
+            if not container.done():
+                if beside.result():  # neither drained nor somebody else's child
+                    said = procs.describe_exit(beside.result() or 0)
+                    because = f"was ended because the agent beside it ended with {said}"
+                await self._signal(running, "SIGTERM")
+                if not await self._ends_within(running, STOP_GRACE_S):
+                    await self._signal(running, "SIGKILL")
+            agents.send(agent, signal.SIGKILL)
+            return await container, because
+        finally:
+            container.cancel()
+            beside.cancel()
 
     async def _stopped_together(self, ended: Ended) -> str:
         """The engine stops its containers before it ends itself."""
-        if not ended.attrs or _exit_code(ended) not in _STOPPED:
+        if not ends.was_told_to_stop(ended):
             return ""
         await asyncio.sleep(STOPPED_TOGETHER_S)
-        return "" if await self._engine.answers() else ENGINE_ENDED
+        return "" if await self._engine.answers() else ends.ENGINE_ENDED
 
     # --- ending --------------------------------------------------------------------------------
 
     async def stop(self, running: Running, *, drain_s: float) -> None:
+        agent = agents.identity(self.folder(running.instance))
         if drain_s > 0:
-            await self._signal(running, "SIGTERM")
+            if agent:  # it finishes the requests, and then its container is ended
+                agents.send(agent, signal.SIGTERM)
+            else:
+                await self._signal(running, "SIGTERM")
             if await self._ends_within(running, drain_s + STOP_GRACE_S):
                 return
         await self._signal(running, "SIGABRT")  # its last act is to log where every thread was
         if not await self._ends_within(running, ABORT_GRACE_S):
             await self._signal(running, "SIGKILL")
 
-    async def _signal(self, running: Running, signal: str) -> None:
+    async def _signal(self, running: Running, name: str) -> None:
         def send(client: DockerClient) -> None:
             container = client.containers.get(self._name(running))
             if container.status == "created":  # we were killed between making and starting it
                 container.remove(force=True)
             elif container.status in ("running", "paused"):
-                container.kill(signal)
+                container.kill(name)
 
         with contextlib.suppress(HeadgateError):  # it ended meanwhile, or the engine did
             await self._engine.call(send)
@@ -287,76 +333,8 @@ class DockerDriver:
             return None
 
 
-ENGINE_ENDED = "was ended because the Docker engine was stopped or restarted"
-
-
-def describe(ended: Ended) -> str:
-    """Why a container ended, where the engine knows more than an exit status."""
-    if not ended.attrs:
-        return "is gone: somebody has removed its container"
-    if ended.engine_was_away:
-        return ENGINE_ENDED
-    return ""
-
-
-def out_of_memory(ended: Ended) -> OutOfMemory | None:
-    """The limit that a container went over; the engine does not tell how much it used."""
-    if not ended.state.get("OOMKilled"):
-        return None
-    return OutOfMemory(int((ended.attrs.get("HostConfig") or {}).get("Memory") or 0))
-
-
-def _exit_code(ended: Ended) -> int:
-    return int(ended.state.get("ExitCode") or 0)
-
-
-def _status(ended: Ended) -> int | None:
-    """The exit status; negative for a signal, as of a process."""
-    if not ended.attrs:
-        return None
-    code = _exit_code(ended)
-    return _SIGNALS_FROM - code if _SIGNALS_FROM < code <= _SIGNALS_FROM + 64 else code
-
-
 def _user() -> str:
     """Who containers run as: never root, and ourselves when we are not, so that files fit."""
     if os.geteuid() == 0:
         return f"{USER_IF_ROOT}:{USER_IF_ROOT}"
     return f"{os.geteuid()}:{os.getegid()}"
-
-
-def _run(client: DockerClient, options: dict[str, Any]) -> int:
-    """Make and start a container; its pid. What could not be started is not left behind."""
-    import docker
-
-    binds = options.pop("binds")
-    gpus = options.pop("gpus", 0)
-    options.pop("detach")
-    mounts = [
-        docker.types.Mount(str(b.target), str(b.source), type="bind", read_only=b.read_only)
-        for b in binds
-    ]
-    limit = containers.OPEN_FILES_MAX
-    made = client.containers.create(
-        **options,
-        mounts=mounts,
-        ulimits=[
-            docker.types.Ulimit(name="nofile", soft=limit, hard=limit),
-            docker.types.Ulimit(name="core", soft=0, hard=0),
-        ],
-        log_config=docker.types.LogConfig(type="json-file", config=containers.LOG_OPTIONS),
-        device_requests=[docker.types.DeviceRequest(count=gpus, capabilities=[["gpu"]])]
-        if gpus
-        else None,
-    )
-    try:
-        made.start()
-        made.reload()
-    except BaseException:
-        made.remove(force=True)
-        raise
-    return int(made.attrs["State"]["Pid"])
-
-
-def _remove(client: DockerClient, *, name: str) -> None:
-    client.containers.get(name).remove(force=True)
