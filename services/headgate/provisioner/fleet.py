@@ -245,6 +245,7 @@ class Fleet:
                     "probe_failed", **self._named(record.id), probe=each.kind, why=each.why
                 )
                 self._spawn(self._save(record.id, self._failure(record.id, each)))
+                self._changed()
             if seen.state is State.UNREADY:
                 self._spawn(self._withhold(record, limits.WITHHELD_S))
             if seen.state is not record.observed.state:

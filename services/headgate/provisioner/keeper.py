@@ -37,6 +37,7 @@ from headgate_contracts.registry import ReportDeployment
 from headgate_contracts.resources import Deployment, DeploymentSpec, Probe, ProvisioningState
 from headgate_contracts.scoring import Heartbeat
 
+TICKS_AT_REST = 5  # whatever happens wakes a keeper; its look at every tick is for the rest
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 30.0
 FAILURE_LOG_LINES = 30
@@ -62,6 +63,8 @@ class Keeper:
         self.fleet = Fleet(tools, desire.key, desire.deployment.workspace, records, self.wake)
         self.gone = False
         self._types = dict(types)
+        self._at_rest = False  # nothing to do, and nothing that only time would change
+        self._ticks = 0
         self.hearing_since: float | None = None
         self._tools = tools
         self._preparer = preparer
@@ -114,7 +117,9 @@ class Keeper:
         self.hearing_since = hearing_since
         if hearing_since is not None:
             self.fleet.probe(_rules(self.desire.deployment.spec), hearing_since)
-        self.wake()
+        self._ticks += 1
+        if not self._at_rest or self._ticks % TICKS_AT_REST == 0:
+            self.wake()
 
     def wake(self) -> None:
         self._woken.set()
@@ -173,6 +178,8 @@ class Keeper:
         running = {record.observed.spec for record in self.fleet.running}
         self._types = {k: v for k, v in self._types.items() if k in needed | running}
         await self.fleet.prune(needed)
+        told = self._word() == self._told and _agrees(self.desire.deployment, decision.report)
+        self._at_rest = not decision.actions and told and decision.report.outcome == "succeeded"
 
     def claim(self) -> None:
         """Note what runs as taken, before anybody asks for room."""
