@@ -12,6 +12,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pandas as pd
+import pydantic
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
@@ -36,6 +37,35 @@ class Table(mlflow.pyfunc.PythonModel):
         )
 
 
+class Word(pydantic.BaseModel):
+    word: str
+    times: int = 1
+
+
+class Hints(mlflow.pyfunc.PythonModel):
+    """Says by type hints what it takes."""
+
+    def predict(self, model_input: list[Word]) -> list[str]:
+        return [each.word * each.times for each in model_input]
+
+
+class Unsigned(mlflow.pyfunc.PythonModel):
+    """Returns what it gets."""
+
+    def predict(self, context, model_input, params=None):
+        return model_input
+
+
+class Nested(mlflow.pyfunc.PythonModel):
+    """Asks another model, but wrongly."""
+
+    def load_context(self, context):
+        self.inner = mlflow.pyfunc.load_model(context.artifacts["inner"])
+
+    def predict(self, context, model_input, params=None):
+        return self.inner.predict(pd.DataFrame({"wrong": [1]}))
+
+
 class Named(mlflow.pyfunc.PythonModel):
     """Named tensors in, named tensors out."""
 
@@ -57,9 +87,13 @@ class Grid(mlflow.pyfunc.PythonModel):
 def main(folder: Path) -> None:
     requirements = (folder / "iris" / "requirements.txt").read_text().splitlines()
 
-    def save(name: str, model: object, signature: ModelSignature) -> None:
+    def save(name: str, model: object, signature: ModelSignature | None = None, **more) -> None:
         mlflow.pyfunc.save_model(
-            folder / name, python_model=model, signature=signature, pip_requirements=requirements
+            folder / name,
+            python_model=model,
+            signature=signature,
+            pip_requirements=requirements,
+            **more,
         )
 
     columns = Schema(
@@ -81,6 +115,9 @@ def main(folder: Path) -> None:
     save("named", Named(), ModelSignature(inputs=Schema([ids, mask])))
     grid = TensorSpec(np.dtype("float32"), (-1, 2, 2))
     save("grid", Grid(), ModelSignature(inputs=Schema([grid])))
+    save("hints", Hints())
+    save("unsigned", Unsigned())
+    save("nested", Nested(), artifacts={"inner": str(folder / "iris")})
 
 
 if __name__ == "__main__":

@@ -197,6 +197,7 @@ def test_columns_that_are_too_many_are_ignored_and_optional_ones_may_be_missing(
         ({"columns": [["age"], "weight"], "data": [[1, 2]]}, "`columns` must be a list of names"),
         ({"columns": ["age", "weight"], "data": [1, 2]}, "`data` must be a list of rows"),
         ({"columns": ["age"], "index": [1, 2], "data": [[1]]}, "`index` must be a list"),
+        ({"columns": ["age"], "index": [[1]], "data": [[1]]}, "`index` must be a list"),
         ({"age": [1, 2], "weight": [1]}, "different lengths ('age': 2, 'weight': 1)"),
         ({"age": [1, 2], "weight": 1}, "'age' is a list, and 'weight' is none"),
     ],

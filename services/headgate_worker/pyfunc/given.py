@@ -161,7 +161,7 @@ def _split(data: dict[str, Any], wanted: Optional[Signature]) -> Table:
         if names is None or len(names) != 1:
             raise misfit("`data` must be a list of rows, and each row a list of values", wanted)
         rows = [[value] for value in rows]
-    if index is not None and (not isinstance(index, list) or len(index) != len(rows)):
+    if index is not None and not (_are_names(index) and len(index) == len(rows)):
         raise misfit(f"`index` must be a list with an entry for each of {len(rows)} rows", wanted)
     return _rows(rows, names, wanted)._replace(index=index)
 
@@ -338,6 +338,7 @@ def _are_records(data: Any) -> bool:
 
 
 def _are_names(names: Any) -> bool:
+    """Whether pandas can have these as names of columns or rows."""
     return isinstance(names, list) and not any(isinstance(name, (list, dict)) for name in names)
 
 

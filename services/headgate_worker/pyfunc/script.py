@@ -18,6 +18,8 @@ NAME = "the scoring of MLflow models"
 REASON_CHARS_MAX = 1_000
 # MLflow's own functions that compare a request with the signature; all else is the model's.
 _CHECKS = ("_enforce_", "_validate_prediction_input", "_validate_data_against_type_hint")
+_ENTRY = os.path.join("mlflow", "pyfunc", "__init__.py")  # where predict() of a model is
+_PARAMS = "_enforce_params_schema"
 _ABSENT = object()
 
 
@@ -100,15 +102,31 @@ class _Model:
 
 def _refusal(error: Exception, wanted: Optional[signature.Signature]) -> Optional[InputError]:
     """Why MLflow did not let the request through to the model; None when it did."""
-    frames = traceback.extract_tb(error.__traceback__)
-    names = [frame.name for frame in frames if f"{os.sep}mlflow{os.sep}" in frame.filename]
-    if not any(name.startswith(_CHECKS) for name in names):
+    check = "" if isinstance(error, TimeoutError) else _check(error)
+    if not check:
         return None
     said = str(error).rpartition("Error: ")[2]  # before it, versions repeat the whole data
     said = said.strip()[:REASON_CHARS_MAX].rstrip(".")
-    if wanted is not None and "_enforce_params_schema" in names:
+    if wanted is not None and check == _PARAMS:
         return InputError(400, f"params do not fit the model: {said}; {wanted.takes()}")
     return given.misfit(said, wanted)
+
+
+def _check(error: Exception) -> str:
+    """The function of MLflow's that refused the request; empty when none did.
+
+    A model may ask other MLflow models: what those refuse is not the caller's fault.
+    """
+    found, models = "", 0
+    for frame in traceback.extract_tb(error.__traceback__):
+        if f"{os.sep}mlflow{os.sep}" not in frame.filename:
+            continue
+        models += frame.name == "predict" and frame.filename.endswith(_ENTRY)
+        if models > 1:
+            return ""
+        if frame.name.startswith(_CHECKS) and found != _PARAMS:
+            found = frame.name
+    return found
 
 
 def _cannot(code: str, error: BaseException, root: str, advice: str) -> NoReturn:
