@@ -84,7 +84,7 @@ class Collector:
         """A request that was answered; never waits."""
         if request.path in ("/", "/swagger.json"):  # about the server, not for the model
             return
-        request_id = _id_of(answer) or request.header("x-request-id")
+        request_id = _id_of(answer) or request.header("x-request-id") or str(uuid4())
         if collecting.sampled(request_id, self._rate):
             item = _Scored(time.time(), request, answer, request_id)
             self._put(item, len(request.body) + len(answer.body), self._payloads)

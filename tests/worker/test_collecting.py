@@ -265,6 +265,23 @@ def test_a_request_and_its_answer_share_an_id_and_a_sample(
     assert one.collected == 2 * len(ids) and one.dropped == 0
 
 
+def test_a_request_without_any_id_gets_one(tmp_path: Path, running: list[Collector]) -> None:
+    """A server of the user's own may answer without; a sample must not hang on that."""
+    one = Collector(
+        plan("request", "response", rate=0.5), Spool(str(tmp_path), "i", bytes_max=2**40)
+    )
+    running.append(one)
+    for _ in range(200):
+        asked = request(0)
+        del asked.headers[0]
+        one.offer(asked, Answer(200, [], b"[1]"))
+    one.close()
+    found = lines_below(tmp_path)
+    ids = [each["correlationid"] for each in found["request"]]
+    assert 50 < len(set(ids)) == len(ids) < 150
+    assert ids == [each["correlationid"] for each in found["response"]]
+
+
 def test_a_flood_is_bounded_and_counted(
     tmp_path: Path, running: list[Collector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
