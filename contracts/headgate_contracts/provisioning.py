@@ -58,6 +58,32 @@ class InstancesReply(Reply):
     instances: tuple[Instance, ...]
 
 
+class Amounts(Value):
+    """Cores, memory and GPUs."""
+
+    cores: float = Field(ge=0)
+    memory_bytes: int = Field(ge=0)
+    gpus: int = Field(ge=0)
+
+
+class GetCapacity(Query):
+    """What instances may use of the host, and how many of a type would fit on it."""
+
+    TYPE: ClassVar[str] = "headgate.provisioner.query.v1.get_capacity"
+
+    instance_type: str = ""
+
+
+class CapacityReply(Reply):
+    """``taken`` is what is counted for instances. ``instances_max``: None when not asked for."""
+
+    TYPE: ClassVar[str] = "headgate.provisioner.reply.v1.capacity"
+
+    total: Amounts
+    taken: Amounts
+    instances_max: int | None = None
+
+
 class GetLogs(Query):
     """Log lines of a deployment, oldest first.
 

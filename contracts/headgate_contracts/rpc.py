@@ -63,6 +63,7 @@ ANSWERS: dict[str, dict[type[Command] | type[Query], type[Reply]]] = {
     provisioning.SERVICE: {
         provisioning.ListInstances: provisioning.InstancesReply,
         provisioning.GetLogs: provisioning.LogsReply,
+        provisioning.GetCapacity: provisioning.CapacityReply,
     },
     identity.SERVICE: {
         identity.CreateToken: identity.TokenReply,

@@ -89,6 +89,7 @@ async def world(connect: Connect) -> AsyncIterator[World]:
             handlers={
                 provisioning.ListInstances: world.list_instances,
                 provisioning.GetLogs: world.get_logs,
+                provisioning.GetCapacity: world.get_capacity,
             },
         ),
         Service(

@@ -30,6 +30,10 @@ class World:
     instances: list[provisioning.Instance] = field(default_factory=list)
     logs: dict[str, list[str]] = field(default_factory=dict)
     traffic: dict[str, routing.DeploymentTraffic] = field(default_factory=dict)
+    capacity: provisioning.CapacityReply = provisioning.CapacityReply(
+        total=provisioning.Amounts(cores=2, memory_bytes=7 * 2**30, gpus=1),
+        taken=provisioning.Amounts(cores=0.5, memory_bytes=2**29, gpus=0),
+    )
 
     async def list_instances(
         self, query: provisioning.ListInstances
@@ -41,6 +45,11 @@ class World:
             and query.deployment in ("", instance.deployment)
         )
         return provisioning.InstancesReply(instances=found)
+
+    async def get_capacity(self, query: provisioning.GetCapacity) -> provisioning.CapacityReply:
+        return self.capacity.model_copy(
+            update={"instances_max": 7 if query.instance_type else None}
+        )
 
     async def get_logs(self, query: provisioning.GetLogs) -> provisioning.LogsReply:
         lines = self.logs.get(f"{query.endpoint}/{query.deployment}/{query.container}", [])

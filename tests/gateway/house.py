@@ -62,6 +62,7 @@ class House:
         provisioner = {
             provisioning.ListInstances: self.world.list_instances,
             provisioning.GetLogs: self.world.get_logs,
+            provisioning.GetCapacity: self.world.get_capacity,
         }
         await self._run(Service(self.world.provisioner, description="", handlers=provisioner))
         router = {routing.GetTraffic: self.world.get_traffic}

@@ -370,7 +370,7 @@ async def test_sizes_and_instances_are_told(api: Api, world: World, endpoint: st
     ]
     path = f"~/onlineEndpoints/{endpoint}"
     sku = (await api.get(f"{path}/deployments/blue/skus")).body["value"][0]
-    assert sku["capacity"]["maximum"] == 50
+    assert sku["capacity"]["maximum"] == 7  # what the host has room for
     ids = [i["id"] for i in (await api.get(f"{path}/instances")).body["value"]]
     assert ids == ["i-blue", "i-green"]
     mine = (await api.get(f"{path}/deployments/blue/instances")).body["value"]
@@ -498,6 +498,10 @@ async def test_status_names_the_services_that_answer(api: Api, endpoint: str) ->
     await put_deployment(api, endpoint, "blue")
     status = (await api.get("/status")).body
     assert (status["endpoints"], status["deployments"], status["readyInstances"]) == (1, 1, 0)
+    assert status["capacity"] == {
+        "total": {"cores": 2, "memoryGib": 7, "gpus": 1},
+        "taken": {"cores": 0.5, "memoryGib": 0.5, "gpus": 0},
+    }
     names = {service["name"] for service in status["services"]}
     assert {"headgate-gateway", "headgate-registry", "headgate-router"} <= names
     assert status["bus"] == {"connected": True}

@@ -10,9 +10,11 @@ import pytest
 from headgate.provisioner.drivers import Limits, cgroups, confinement
 from headgate.runtime.settings import Settings
 from headgate_contracts.errors import ErrorCode
+from headgate_contracts.provisioning import Amounts, GetCapacity
 from headgate_contracts.resources import Deployment, ProvisioningState
 from provisioner.harness import GOOD, World, eventually
 
+GIB = 1024**3
 HUNGRY = """
 import os
 
@@ -105,6 +107,10 @@ async def test_a_deployment_larger_than_the_host_says_what_is_free_and_what_it_n
     for part in ("'large'", "2 cores and 4 GiB of memory", "1 of 2 cores", "0 MiB of 2 GiB"):
         assert part in failed.error.message
     assert not await world.instances("big")
+    told = await world.ask(GetCapacity(instance_type="small"))
+    assert told.total == Amounts(cores=2, memory_bytes=2 * GIB, gpus=2)
+    assert told.taken == Amounts(cores=1, memory_bytes=2 * GIB, gpus=0)
+    assert told.instances_max == 2
     assert len(await world.ready(1, "first")) == 1
     assert (await world.deployment("first")).provisioning_state is ProvisioningState.SUCCEEDED
 

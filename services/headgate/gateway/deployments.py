@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from aiohttp import web
 from pydantic import Field
 
@@ -26,8 +28,9 @@ from headgate.gateway.patches import patch_stored, patched
 from headgate.gateway.routes import WORKSPACE, Route
 from headgate_contracts import limits
 from headgate_contracts.envelope import Value
+from headgate_contracts.errors import HeadgateError
 from headgate_contracts.power import StartDeployment, StopDeployment
-from headgate_contracts.provisioning import GetLogs, LogsReply
+from headgate_contracts.provisioning import CapacityReply, GetCapacity, GetLogs, LogsReply
 from headgate_contracts.registry import (
     DeleteDeployment,
     DeploymentReply,
@@ -186,12 +189,16 @@ class Deployments:
         return checked(LogRequest, values, _LOG_REQUEST, problems)
 
     async def skus(self, call: Call) -> web.StreamResponse:
-        """How far a deployment can be scaled by ``sku.capacity``."""
-        await self._backend.deployment(call)
+        """How far a deployment can be scaled by ``sku.capacity``: as far as its host is large."""
+        found = await self._backend.deployment(call)
+        most = None
+        with contextlib.suppress(HeadgateError):  # nobody tells: what may be asked for at all
+            query = GetCapacity(instance_type=found.spec.instance_type)
+            most = (await self._backend.ask(query, CapacityReply)).instances_max
         capacity = {
             "default": 1,
             "minimum": 0,
-            "maximum": limits.INSTANCES_PER_DEPLOYMENT_MAX,
+            "maximum": limits.INSTANCES_PER_DEPLOYMENT_MAX if most is None else most,
             "scaleType": "Automatic",
         }
         kind = "Microsoft.MachineLearning.Services/endpoints/deployments"

@@ -22,6 +22,7 @@ from headgate.gateway.routes import Route
 from headgate.runtime.tokens import Principal
 from headgate_contracts.errors import HeadgateError
 from headgate_contracts.identity import ANY_WORKSPACE
+from headgate_contracts.provisioning import Amounts, CapacityReply, GetCapacity
 from headgate_contracts.registry import DeploymentsReply, ListDeployments
 from headgate_contracts.resources import Deployment
 
@@ -31,6 +32,12 @@ _SERVICES_MAX = 1_000
 
 _HEALTH = plain("Health", status=TEXT)
 _INDEX = plain("Index", product=TEXT, version=TEXT, scoring=URL, api=URL, status=URL, events=URL)
+_AMOUNTS = plain(
+    "Amounts",
+    cores={"type": "number", "minimum": 0},
+    memoryGib={"type": "number", "minimum": 0},
+    gpus=COUNT,
+)
 _STATUS = plain(
     "Status",
     product=TEXT,
@@ -41,6 +48,7 @@ _STATUS = plain(
     endpoints=or_null(COUNT),
     deployments=or_null(COUNT),
     readyInstances=or_null(COUNT),
+    capacity=or_null(plain(total=_AMOUNTS, taken=_AMOUNTS)),
 )
 
 
@@ -92,8 +100,17 @@ class System:
                 "bus": {"connected": self._backend.bus.nc.is_connected},
                 "services": sorted(services, key=lambda item: (item["name"], item["id"])),
                 **await self._count(call.principal),
+                "capacity": await self._capacity(),
             }
         )
+
+    async def _capacity(self) -> Json | None:
+        """What instances may use of the host, and what of it is taken."""
+        try:
+            found = await self._backend.ask(GetCapacity(), CapacityReply)
+        except HeadgateError:
+            return None
+        return {"total": _amounts(found.total), "taken": _amounts(found.taken)}
 
     async def _count(self, principal: Principal) -> Json:
         """What there is in the caller's workspaces; where all are, in the usual one."""
@@ -171,3 +188,8 @@ class System:
                 action=Action.ANY,
             ),
         )
+
+
+def _amounts(amounts: Amounts) -> Json:
+    memory_gib = round(amounts.memory_bytes / 1024**3, 2)
+    return {"cores": round(amounts.cores, 3), "memoryGib": memory_gib, "gpus": amounts.gpus}

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from headgate.provisioner.drivers import Limits
 from headgate.provisioner.values import Observed, Start, State
+from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, WireError
 from headgate_contracts.instance_types import InstanceType, in_gib
 
@@ -87,6 +88,10 @@ class Ledger:
     def release(self, key: Key) -> None:
         self._held.pop(key, None)
 
+    @property
+    def taken(self) -> Limits:
+        return total_of(held.taken for held in self._held.values())
+
     def room_for(self, key: Key, sizes: Mapping[str, Size]) -> Room:
         others = [held for other, held in self._held.items() if other != key]
         return Room(
@@ -147,6 +152,18 @@ def holding(
     leaving = [i.spec for i in running if i.state is State.STOPPING or i.id in named]
     taken = [*(i.spec for i in running), *(i.spec for i in waiting), *fresh]
     return Holding(room.counted(taken), room.counted(leaving))
+
+
+def instances_max(total: Limits, size: Size) -> int:
+    """How many instances of a size an empty machine holds, as far as a deployment may have any."""
+    each, most = size.counted, limits.INSTANCES_PER_DEPLOYMENT_MAX
+    if each.cores:
+        most = min(most, int((total.cores + _ROUNDING) / each.cores))
+    if each.memory_bytes:
+        most = min(most, total.memory_bytes // each.memory_bytes)
+    if each.gpus:
+        most = min(most, total.gpus // each.gpus)
+    return most
 
 
 def how_many_to_give(room: Room, target: str, fallback: str, free: Limits, most: int) -> int:

@@ -16,7 +16,9 @@ from headgate.runtime.answers import Request
 from headgate.runtime.bus import Handler
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.provisioning import (
+    CapacityReply,
     CollectionCounts,
+    GetCapacity,
     GetLogs,
     Instance,
     InstancesReply,
@@ -35,7 +37,15 @@ class Handlers:
 
     def table(self) -> Mapping[Request, Handler]:
         """Which message is answered by which method."""
-        return {ListInstances: self.list_instances, GetLogs: self.get_logs}
+        return {
+            ListInstances: self.list_instances,
+            GetLogs: self.get_logs,
+            GetCapacity: self.get_capacity,
+        }
+
+    async def get_capacity(self, query: GetCapacity) -> CapacityReply:
+        """What the host has for instances, and what of it is taken."""
+        return self._reconciler.capacity(query.instance_type)
 
     async def list_instances(self, query: ListInstances) -> InstancesReply:
         """Instances that run, and the last of each slot that does not."""

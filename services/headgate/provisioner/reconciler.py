@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from headgate.provisioner.capacity import instances_max
 from headgate.provisioner.drivers import Running
 from headgate.provisioner.fleet import Tools
 from headgate.provisioner.keeper import Keeper
@@ -20,6 +21,7 @@ from headgate.runtime.bus import Msg
 from headgate.runtime.log import Log
 from headgate_contracts import subjects
 from headgate_contracts.errors import HeadgateError
+from headgate_contracts.provisioning import Amounts, CapacityReply
 from headgate_contracts.registry import DeploymentsReply, ListDeployments
 from headgate_contracts.resources import Deployment
 from headgate_contracts.scoring import Heartbeat, InstanceState
@@ -60,6 +62,18 @@ class Reconciler:
             for record in keeper.fleet.records.values()
             if record.observed.state is not State.ENDED
         }
+
+    def capacity(self, instance_type: str) -> CapacityReply:
+        """What there is for instances, and what of it is taken."""
+        ledger = self._tools.ledger
+        most = None
+        if instance_type:
+            most = instances_max(ledger.total, self._tools.size(instance_type))
+        return CapacityReply(
+            total=Amounts(**asdict(ledger.total)),
+            taken=Amounts(**asdict(ledger.taken)),
+            instances_max=most,
+        )
 
     # --- life ----------------------------------------------------------------------------------
 
