@@ -4,8 +4,8 @@ Owns: the observed instances and, as last heard from the registry, the wanted de
     models and environments as laid out on this machine; what instances have collected, until
     it is in the object store.
 Hears: deployment events (as hints), heartbeats.
-Says: instance, collection and environment events, rows of the console log, ``ReportDeployment`` to the
-    registry, and the heartbeat ``lost`` of an instance whose process has ended.
+Says: instance, collection and environment events, rows of the console log, ``ReportDeployment``
+    to the registry, and the heartbeat ``lost`` of an instance whose process has ended.
 Answers: ``ListInstances``, ``GetLogs``.
 
 ``core`` decides from values; a ``keeper`` per deployment carries the decisions out through a
