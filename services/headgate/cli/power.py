@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from headgate.cli import shapes
 from headgate.cli.errors import say
+from headgate.cli.online_deployment import LIST_COLUMNS
 from headgate.cli.session import Session
 from headgate.cli.waiting import tell_started, wait
 
@@ -32,4 +33,7 @@ async def set_power(
         if not names:
             say(f"the endpoint {endpoint!r} has no deployments")
         shown = [shapes.deployment(await client.get_deployment(endpoint, name)) for name in names]
-        session.show(shown[0] if deployment else shown)
+        if deployment:
+            session.show(shown[0])
+        else:
+            session.show(shown, LIST_COLUMNS)

@@ -27,6 +27,7 @@ from headgate_contracts.errors import HeadgateError
 from headgate_contracts.logs import ConsoleLogged, Log, LogRows, TrafficLogged
 
 LOOK_S = 0.5
+LOOK_S_MAX = 2.0  # while nothing comes
 _RETRY_S = 1.0
 _MESSAGES_MAX = 200
 _ROWS_MAX = 2_000
@@ -69,12 +70,16 @@ class Intake:
         self._bus = bus
         self._database = database
         self._source = source
+        self._position: int | None = None  # ours alone, so it is read once
 
     async def run(self) -> None:
+        look_s = LOOK_S
         while True:
             try:
+                before = self._position
                 was_full = await self.step()
-                wait_s = 0.0 if was_full else LOOK_S
+                look_s = LOOK_S if self._position != before else min(2 * look_s, LOOK_S_MAX)
+                wait_s = 0.0 if was_full else look_s
             except (NatsError, HeadgateError, TimeoutError) as error:
                 text = str(error) or type(error).__name__
                 _log.warning("intake_waits", stream=self._source.stream, error=text)
@@ -83,8 +88,7 @@ class Intake:
 
     async def step(self) -> bool:
         """Take in what is there, in one transaction; whether there may be more."""
-        async with self._database.reading() as session:
-            before = await state.position(session, self._source.stream)
+        before = await self._known_position()
         taken, sequence, may_have_more = Taken(), before, True
         for _ in range(_MESSAGES_MAX):
             message = await self._after(sequence)
@@ -103,7 +107,14 @@ class Intake:
                     await state.add_rows(session, log, rows)
             await state.add_losses(session, taken.lost)
             await state.set_position(session, self._source.stream, sequence)
+        self._position = sequence
         return may_have_more
+
+    async def _known_position(self) -> int:
+        if self._position is None:
+            async with self._database.reading() as session:
+                self._position = await state.position(session, self._source.stream)
+        return self._position
 
     async def _after(self, sequence: int) -> RawStreamMsg | None:
         source = self._source
@@ -124,6 +135,7 @@ class Intake:
         _log.warning("stream_began_again", stream=self._source.stream, position=position)
         async with self._database.transaction() as session:
             await state.set_position(session, self._source.stream, 0)
+        self._position = 0
         return True
 
 
