@@ -88,6 +88,7 @@ class GetLogs(Query):
     """Log lines of a deployment, oldest first.
 
     ``cursor`` of an earlier reply asks only for what came since; ``tail`` then bounds the answer.
+    ``request_id`` and ``contains`` leave only the lines of one request, and those with a text.
     """
 
     TYPE: ClassVar[str] = "headgate.provisioner.query.v1.get_logs"
@@ -97,6 +98,8 @@ class GetLogs(Query):
     container: Literal["inference-server", "storage-initializer"] = "inference-server"
     tail: int = Field(limits.LOG_LINES_DEFAULT, ge=1, le=limits.LOG_LINES_MAX)
     cursor: str = ""
+    request_id: str = Field("", max_length=limits.CLIENT_REQUEST_ID_CHARS_MAX)
+    contains: str = Field("", max_length=limits.LOG_FILTER_CHARS_MAX)
 
 
 class LogsReply(Reply):

@@ -95,7 +95,13 @@ async def _give_all_traffic(session: Session, client: Client, endpoint: str, nam
 
 
 async def follow_logs(
-    client: Client, endpoint: str, name: str, container: str, cursor: str
+    client: Client,
+    endpoint: str,
+    name: str,
+    container: str,
+    cursor: str,
+    request_id: str = "",
+    contains: str = "",
 ) -> None:
     """Prints what comes, until it is broken off or the deployment is deleted."""
     while True:
@@ -106,5 +112,7 @@ async def follow_logs(
             tail=limits.LOG_LINES_MAX,
             cursor=cursor,
             wait_s=LOG_WAIT_S,
+            request_id=request_id,
+            contains=contains,
         )
         write(text if not text or text.endswith("\n") else f"{text}\n")

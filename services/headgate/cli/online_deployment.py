@@ -256,22 +256,38 @@ async def get_logs(
         Container, Option("--container", "-c", help="Whose log.")
     ] = Container.INFERENCE_SERVER,
     follow: Annotated[bool, Option("--follow", "-f", help="Go on with what comes.")] = False,
+    request_id: Annotated[
+        str, Option("--request-id", help="Only lines that this request wrote.")
+    ] = "",
+    grep: Annotated[str, Option("--grep", help="Only lines that contain this text.")] = "",
     local: options.Local = False,
 ) -> None:
     """Print the last log lines; those of a failed deployment are kept."""
     from headgate.cli.deploying import follow_logs
+    from headgate.cli.errors import UsageError
     from headgate.cli.output import write
 
+    if local and (request_id or grep):
+        raise UsageError("--request-id and --grep are not for --local; use grep on its output")
     if local:
         from headgate.cli.local import get_logs as get_local_logs
 
         await get_local_logs(session, endpoint_name, name, lines=lines, follow=follow)
         return
     async with session.client() as client:
-        text, cursor = await client.logs(endpoint_name, name, container=container.value, tail=lines)
+        text, cursor = await client.logs(
+            endpoint_name,
+            name,
+            container=container.value,
+            tail=lines,
+            request_id=request_id,
+            contains=grep,
+        )
         write(text if not text or text.endswith("\n") else f"{text}\n")
         if follow:
-            await follow_logs(client, endpoint_name, name, container.value, cursor)
+            await follow_logs(
+                client, endpoint_name, name, container.value, cursor, request_id, grep
+            )
 
 
 @client_command(app, "instances")

@@ -167,14 +167,16 @@ class Client:
         tail: int,
         cursor: str = "",
         wait_s: int = 0,
+        request_id: str = "",
+        contains: str = "",
     ) -> tuple[str, str]:
         """Log text, and the cursor that asks only for what comes after it.
 
         Without any new text the answer is held back for up to ``wait_s``.
         """
         body: Json = {"containerType": container, "tail": tail}
-        if cursor:
-            body["cursor"] = cursor
+        given = {"cursor": cursor, "requestId": request_id, "contains": contains}
+        body |= {field: text for field, text in given.items() if text}
         answer = await self.http.send(
             "POST",
             f"{self._base}{_deployment_path(endpoint, name)}/getLogs",

@@ -52,11 +52,13 @@ LOG_POLL_S = 0.5
 
 
 class LogRequest(Value):
-    """Which log lines are wanted. ``cursor`` and waiting are ours, the rest is Azure's."""
+    """Which log lines are wanted. Container and tail are Azure's, the rest is ours."""
 
     container: str = "inference-server"
     tail: int = Field(limits.LOG_LINES_DEFAULT, ge=1, le=limits.LOG_LINES_MAX)
     cursor: str = Field("", max_length=1_024)
+    request_id: str = Field("", max_length=limits.CLIENT_REQUEST_ID_CHARS_MAX)
+    contains: str = Field("", max_length=limits.LOG_FILTER_CHARS_MAX)
 
 
 _LOG_REQUEST = Shape(
@@ -69,6 +71,8 @@ _LOG_REQUEST = Shape(
     ),
     Row("tail", "tail"),
     Row("cursor", "cursor"),
+    Row("requestId", "request_id"),
+    Row("contains", "contains"),
 )
 
 
@@ -171,12 +175,15 @@ class Deployments:
             container=wanted.container,
             tail=wanted.tail,
             cursor=wanted.cursor,
+            request_id=wanted.request_id,
+            contains=wanted.contains,
         )
         until = self._backend.clock.monotonic() + wait_s
         reply = await self._backend.ask(query, LogsReply)
         while not reply.content and self._backend.clock.monotonic() < until:
             if await self._backend.closes_within(LOG_POLL_S):
                 break
+            query = query.model_copy(update={"cursor": reply.cursor or query.cursor})
             reply = await self._backend.ask(query, LogsReply)
         return answer({"content": reply.content, "cursor": reply.cursor})
 

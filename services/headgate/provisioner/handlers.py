@@ -76,6 +76,7 @@ class Handlers:
             query.tail,
             query.cursor,
             prefixed=query.container == "inference-server" and len(sources) > 1,
+            wanted=logs.of_request(query.request_id, query.contains),
         )
         return LogsReply(content=content, cursor=cursor)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,10 +23,14 @@ LOG_BYTES_MAX = 10 * 1024 * 1024
 READ_BYTES_MAX = 2 * 1024 * 1024
 ANSWER_CHARS_MAX = 2 * 1024 * 1024
 LINE_BYTES_MAX = 16 * 1024
+# Lines of one request and level that come so soon after each other, such as those of a traceback,
+# are not parted by lines of other instances.
+BLOCK_S = 0.05
 
 _TIME = re.compile(
     r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d{1,6})?(?:Z|[+-]\d\d:\d\d)?", re.ASCII
 )
+_HEAD = re.compile(_TIME.pattern + r"( [A-Z]{3,10} \S{1,100})(?: |\Z)", re.ASCII)
 _CURSOR = re.compile(r"(?:[\w-]{1,64}:\d{1,18}(?:,|\Z))*")
 
 
@@ -82,8 +86,15 @@ def tail(folder: Path, lines: int) -> str:
     return content.rstrip("\n")
 
 
-def read(sources: Sequence[Source], tail: int, cursor: str, *, prefixed: bool) -> tuple[str, str]:
-    """Lines in time order, and the cursor behind them.
+def read(
+    sources: Sequence[Source],
+    tail: int,
+    cursor: str,
+    *,
+    prefixed: bool,
+    wanted: Callable[[str], bool] | None = None,
+) -> tuple[str, str]:
+    """Lines in time order, and the cursor behind them. ``wanted`` picks some of them.
 
     Without a cursor the last ``tail`` lines; with one, the first ``tail`` that came since.
     """
@@ -93,7 +104,7 @@ def read(sources: Sequence[Source], tail: int, cursor: str, *, prefixed: bool) -
     for number, source in enumerate(sources):
         begin = positions.get(source.name, 0)
         found = _lines(source, number, begin)
-        lines += found
+        lines += [line for line in found if wanted is None or wanted(line.text)]
         ends[source.name] = found[-1].end if found else begin
     lines.sort(key=lambda line: line.at)  # stable: lines of one source stay in order
     if cursor:
@@ -127,15 +138,27 @@ def _lines(source: Source, number: int, begin: int) -> list[_Line]:
     """The whole lines from a position on, at most the last ``READ_BYTES_MAX`` of them."""
     position, data = _bytes_from(source.path, begin)
     lines: list[_Line] = []
-    at = source.began
+    at = block_at = source.began
+    block = ""
     for raw in data.splitlines(keepends=True):
         if not raw.endswith(b"\n") and source.live:
             break
         position += len(raw)
         text = raw[:LINE_BYTES_MAX].decode(errors="replace").rstrip("\r\n")
         at = max(at, _time_of(text) or at)
-        lines.append(_Line(at, number, position, text))
+        head = _head_of(text)
+        if (head and head != block) or at - block_at > BLOCK_S:
+            block, block_at = head or block, at
+        lines.append(_Line(block_at, number, position, text))
     return lines
+
+
+def of_request(request_id: str, contains: str) -> Callable[[str], bool] | None:
+    """Picks the lines of one request that hold a text; None picks all."""
+    if not (request_id or contains):
+        return None
+    tag = f" {request_id} "
+    return lambda text: (not request_id or f"{_head_of(text)} ".endswith(tag)) and contains in text
 
 
 def _bytes_from(path: Path, begin: int) -> tuple[int, bytes]:
@@ -173,6 +196,12 @@ def _time_of(text: str) -> float | None:
         return datetime.fromisoformat(found[0]).timestamp()
     except (ValueError, OverflowError):
         return None
+
+
+def _head_of(text: str) -> str:
+    """Level and request of a line as workers write it; empty for what continues another line."""
+    found = _HEAD.match(text)
+    return found[1] if found else ""
 
 
 def _parse_cursor(cursor: str) -> Mapping[str, int]:
