@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import subprocess
 import threading
 from collections.abc import Callable
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
+from acceptance.load import Target
 from acceptance.models import deployment_file
 from acceptance.system import PROGRAM, Headgate, environment, wait_for
 
@@ -37,13 +40,13 @@ def run(data):
 BROKEN = (
     "def init():\n    raise RuntimeError('the weights are missing')\ndef run(data):\n    pass\n"
 )
+pytestmark = pytest.mark.timeout(180)
 QUICK_PROBE = {"initial_delay": 1, "period": 1, "timeout": 1, "failure_threshold": 3}
 
 
-def score(headgate: Headgate, endpoint: str, body: str, request_id: str = "") -> int:
+def score(target: Target, body: str, request_id: str = "") -> int:
     """One request; the status of its answer."""
-    target = headgate.target(endpoint)
-    connection = http.client.HTTPSConnection(target.host, target.port, context=headgate.tls)
+    connection = http.client.HTTPSConnection(target.host, target.port, context=target.tls)
     headers = {"Authorization": f"Bearer {target.key}", "User-Agent": "logs-test"}
     if request_id:
         headers["x-request-id"] = request_id
@@ -66,13 +69,15 @@ def test_a_request_is_found_in_every_table_by_its_owner_alone(
     endpoint = new_endpoint()
     path = deployment_file(files / "good", endpoint, "blue", SCRIPT, instance_count=2)
     headgate.cli("online-deployment", "create", "-f", path, "--all-traffic")
-    assert score(headgate, endpoint, "boom", REQUEST) == 424
+    target = headgate.target(endpoint)
+    assert score(target, "boom", REQUEST) == 424
     by_id = f"XRequestId == '{REQUEST}'"
     (seen,) = wait_for(lambda: rows(headgate, "traffic", by_id), "its row of traffic")
     assert (seen["ResponseCode"], seen["ModelStatusCode"]) == (424, 500)
     assert (seen["EndpointName"], seen["DeploymentName"]) == (endpoint, "blue")
     assert (seen["UserAgent"], seen["RequestPayloadSize"]) == ("logs-test", 4)
-    assert seen["AzureMLWorkspaceName"] == "local" and seen["AzureMLWorkspaceId"].endswith("/local")
+    assert seen["AzureMLWorkspaceName"] == "local"
+    assert seen["AzureMLWorkspaceId"].endswith("/workspaces/local")
     lines = wait_for(
         lambda: [row["Message"] for row in rows(headgate, "console", by_id, "--order", "oldest")],
         "its lines of the console",
@@ -83,14 +88,13 @@ def test_a_request_is_found_in_every_table_by_its_owner_alone(
     flags = ("--name", "blue", "--endpoint-name", endpoint, "--request-id", REQUEST)
     text = headgate.cli("online-deployment", "get-logs", *flags)
     assert "asked for boom" in text and "loaded" not in text
-    assert headgate.cli("online-deployment", "get-logs", *flags, "--grep", "luck").count("\n") == 1
+    text = headgate.cli("online-deployment", "get-logs", *flags, "--grep", "Error: no")
+    assert text.count("\n") == 1
 
     assert rows(headgate, "traffic", by_id, "--workspace", "other") == []
     assert rows(headgate, "console", by_id, "--workspace", "other") == []
-    assert rows(headgate, "events", "Name == 'Started'", "--workspace", "other") == []
-    token = headgate.cli_json(
-        "token", "create", "--name", "stranger", "--grant", "other/reader"
-    )["secret"]  # fmt: skip
+    grant = ("stranger", "--role", "reader", "--workspace", "other")
+    token = headgate.cli_json("token", "create", *grant)["token"]
     refused = subprocess.run(
         [str(PROGRAM), "logs", "query", "--table", "traffic"],
         env=environment(HEADGATE_DATA=str(headgate.data), HEADGATE_TOKEN=token),
@@ -123,6 +127,7 @@ def test_follow_mode_shows_what_comes(
     endpoint = new_endpoint()
     path = deployment_file(files / "good", endpoint, "blue", SCRIPT, instance_count=2)
     headgate.cli("online-deployment", "create", "-f", path, "--all-traffic")
+    target = headgate.target(endpoint)
     command = ["online-deployment", "get-logs", "-n", "blue", "-e", endpoint, "-l", "5", "-f"]
     following = subprocess.Popen(
         [str(PROGRAM), *command, "--grep", "asked"],
@@ -135,7 +140,7 @@ def test_follow_mode_shows_what_comes(
     reader = threading.Thread(target=lambda: seen.extend(following.stdout or ()), daemon=True)
     reader.start()
     for number in range(6):
-        assert score(headgate, endpoint, f"number-{number}") == 200
+        assert score(target, f"number-{number}") == 200
         wait_for(lambda: any(f"number-{number}" in line for line in seen), "the line")  # noqa: B023
     following.terminate()
     following.wait()
@@ -149,17 +154,18 @@ def test_a_flood_is_bounded_and_the_model_goes_on(
     endpoint = new_endpoint()
     path = deployment_file(files / "loud", endpoint, "blue", SCRIPT)
     headgate.cli("online-deployment", "create", "-f", path, "--all-traffic")
+    target = headgate.target(endpoint)
     control = psutil.Process(headgate.pid_of("run control"))
     before = control.memory_info().rss
-    assert score(headgate, endpoint, "flood") == 200
+    assert score(target, "flood") == 200
     for _ in range(20):
-        assert score(headgate, endpoint, "small") == 200
+        assert score(target, "small") == 200
     told = f"EndpointName == '{endpoint}' and Message startswith 'yyy'"
 
     def lost() -> int:
         done = headgate.try_cli("logs", "query", "-t", "console", "--where", told, "-o", "json")
-        words = done.stderr.split()
-        return int(words[-13]) if "not stored" in done.stderr else 0
+        said = re.search(r"(\d+) rows of this time were not stored", done.stderr)
+        return int(said[1]) if said else 0
 
     wait_for(lambda: lost() > FLOOD_LINES - ROWS_MAX, "the lost lines are counted", timeout_s=50)
     kept = rows(headgate, "console", told, "--limit", str(ROWS_MAX))

@@ -15,7 +15,8 @@ T = "2026-11-24T12:00:0"
 def sources(data_dir: Path) -> list[logs.Source]:
     texts = {
         "one": f"{T}0.100Z INFO r-1 a\n{T}0.900Z ERROR r-1 Traceback\n"
-        f"{T}0.901Z ERROR r-1   line 1\n{T}0.905Z ERROR r-1 Boom\nraw output\n{T}3.000Z INFO - late\n",
+        f"{T}0.901Z ERROR r-1   line 1\n{T}0.905Z ERROR r-1 Boom\n"
+        f"raw output\n{T}3.000Z INFO - late\n",
         "two": f"{T}0.200Z INFO r-2 b\n{T}0.902Z INFO r-2 between\n{T}2.000Z INFO r-22 c\n",
     }
     found = []
