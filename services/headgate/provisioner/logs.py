@@ -26,6 +26,7 @@ LINE_BYTES_MAX = 16 * 1024
 # Lines of one request and level that come so soon after each other, such as those of a traceback,
 # are not parted by lines of other instances.
 BLOCK_S = 0.05
+CATCH_UP_ROUNDS = 4
 
 _TIME = re.compile(
     r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d{1,6})?(?:Z|[+-]\d\d:\d\d)?", re.ASCII
@@ -71,8 +72,9 @@ def cut(path: Path, *, bytes_max: int = LOG_BYTES_MAX) -> None:
     with path.open("rb") as source, draft.open("wb") as kept:
         size = source.seek(0, os.SEEK_END)
         source.seek(max(0, size - bytes_max))
-        # No further than to where it ended: a writer may be faster than we are.
-        kept.write(source.read(bytes_max))
+        for _ in range(CATCH_UP_ROUNDS):  # not for ever: a writer may be faster than we are
+            if not kept.write(source.read(bytes_max)):
+                break
         copied_bytes = source.tell()
     draft.replace(older(path))
     write_atomic(_base_file(path), str(before + copied_bytes))
