@@ -10,6 +10,7 @@ once and kept as a file in the user's cache folder.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -48,6 +49,26 @@ def _docker(*arguments: str, quiet: bool = False) -> bool:
     output = subprocess.DEVNULL if quiet else None
     done = subprocess.run(["docker", *arguments], stdout=output, stderr=output, check=False)
     return done.returncode == 0
+
+
+def has_image() -> bool:
+    """Whether an engine answers that has the image of the tests."""
+    return _docker("image", "inspect", IMAGE, quiet=True)
+
+
+def containers_of(data: Path) -> list[str]:
+    """The containers of a data folder, running or not; none without an engine."""
+    if not answers():
+        return []
+    installation = hashlib.sha256(str(data.absolute()).encode()).hexdigest()[:12]
+    label = f"label=io.headgate.installation={installation}"
+    listed = subprocess.run(
+        ["docker", "ps", "--all", "--quiet", "--filter", label],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return listed.stdout.split()
 
 
 def install() -> None:
@@ -99,7 +120,9 @@ class Daemon:
     def _starts(self, flags: tuple[str, ...]) -> bool:
         own = {"data-root": "root", "exec-root": "exec", "pidfile": "dockerd.pid"}
         places = [f"--{name}={self.folder / place}" for name, place in own.items()]
-        (self.folder / "dockerd.pid").unlink(missing_ok=True)
+        # Of an engine that was killed: another process may have the number by now.
+        for left in ("dockerd.pid", "exec/containerd/containerd.pid"):
+            (self.folder / left).unlink(missing_ok=True)
         with (self.folder / "dockerd.log").open("ab") as log:
             self._process = subprocess.Popen(
                 ["dockerd", f"--host={self.host}", *places, *flags],

@@ -111,6 +111,11 @@ class ContainerWorld(World):
 
         return await eventually(look)
 
+    def relay(self) -> int:
+        """The pid of the relay between containers and the bus."""
+        record = self.settings.data / "run" / "containers" / "relay.json"
+        return int(json.loads(record.read_text())["identity"].partition(":")[0])
+
     def processes(self) -> list[int]:
         """The agents of this world that run."""
         found = []

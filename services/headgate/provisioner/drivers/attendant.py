@@ -61,7 +61,10 @@ class Attendant:
     def close(self) -> None:
         """Look no more; the container goes on."""
         self._closed.set()
-        with contextlib.suppress(Exception):  # it may be closed, or about to be opened
+        self._close_stream()
+
+    def _close_stream(self) -> None:
+        with contextlib.suppress(Exception):  # it may be closed already, or not yet open
             self._stream.close()
 
     # --- the thread ----------------------------------------------------------------------------
@@ -99,16 +102,17 @@ class Attendant:
         last = self._last()
         options: dict[str, Any] = {"since": int(_unix(last))} if last else {}
         self._stream = container.logs(stream=True, follow=True, timestamps=True, **options)
-        if self._closed.is_set():
-            self._stream.close()
-        with self._log.open("ab", buffering=0) as log:
-            for frame in self._stream:
-                at, _, text = frame.partition(b" ")
-                if self._closed.is_set():
-                    return
-                if at > last:
-                    log.write(text)
-                    self._since.write_bytes(at)
+        try:
+            with self._log.open("ab", buffering=0) as log:
+                for frame in self._stream:
+                    at, _, text = frame.partition(b" ")
+                    if self._closed.is_set():
+                        return
+                    if at > last:
+                        log.write(text)
+                        self._since.write_bytes(at)
+        finally:
+            self._close_stream()
 
     def _last(self) -> bytes:
         try:

@@ -52,6 +52,7 @@ ENGINE_TIMEOUT_S = 20.0
 ABORT_GRACE_S = 1.0
 STOP_GRACE_S = 2.0
 STOPPED_TOGETHER_S = 2.0
+STOPPED_TOGETHER_LOOKS = 10
 USER_IF_ROOT = 65_532  # nobody's: not even a user of this machine
 
 
@@ -258,8 +259,11 @@ class DockerDriver:
         """The engine stops its containers before it ends itself."""
         if not ends.was_told_to_stop(ended):
             return ""
-        await asyncio.sleep(STOPPED_TOGETHER_S)
-        return "" if await self._engine.answers() else ends.ENGINE_ENDED
+        for _ in range(STOPPED_TOGETHER_LOOKS):
+            if not await self._engine.answers():
+                return ends.ENGINE_ENDED
+            await asyncio.sleep(STOPPED_TOGETHER_S / STOPPED_TOGETHER_LOOKS)
+        return ""
 
     # --- ending --------------------------------------------------------------------------------
 
