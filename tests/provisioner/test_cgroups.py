@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -100,6 +104,29 @@ def test_the_top_of_the_machine_is_left_alone(machine: Path) -> None:
     )
     assert cgroups.bases() == []
     assert not (machine / "cg" / cgroups.SELF).exists()
+
+
+@pytest.mark.skipif(not cgroups.bases(), reason="no cgroup may be made here")
+def test_groups_that_were_left_behind_are_swept_and_others_kept() -> None:
+    place = cgroups.bases()[0]
+    below = place.path / f"test-{os.getpid()}"
+    below.mkdir()
+    found = [Base(below, place.version, frozenset())]
+    limits = Limits(1, 64 * MIB, 0)
+    left, used = cgroups.make(found, "left", limits), cgroups.make(found, "used", limits)
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            cgroups.enter(used, process.pid)
+            cgroups.sweep(found, time.time())
+            assert all(group.exists() for group in [*left, *used])
+            cgroups.sweep(found, time.time() + 3_600)
+            assert not any(group.exists() for group in left)
+            assert all(group.exists() for group in used)
+        finally:
+            cgroups.remove(used)  # ends what is in there
+        assert process.wait() == -signal.SIGKILL
+    assert not any(group.exists() for group in used)
+    below.rmdir()
 
 
 def test_limits_of_version_2_are_written_and_its_figures_read(tmp_path: Path) -> None:

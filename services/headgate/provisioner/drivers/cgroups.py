@@ -28,6 +28,7 @@ _UNLIMITED_V1 = 1 << 60  # what version 1 says where there is no limit is near 2
 _MOVE_ROUNDS_MAX = 20
 _REMOVE_ROUNDS_MAX = 100
 _REMOVE_ROUND_S = 0.02
+_LEFT_BEHIND_S = 60.0
 _PROC = Path("/proc")
 _SWAP_V1 = "memory.memsw.limit_in_bytes"
 
@@ -277,6 +278,18 @@ def remove(groups: Sequence[Path]) -> None:
                 break
             except OSError:  # a process has not quite ended
                 time.sleep(_REMOVE_ROUND_S)
+
+
+def sweep(found: Sequence[Base], now: float) -> None:
+    """Remove groups that were left behind when everything was killed at once. ``now``: Unix time.
+
+    Those of other installations are among them, so none that may just be about to be entered.
+    """
+    for base in found:
+        for group in base.path.glob(f"{PREFIX}*"):
+            with contextlib.suppress(OSError):  # it is in use, or somebody else was faster
+                if now - group.stat().st_mtime > _LEFT_BEHIND_S:
+                    group.rmdir()
 
 
 def _counts(path: Path) -> dict[str, int]:

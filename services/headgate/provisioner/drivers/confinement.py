@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import resource
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,7 +24,13 @@ from headgate.runtime.log import Log
 FILE = "confinement.json"
 
 _log = Log("provisioner")
-_bases = cache(cgroups.bases)
+
+
+@cache
+def _bases() -> Sequence[cgroups.Base]:
+    found = cgroups.bases()
+    cgroups.sweep(found, time.time())
+    return found
 
 
 @dataclass(frozen=True, slots=True)
