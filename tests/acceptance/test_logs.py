@@ -145,6 +145,7 @@ def test_follow_mode_shows_what_comes(
     following.terminate()
     following.wait()
     reader.join()
+    following.stdout.close()
     assert all("asked for" in line and line.startswith("[") for line in seen)
 
 
