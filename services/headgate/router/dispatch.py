@@ -270,14 +270,16 @@ class Dispatcher:
             self._settle(request, core.expired_waiting())
             return
         flight.request = None
-        if flight.number in flight.instance.flights:
-            flight.instance.doubtful[flight.number] = flight
+        instance, now = flight.instance, self._clock.monotonic()
+        limit_s = request.deployment.route.request_timeout_ms / 1000
+        is_in_hand = flight.number in instance.flights and flight.number not in instance.doubtful
+        if flight.number in instance.flights:
+            instance.doubtful[flight.number] = flight
         else:
             del self._flights[flight.number]
-        now = self._clock.monotonic()
-        limit_s = request.deployment.route.request_timeout_ms / 1000
-        if quarantine.is_own_delay(now - flight.sent, limit_s):
-            self._note_failure(flight.instance, now)
+        # What may never have reached it, because the bus broke, is not its fault.
+        if is_in_hand and quarantine.is_own_delay(now - flight.sent, limit_s):
+            self._note_failure(instance, now)
         self._settle(request, core.too_slow(round(1000 * (request.deadline - request.began))))
 
     def _look_around(self) -> None:
