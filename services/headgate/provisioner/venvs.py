@@ -68,6 +68,14 @@ class Venvs:
             say(f"environment: none given, the one of Headgate itself is used ({sys.executable})")
             return Interpreter(Path(sys.executable))
         name = f"{environment.name}:{environment.version}"
+        if environment.inference_config is not None:
+            raise HeadgateError(
+                ErrorCode.IMAGE_BUILD_FAILURE,
+                f"environment {name} has inference_config: its image brings a server of its own, "
+                "and instances are processes of this machine here. Let Headgate use Docker "
+                "(setting `driver`, and an engine that answers)",
+                target="environment.inference_config",
+            )
         if environment.conda_file is None:
             raise HeadgateError(
                 ErrorCode.IMAGE_BUILD_FAILURE,
