@@ -126,14 +126,16 @@ def test_a_body_as_azures_client_sends_it() -> None:
         {
             "collections": {
                 "request": {
-                    "dataCollectionMode": "enabled", "samplingRate": 0.5, "dataId": data_id
+                    "dataCollectionMode": "enabled",
+                    "samplingRate": 0.5,
+                    "dataId": data_id,
                 },
                 "response": {"dataCollectionMode": "Disabled", "samplingRate": None},
             },
             "rollingRate": "hour",
             "requestLogging": {"captureHeaders": ["X-Customer"]},
         }
-    )  # fmt: skip
+    )
     assert found.data_collector == DataCollector(
         collections={
             "request": Collection(sampling_rate=0.5, data="azureml:digits-blue-request:1"),

@@ -128,10 +128,33 @@ def test_any_text_is_a_filter_or_is_refused(text: str) -> None:
         assert error.error.target == "where"
 
 
-@given(st.lists(st.sampled_from(
-    ["ResponseCode", "Method", "and", "or", "not", "!", "in", "contains", "(", ")", ",", "==",
-     "<", "'x'", "5", "null", "ago(1h)", "TimeGenerated"]
-), max_size=40))  # fmt: skip
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "ResponseCode",
+                "Method",
+                "and",
+                "or",
+                "not",
+                "!",
+                "in",
+                "contains",
+                "(",
+                ")",
+                ",",
+                "==",
+                "<",
+                "'x'",
+                "5",
+                "null",
+                "ago(1h)",
+                "TimeGenerated",
+            ]
+        ),
+        max_size=40,
+    )
+)
 def test_any_order_of_words_is_a_filter_or_is_refused(words: list[str]) -> None:
     try:
         parse(" ".join(words))

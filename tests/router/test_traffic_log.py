@@ -75,9 +75,15 @@ async def test_a_row_says_what_happened(
     writer, endpoint = unique("r"), unique("ep")
     bus, log = await prepared(nats, writer, 10)
     log.note(
-        arrival(endpoint), "blue", 424, ModelAnswer({"s": 500}, b""),
-        body_s=0.001, total_s=0.0125, request_bytes=7, response_bytes=3,
-    )  # fmt: skip
+        arrival(endpoint),
+        "blue",
+        424,
+        ModelAnswer({"s": 500}, b""),
+        body_s=0.001,
+        total_s=0.0125,
+        request_bytes=7,
+        response_bytes=3,
+    )
     log.note(arrival(endpoint), "", 503, REFUSAL)
     await log.say()
     answered, refused = (await said(nats, writer)).rows

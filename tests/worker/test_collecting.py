@@ -192,8 +192,12 @@ def test_files_are_closed_when_full_and_no_name_is_used_twice(tmp_path: Path) ->
     one.write("request", "2026", [b"the clock was set back\n"])
     one.close()
     names = sorted(str(p.relative_to(tmp_path / "request")) for p in tmp_path.rglob("*.jsonl"))
-    assert names == ["2026/i1-part1.jsonl", "2026/i1-part2.jsonl", "2026/i1-part3.jsonl",
-                     "2027/i1.jsonl"]  # fmt: skip
+    assert names == [
+        "2026/i1-part1.jsonl",
+        "2026/i1-part2.jsonl",
+        "2026/i1-part3.jsonl",
+        "2027/i1.jsonl",
+    ]
 
 
 def test_a_file_that_was_removed_under_the_writer_is_begun_anew(tmp_path: Path) -> None:
@@ -513,8 +517,9 @@ async def test_a_worker_that_drains_has_written_everything(
     assert {name: len(each) for name, each in found.items()} == dict.fromkeys(ALL, 21)
     for name in ALL:
         assert [each["correlationid"] for each in found[name]] == [
-            *(f"r{number}" for number in range(20)), "last"
-        ]  # fmt: skip
+            *(f"r{number}" for number in range(20)),
+            "last",
+        ]
     assert found["model_inputs"][3]["data"] == [3]
     assert found["response"][-1]["data"] == 2
 

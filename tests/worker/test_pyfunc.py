@@ -217,10 +217,13 @@ def test_a_form_that_does_not_fit_is_explained(data: Any, words: str) -> None:
         ("string", ["a", None], ["a", None]),
         ("boolean", [True, None], [True, None]),
         ("binary", ["aGk=", None], [b"hi", None]),
-        ("datetime", ["2026-01-31", 1_700_000_000_000, None],
-         ["2026-01-31", 1_700_000_000_000, None]),
+        (
+            "datetime",
+            ["2026-01-31", 1_700_000_000_000, None],
+            ["2026-01-31", 1_700_000_000_000, None],
+        ),
     ],
-)  # fmt: skip
+)
 def test_values_take_the_type_of_their_column(kind: str, values: Any, typed: Any) -> None:
     assert table([[value] for value in values], columns(kind)).columns == [typed]
 

@@ -178,7 +178,7 @@ def _options(launch: Launch, image: Image) -> dict[str, Any]:
         inner = image.server.scoring_route.port if image.server.scoring_route else 0
         return {**common, "environment": variables, "ports": {inner: (HOST, launch.port)}}
     ours = {
-        "HOME": "/tmp",  # noqa: S108 (inside the container)
+        "HOME": containers.SCRATCH,
         "LANG": "C.UTF-8",
         **variables,
         "AML_APP_ROOT": str(APP / "code"),

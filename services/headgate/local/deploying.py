@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -22,7 +21,7 @@ from headgate.provisioner.building import Builds, Say
 from headgate.provisioner.drivers import Image, Interpreter
 from headgate.provisioner.environments import reason_for_container
 from headgate.provisioner.venvs import Venvs
-from headgate.runtime import ports
+from headgate.runtime import ports, procs
 from headgate.runtime.copies import remove_tree
 from headgate.runtime.settings import inherited
 from headgate_contracts.errors import ErrorCode, HeadgateError
@@ -201,14 +200,8 @@ async def _no_event(event: EnvironmentEvent) -> None:
 
 
 async def _ended(pid: int) -> Ended | None:
-    status = _reaped(pid)
+    status = procs.reap(pid)
     return None if status is None else Ended(status)
-
-
-def _reaped(pid: int) -> int | None:
-    """The exit status of a process that this command has started; None while it runs."""
-    found, status = os.waitpid(pid, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if found else None
 
 
 def _kept(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Float, and_, false, func, literal, not_, or_, true
-from sqlmodel import select
+from sqlmodel import col, select
 
 from headgate.logs import core, where
 from headgate.logs.rows import ROWS
@@ -39,10 +39,10 @@ def rows_of(query: QueryLogs, now: float) -> tuple[list[Column], Any]:
     if query.until is not None:
         found = found.where(row.at < query.until)
     found = found.where(_condition(where.parse(query.where, table, now), query))
-    time, number = row.__table__.c.at, row.__table__.c.id  # type: ignore[union-attr]  # SQLModel's
-    if query.order == "newest":
-        time, number = time.desc(), number.desc()
-    return columns, found.order_by(time, number).limit(query.limit + 1)
+    order = [col(row.at), col(row.id)]
+    newest_first = query.order == "newest"
+    found = found.order_by(*(each.desc() if newest_first else each.asc() for each in order))
+    return columns, found.limit(query.limit + 1)
 
 
 def _column(column: Column, query: QueryLogs) -> Any:

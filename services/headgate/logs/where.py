@@ -26,7 +26,19 @@ from headgate_contracts.logs import Column, ColumnType, LogTable, Scalar
 Operator = Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains", "startswith", "endswith"]
 
 _ORDERED = ("<", "<=", ">", ">=")
-_PARTS = ("contains", "startswith", "endswith")
+_PARTS: dict[str, Operator] = {
+    "contains": "contains",
+    "startswith": "startswith",
+    "endswith": "endswith",
+}
+_SIGNS: dict[str, Operator] = {
+    "==": "==",
+    "!=": "!=",
+    "<": "<",
+    "<=": "<=",
+    ">": ">",
+    ">=": ">=",
+}
 _TOKEN = re.compile(
     r"""\s*(?:
     (?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
@@ -208,19 +220,18 @@ class _Parser:
         token = self._token
         if self._takes("in"):
             found = Comparison(column, "in", self._list(column))
-        elif self._takes(*_PARTS):
+        elif (part := _PARTS.get(token.text.lower())) and self._takes(*_PARTS):
             if column.type is not ColumnType.STRING:
                 _refuse(f"asks what {column.name} {token.text}, which is not a text")
-            word = token.text.lower()
             value = self._value(column)
             if value is None:
                 _refuse(f"compares null with {token.text}; only == and != know it")
-            found = Comparison(column, word, (value,))  # type: ignore[arg-type]  # one of _PARTS
-        elif not negated and self._takes("==", "!=", *_ORDERED):
+            found = Comparison(column, part, (value,))
+        elif not negated and (sign := _SIGNS.get(token.text)) and self._takes(*_SIGNS):
             value = self._value(column)
             if value is None and token.text in _ORDERED:
                 _refuse(f"compares null with {token.text}; only == and != know it")
-            found = Comparison(column, token.text, (value,))  # type: ignore[arg-type]  # one of them
+            found = Comparison(column, sign, (value,))
         else:
             signs = "in, contains, startswith, endswith"
             self._expected(signs if negated else f"==, !=, <, <=, >, >=, {signs}")

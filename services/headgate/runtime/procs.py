@@ -149,6 +149,18 @@ async def wait_ended(pid: int, *, timeout_s: float | None = None) -> bool:
     return True
 
 
+def reap(pid: int) -> int | None:
+    """The exit status of a child that has ended, negative for a signal; its zombie goes.
+
+    None while it runs, and for a process that is not our child: its own parent knows.
+    """
+    try:
+        reaped, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return os.waitstatus_to_exitcode(status) if reaped else None
+
+
 def reap_adopted(own: Iterable[int]) -> None:
     """Collects the zombies that a subreaper inherited; never a child in ``own``.
 

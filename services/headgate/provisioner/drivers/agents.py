@@ -75,11 +75,7 @@ async def ended(agent: str) -> int | None:
     pid = int(agent.partition(":")[0])
     if procs.is_running(agent):
         await procs.wait_ended(pid)
-    try:
-        reaped, status = os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 (it does not wait)
-    except ChildProcessError:
-        return None
-    return os.waitstatus_to_exitcode(status) if reaped else None
+    return procs.reap(pid)
 
 
 def send(agent: str, number: signal.Signals) -> None:

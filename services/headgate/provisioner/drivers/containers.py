@@ -19,6 +19,7 @@ APP = PurePosixPath("/var/azureml-app")
 SHARED = PurePosixPath("/run/headgate")
 BUS = PurePosixPath("/run/headgate-bus")
 COLLECTED = PurePosixPath("/run/headgate-collected")
+SCRATCH = "/tmp"  # noqa: S108 - a container's own, in memory: nobody else is there
 WORKER = "/opt/headgate/worker.pyz"
 TOKEN = "bus.token"
 LAST_WORDS = "last_words.json"
@@ -114,7 +115,7 @@ def server_options(launch: Launch, image: Image, host: Host) -> dict[str, Any]:
     variables = {name: seen_inside(value, content) for name, value in launch.variables.items()}
     return {
         **_common(launch, image, host, content),
-        "environment": {"HOME": "/tmp", "AML_APP_ROOT": str(APP), **variables},  # noqa: S108
+        "environment": {"HOME": SCRATCH, "AML_APP_ROOT": str(APP), **variables},
     }
 
 
@@ -126,7 +127,7 @@ def _common(launch: Launch, image: Image, host: Host, binds: list[Bind]) -> dict
         "labels": labels_of(host.installation, launch),
         "user": host.user,
         "read_only": True,
-        "tmpfs": {"/tmp": "rw,nosuid,nodev,exec,mode=1777"},  # noqa: S108 (its own, in memory)
+        "tmpfs": {SCRATCH: "rw,nosuid,nodev,exec,mode=1777"},
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
         "init": True,
@@ -166,8 +167,8 @@ def _environment(launch: Launch, host: Host, content: list[Bind]) -> dict[str, s
 
 # USER: some libraries want a name for their user, and the image does not know ours.
 _DEFAULTS: Mapping[str, str] = {
-    "HOME": "/tmp",  # noqa: S108
-    "TMPDIR": "/tmp",  # noqa: S108
+    "HOME": SCRATCH,
+    "TMPDIR": SCRATCH,
     "LANG": "C.UTF-8",
     "USER": "headgate",
     "PYTHONDONTWRITEBYTECODE": "1",

@@ -104,7 +104,7 @@ class ProcessDriver:
         for member in await asyncio.to_thread(lambda: list(_session(running))):
             procs.send(member, signal.SIGKILL)
         folder = self.folder(running.instance)
-        status = _reap(running.pid)
+        status = procs.reap(running.pid)
         memory = await asyncio.to_thread(confinement.end, folder)
         self._gpus.give_back(running.instance)
         return Exit(status, self._last_words(running.instance), out_of_memory=memory)
@@ -269,15 +269,6 @@ def _session(running: Running) -> Iterator[procs.Stat]:
             member = procs.stat(int(entry.name))
             if member is not None and os.getsid(member.pid) == running.pid:
                 yield member
-
-
-def _reap(pid: int) -> int | None:
-    """The exit status if the process was our child; otherwise its own parent knows it."""
-    try:
-        reaped, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return None
-    return os.waitstatus_to_exitcode(status) if reaped else None
 
 
 def _limit(pid: int) -> None:

@@ -102,11 +102,15 @@ class Relay:
             server = Side(client)
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    await loop.create_connection(lambda server=server: server, host, port)  # type: ignore[misc]
+                    await loop.create_connection(partial(_itself, server), host, port)
                 client.join(server)
                 return
         if client.transport is not None:
             client.transport.abort()
+
+
+def _itself(side: Side) -> Side:
+    return side
 
 
 class _Client(Side):

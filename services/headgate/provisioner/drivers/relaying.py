@@ -136,5 +136,4 @@ def _kill(identity: str) -> None:
 async def _await_end(identity: str) -> None:
     if procs.is_running(identity):
         await procs.wait_ended(_pid(identity))
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(_pid(identity), os.WNOHANG)  # noqa: ASYNC222 (it does not wait)
+    procs.reap(_pid(identity))
