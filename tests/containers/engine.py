@@ -89,19 +89,24 @@ def install() -> None:
 
 
 class Daemon:
-    """An engine of our own, with all that it keeps in one folder."""
+    """An engine of our own, with all that it keeps in one folder.
 
-    def __init__(self, folder: Path) -> None:
+    Engines share the bridge and the firewall of their network namespace, and end them for each
+    other; one that runs beside another needs a namespace of its own (``is_apart``).
+    """
+
+    def __init__(self, folder: Path, *, is_apart: bool = False) -> None:
         self.folder = folder
+        self._command = ["unshare", "--net", "dockerd"] if is_apart else ["dockerd"]
         self.host = f"unix://{folder}/docker.sock"
         self._process: subprocess.Popen[bytes] | None = None
         self._flags: tuple[str, ...] | None = None
 
-    def start(self, *extra: str) -> None:
+    def start(self) -> None:
         """Start it with the first flags that work here; RuntimeError when none do."""
         candidates = FLAGS if self._flags is None else (self._flags,)
         for flags in candidates:
-            if self._starts((*flags, *extra)):
+            if self._starts(flags):
                 self._flags = flags
                 return
         log = (self.folder / "dockerd.log").read_text(errors="replace").splitlines()
@@ -125,7 +130,7 @@ class Daemon:
             (self.folder / left).unlink(missing_ok=True)
         with (self.folder / "dockerd.log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["dockerd", f"--host={self.host}", *places, *flags],
+                [*self._command, f"--host={self.host}", *places, *flags],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -111,10 +111,10 @@ def own_engine(engine: docker.DockerClient) -> Iterator[Daemon]:
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("only root can start a Docker engine, and dockerd must be installed")
     folder = Path(tempfile.mkdtemp(prefix="hg-engine-"))
-    daemon = Daemon(folder)
+    daemon = Daemon(folder, is_apart=True)
     before = os.environ.get("DOCKER_HOST")
     try:
-        daemon.start("--bridge=none")
+        daemon.start()
         os.environ["DOCKER_HOST"] = daemon.host
         ensure_image()
     finally:
@@ -162,7 +162,7 @@ async def test_an_engine_that_restarts_gets_its_instances_back(
     await world.deploy(GOOD, egress_public_network_access="disabled")
     (before,) = await world.ready(1)
     await asyncio.to_thread(own_engine.stop, number)
-    await asyncio.to_thread(own_engine.start, "--bridge=none")
+    await asyncio.to_thread(own_engine.start)
     after = await world.replaced(before)
     assert "Docker engine" in await world.reason_of_end(before)
     assert (await world.score(1))[0] == 200
@@ -188,6 +188,6 @@ async def test_scoring_goes_on_while_the_engine_is_away(
         assert [i.id for i in await world.ready(1)] == [before.id]
         assert (await world.score(1))[0] == 200
     finally:
-        await asyncio.to_thread(own_engine.start, "--bridge=none")
+        await asyncio.to_thread(own_engine.start)
     await world.replaced(before)
     assert procs.stat(before.pid) is None

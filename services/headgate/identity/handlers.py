@@ -68,6 +68,7 @@ class Handlers:
             audiences=identity.AUDIENCES,
             grants=token.grants,
             token_id=token.id,
+            now=now,
             lifetime_s=command.lifetime_s,
         )
         return identity.TokenReply(token=token, secret=secret)
@@ -101,6 +102,7 @@ class Handlers:
             audiences=command.audiences,
             grants=command.grants,
             token_id=new_id(),
+            now=now,
             lifetime_s=command.lifetime_s,
             via=command.via,
             storage=command.storage,

@@ -76,10 +76,11 @@ class Signer:
         grants: Sequence[Grant],
         token_id: str,
         lifetime_s: float,
+        now: float | None = None,
         via: str = "",
         storage: StorageScope | None = None,
     ) -> tuple[str, float]:
-        """A signed token, and when it expires."""
+        """A token signed at ``now`` (this moment if None), and when it expires."""
         assert self._key is not None, "open() comes first"
         claims = core.claims(
             self.installation,
@@ -88,7 +89,7 @@ class Signer:
             audiences=audiences,
             grants=grants,
             token_id=token_id,
-            now=self._clock.now(),
+            now=self._clock.now() if now is None else now,
             lifetime_s=lifetime_s,
             via=via,
             storage=storage,
