@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format schemas bench up clean
+.PHONY: help demo test soak check format schemas bench up clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ demo: $(VENV)/.ready ## Boot, train two models, deploy, send real images, show w
 
 test: $(VENV)/.ready ## Run all tests (ARGS="-k name" picks some)
 	@$(BIN)/python -m pytest $(ARGS)
+
+soak: $(VENV)/.ready ## Run the long proofs: millions of requests, kills at random (ARGS="-k name" picks some)
+	@$(BIN)/python -m pytest -m soak $(ARGS)
 
 check: $(VENV)/.ready ## Lint, format check and type check
 	@$(BIN)/ruff check .
