@@ -14,6 +14,7 @@ from headgate_contracts import (
     assets,
     batch,
     identity,
+    load,
     logs,
     power,
     provisioning,
@@ -27,7 +28,12 @@ from headgate_contracts import (
 )
 from headgate_contracts.envelope import Command, Done, Event, Message, Refused, Value
 
-_MODULES = (assets, batch, identity, logs, power, provisioning, registry, routing, scoring, storage)
+_MODULES = (
+    *(assets, batch, identity, load, logs, power, provisioning, registry, routing, scoring),
+    storage,
+)
+# Told to whoever listens now, and kept nowhere.
+PASSING_EVENTS: tuple[type[Event], ...] = (load.LoadReported, scoring.Heartbeat)
 STORED_VALUES: dict[str, type[Value]] = {
     "headgate.router.value.v1.route": scoring.Route,
     "headgate.identity.value.v1.trust": identity.Trust,
@@ -114,13 +120,14 @@ def subject_table() -> str:
                 f"| `{reply.TYPE}` |"
             )
     for message in message_types():
-        if issubclass(message, Event) and message is not scoring.Heartbeat:
+        if issubclass(message, Event) and message not in PASSING_EVENTS:
             rows.append(
                 f"| `{event_subject(message)}` | stream `{stream_of(message).name}` "
                 f"| event `{message.TYPE}` | |"
             )
     rows += [
         f"| `{subjects.HEARTBEAT_ALL}` | core | event `{scoring.Heartbeat.TYPE}` | |",
+        f"| `{subjects.LOAD_ALL}` | core | event `{load.LoadReported.TYPE}` | |",
         f"| `{subjects.SCORE_ALL}` | core request-reply | opaque body, headers | opaque body |",
         f"| `{subjects.INSTANCE_ALL}` | core request-reply | scoring frames | scoring frames |",
         f"| `{subjects.DEPLOYMENT_ALL}` | core request-reply | scoring frames | scoring frames |",

@@ -64,6 +64,10 @@ WITHHELD_S = 10.0  # how long routers take the provisioner's word that an instan
 DRAIN_PROPAGATION_S = 0.5
 DRAIN_TIMEOUT_S = 30.0
 
+# Routers tell the load of deployments: Knative's proxies do so every second.
+LOAD_REPORT_INTERVAL_S = 1.0
+LOAD_ROWS_PER_REPORT_MAX = 100
+
 # Sizes of instances: what the largest machines of clouds have.
 INSTANCE_TYPE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 INSTANCE_TYPE_RULE = "at most 64 letters, digits, dots, dashes and underscores"

@@ -77,6 +77,11 @@ def logs_of(table: str) -> str:
     return f"{ROOT}.log.{token(table)}.*"
 
 
+def load(router: str) -> str:
+    """What one router tells of the load of deployments."""
+    return f"{ROOT}.load.{token(router)}"
+
+
 SCORE_ALL = f"{ROOT}.score.*"
 DEPLOYMENT_ALL = f"{ROOT}.dep.>"
 INSTANCE_ALL = f"{ROOT}.inst.>"
@@ -84,6 +89,7 @@ HEARTBEAT_ALL = f"{ROOT}.hb.>"
 EVENT_ALL = f"{ROOT}.evt.>"
 IDENTITY_ALL = f"{ROOT}.idt.>"
 LOG_ALL = f"{ROOT}.log.>"
+LOAD_ALL = f"{ROOT}.load.*"
 
 
 # What routers say of instances.

@@ -36,6 +36,18 @@ class ModelAnswer(NamedTuple):
     meta: dict[str, Any]
     body: bytes
 
+    @property
+    def status(self) -> int:
+        """The status that the model's server gave; 0 when that is none."""
+        status = self.meta.get("s")
+        return status if type(status) is int and 100 <= status <= 999 else 0
+
+    @property
+    def compute_s(self) -> float:
+        """How long ``run()`` took, as the instance says."""
+        ms = self.meta.get("ms")
+        return ms / 1000 if isinstance(ms, int | float) and 0 <= ms < 1e9 else 0.0
+
 
 def of_model(given: ModelAnswer, deployment: str, ids: Ids) -> Answer:
     """A model's 2xx passes; everything else is 424, with the model's own status in a header."""

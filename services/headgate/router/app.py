@@ -13,6 +13,7 @@ from headgate.router.dispatch import Dispatcher
 from headgate.router.entry import BusEntry
 from headgate.router.ingress import Ingress
 from headgate.router.lane import Lane
+from headgate.router.load import LoadReporter
 from headgate.router.routes import RouteFollower
 from headgate.router.scoring import Scoring
 from headgate.router.table import Instance, Table
@@ -71,6 +72,7 @@ class Router:
         )
         self.entry = BusEntry(scoring, self.lane)
         self.ingress = Ingress(scoring, self.is_ready, clock)
+        self.load = LoadReporter(bus, self.table, self.ingress, self._since)
 
     def is_ready(self) -> bool:
         return self.routes.loaded.is_set() and self.lane.up
@@ -92,6 +94,7 @@ class Router:
         await asyncio.gather(self.ingress.stop(), self.entry.stop())
         self.dispatcher.stop()
         await self.lane.close()
+        await self.load.say(is_last=True)
         await self.traffic_log.say()
 
     def _tell_quarantine(self, instance: Instance, seconds: float) -> None:
@@ -155,6 +158,7 @@ def assemble(
         loops={
             "routes": router.routes.run,
             "trust": router.trust.run,
+            "load": router.load.run,
             "traffic_log": router.traffic_log.run,
         },
         stops=(router.stop,),

@@ -44,6 +44,7 @@ class Ingress:
         self.closing = False
         self.date = formatdate(clock.now(), usegmt=True)
         self.port = 0
+        self.opened = 0
         self._scoring = scoring
         self._is_ready = is_ready
         self._clock = clock
@@ -55,7 +56,7 @@ class Ingress:
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
         """Listen; several routers may share one port."""
         self._server = await self._loop.create_server(
-            lambda: Connection(self, self._connections),
+            self._connect,
             host,
             port,
             ssl=tls,
@@ -83,6 +84,15 @@ class Ingress:
             self._ticking.cancel()
         for connection in list(self._connections):
             connection.abort()
+
+    @property
+    def connections(self) -> int:
+        """How many are open; ``opened`` is how many there have been."""
+        return len(self._connections)
+
+    def _connect(self) -> Connection:
+        self.opened += 1
+        return Connection(self, self._connections)
 
     # What http1 asks
 

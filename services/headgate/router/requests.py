@@ -57,9 +57,8 @@ class Copy(Request):
     is_copy = True
 
     def settle(self, outcome: Outcome, elapsed_s: float) -> None:
-        status = outcome.meta.get("s") if isinstance(outcome, ModelAnswer) else 0
-        number = status if isinstance(status, int) else 0
-        self.deployment.traffic.note_mirrored(number, elapsed_s)
+        given = outcome if isinstance(outcome, ModelAnswer) else None
+        self.deployment.traffic.note_mirrored(elapsed_s, given)
 
 
 class Flight:

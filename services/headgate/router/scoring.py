@@ -78,7 +78,9 @@ class ClientRequest(Request):
                 answer = answers.of_refusal(outcome, ids, deployment.name)
             status = answer.status
             self.reply(answer)
-        deployment.traffic.note(status, elapsed_s)
+        given = outcome if isinstance(outcome, ModelAnswer) else None
+        response_bytes = len(answer.body) if answer else 0
+        deployment.traffic.note(status, elapsed_s, given, len(self.body), response_bytes)
         body_s = self.began - self.admission.arrival.began
         self.admission.traffic_log.note(
             self.admission.arrival,
@@ -88,7 +90,7 @@ class ClientRequest(Request):
             body_s=body_s,
             total_s=body_s + elapsed_s,
             request_bytes=len(self.body),
-            response_bytes=len(answer.body) if answer else 0,
+            response_bytes=response_bytes,
         )
 
 
@@ -141,7 +143,7 @@ class Scoring:
         deployment = endpoint.deployment(plan.primary)
         refusal = self._dispatcher.door(deployment)
         if refusal is not None:
-            deployment.traffic.note(refusal.status, 0.0)
+            deployment.traffic.note_refused(refusal.status)
             self._traffic_log.note(arrival, deployment.name, refusal.status, refusal)
             return answers.of_refusal(refusal, ids, deployment.name)
         return Admission(endpoint, arrival, plan, self._traffic_log)

@@ -156,6 +156,15 @@ class Deployment:
     def in_flight(self) -> int:
         return sum(instance.in_flight for instance in self.instances.values())
 
+    def requests(self) -> Iterator[Request]:
+        """All that are in hand and somebody waits for, and copies."""
+        yield from self.waiting
+        yield from self.copies
+        for instance in self.instances.values():
+            for flight in instance.flights.values():
+                if flight.request is not None:
+                    yield flight.request
+
     @property
     def able(self) -> list[Instance]:
         """Those that could take requests, also if they are left out now."""
@@ -204,6 +213,10 @@ class Table:
         """The endpoint with a route of that name."""
         found = self._endpoints.get(name)
         return found if found is not None and found.route is not None else None
+
+    def endpoints(self) -> Iterator[Endpoint]:
+        """Those with a route."""
+        return (each for each in self._endpoints.values() if each.route is not None)
 
     def instances(self) -> Iterator[Instance]:
         for endpoint in self._endpoints.values():

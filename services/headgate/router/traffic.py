@@ -5,32 +5,77 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 
+from headgate.router.answers import ModelAnswer
 from headgate_contracts.routing import LATENCY_BOUNDS_MS, DeploymentTraffic
 
 
 class Traffic:
-    """Outcomes of one deployment since the router started."""
+    """Outcomes of one deployment since the router started; times in seconds."""
 
-    __slots__ = ("_latency", "_mirror_latency", "mirrored", "requests", "statuses")
+    __slots__ = (
+        "_latency",
+        "_mirror_latency",
+        "compute_s",
+        "ended_s",
+        "latency_s",
+        "mirrored",
+        "mirrored_compute_s",
+        "model_statuses",
+        "request_bytes",
+        "requests",
+        "response_bytes",
+        "statuses",
+    )
 
     def __init__(self) -> None:
         self.requests = 0
         self.statuses: Counter[int] = Counter()
+        self.model_statuses: Counter[int] = Counter()
         self.mirrored: Counter[int] = Counter()
+        self.ended_s = 0.0  # how long all requests were in hand that are no longer, copies too
+        self.latency_s = self.compute_s = self.mirrored_compute_s = 0.0
+        self.request_bytes = self.response_bytes = 0
         self._latency = [0] * (len(LATENCY_BOUNDS_MS) + 1)
         self._mirror_latency = [0] * (len(LATENCY_BOUNDS_MS) + 1)
 
-    def note(self, status: int, elapsed_s: float) -> None:
-        """A client's request ended with this status."""
+    def note_refused(self, status: int) -> None:
+        """A client's request was refused at once: that says nothing about latencies."""
         self.requests += 1
         self.statuses[status] += 1
-        self._latency[bisect_left(LATENCY_BOUNDS_MS, 1000 * elapsed_s)] += 1
 
-    def note_mirrored(self, status: int, elapsed_s: float) -> None:
-        """A mirrored copy ended with the model's own status, or 0 when it got no answer."""
+    def note(
+        self,
+        status: int,
+        elapsed_s: float,
+        given: ModelAnswer | None = None,
+        request_bytes: int = 0,
+        response_bytes: int = 0,
+    ) -> None:
+        """A client's request ended with this status; ``given`` is what the model answered."""
+        self.requests += 1
+        self.statuses[status] += 1
+        self.ended_s += elapsed_s
+        self.latency_s += elapsed_s
+        self._latency[bisect_left(LATENCY_BOUNDS_MS, 1000 * elapsed_s)] += 1
+        self.request_bytes += request_bytes
+        self.response_bytes += response_bytes
+        if given is not None:
+            self.model_statuses[given.status] += 1
+            self.compute_s += given.compute_s
+
+    def note_mirrored(self, elapsed_s: float, given: ModelAnswer | None) -> None:
+        """A mirrored copy ended with the model's own status, or as 0 when it got no answer."""
+        status = given.status if given is not None else 0
         self.mirrored[status] += 1
+        self.ended_s += elapsed_s
+        if given is not None:
+            self.mirrored_compute_s += given.compute_s
         if status:
             self._mirror_latency[bisect_left(LATENCY_BOUNDS_MS, 1000 * elapsed_s)] += 1
+
+    def latency_buckets(self) -> dict[int, int]:
+        """Index of :data:`LATENCY_BOUNDS_MS` -> requests, without the empty ones."""
+        return {index: count for index, count in enumerate(self._latency) if count}
 
     def snapshot(
         self, *, in_flight: int, ready_instances: int, quarantined: dict[str, float] | None = None

@@ -111,6 +111,7 @@ _TABLE: Mapping[str, _Row] = {
             subjects.INSTANCE_ALL,
             subjects.DEPLOYMENT_ALL,
             _USAGE_ALL,
+            subjects.LOAD_ALL,
             subjects.QUARANTINED_ALL,
             subjects.RELEASED_ALL,
             subjects.logs_of("traffic"),
@@ -144,7 +145,7 @@ _TABLE: Mapping[str, _Row] = {
             *_read_bucket(_ROUTES),
             *_read_bucket(_TRUST),
         ),
-        hear=(subjects.EVENT_ALL, subjects.HEARTBEAT_ALL),
+        hear=(subjects.EVENT_ALL, subjects.HEARTBEAT_ALL, subjects.LOAD_ALL),
         answers=False,
     ),
 }
