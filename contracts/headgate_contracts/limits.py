@@ -34,6 +34,14 @@ PENDING_PER_SLOT = 2  # Azure: pending <= 2 x max_concurrent_requests_per_instan
 BUS_PAYLOAD_BYTES_MAX = 8 * 1024 * 1024
 SCORING_OVERHEAD_BYTES = 64 * 1024
 SCORING_BODY_BYTES_MAX = BUS_PAYLOAD_BYTES_MAX - SCORING_OVERHEAD_BYTES
+# Larger bodies, and answers in parts, take many messages: so much of one may be under way. A part
+# is small enough that others' messages wait little for it, and a window large enough that a round
+# trip of the bus is not felt. A router may have thousands of answers to slow clients in hand.
+BODY_BYTES_MAX = 100 * 1024 * 1024  # Azure: the proxy of the inference image takes 100 MB
+BODY_PART_BYTES = 256 * 1024
+BODY_WINDOW_BYTES = 1024 * 1024
+ANSWER_PART_BYTES_MAX = 64 * 1024
+ANSWER_WINDOW_BYTES = 256 * 1024
 FORWARDED_HEADER_BYTES_MAX = 8 * 1024
 REQUEST_HEADERS_MAX = 100
 REQUEST_HEADER_BYTES_MAX = 32 * 1024

@@ -14,6 +14,24 @@ Answer meta: ``id``, ``s`` status the model's server would give, ``h`` list of [
 When the request was *not started*: ``k`` = ``busy``, ``draining`` or ``expired``, and no body.
 
 An empty message on the instance subject is a ping, answered by an empty message.
+
+**What takes more than one frame** has frames with ``c``, the sequence number ``q`` where order
+counts, and the ``id`` of its request. Each side says how far the other may go, in bytes from the
+beginning of the body, and nobody sends more.
+
+- A request meta with ``w`` takes an answer in parts, up to that byte at first; without it the
+  answer comes as a whole or is refused by size.
+- A request meta with ``size`` has no body in its frame: ``size`` bytes follow in ``body`` frames on
+  the instance subject, as far as the instance's ``take`` frames allow (``to``).
+- An answer in parts is a number of ``part`` frames. The first has ``s`` and ``h`` besides, ``size``
+  where the length is known, and ``ms`` when the model has finished already (its slot is free). All
+  but the last have ``more``; the last has ``ms`` and ``n``. The router's ``take`` frames, on the
+  instance subject with the request's reply subject, let it go on (``to``).
+- ``broken`` instead of a last part: the rest will never come; ``e`` says why.
+- ``leave`` from the router: nobody waits for this answer any more. It is still ended, by whatever
+  frame fits, so that the slot is known to be free.
+
+When either side loses its connection to the bus everything in parts ends, since parts may be lost.
 """
 
 from __future__ import annotations
@@ -66,6 +84,16 @@ def decode_frames(payload: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
             raise FrameError("frame meta is not an object")
         yield meta, payload[offset + meta_bytes : end]
         offset = end
+
+
+class Control(StrEnum):
+    """What a frame is that is neither a request nor a whole answer (``c``)."""
+
+    BODY = "body"
+    BROKEN = "broken"
+    LEAVE = "leave"
+    PART = "part"
+    TAKE = "take"
 
 
 class InstanceState(StrEnum):

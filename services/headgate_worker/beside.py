@@ -17,11 +17,11 @@ from typing import Any, NamedTuple, Optional
 from urllib.parse import quote
 
 from headgate_worker import output
-from headgate_worker.core import SCORING_BODY_BYTES_MAX
 from headgate_worker.execution import Deliver
 from headgate_worker.lane import Lane
 from headgate_worker.request import Answer, Request
-from headgate_worker.scoring import message, too_large
+from headgate_worker.scoring import message
+from headgate_worker.streams import PART_BYTES_MAX, ReaderGoneError, Stream
 
 SCORE = "/score"
 THREADS_MAX = 256
@@ -71,6 +71,8 @@ class Server(NamedTuple):
 class Bridge:
     """Hands requests to the server, side by side up to the instance's capacity."""
 
+    interruptible = False
+
     def __init__(self, server: Server, deliver: Deliver, capacity: int) -> None:
         self._server = server
         self._deliver = deliver
@@ -93,6 +95,9 @@ class Bridge:
 
     def serve(self) -> None:
         """Requests run on threads of their own."""
+
+    def leave(self, request: Request) -> None:
+        """Its server learns it when the answer cannot be written."""
 
     def withdraw(self) -> list[Request]:
         left: list[Request] = []
@@ -179,13 +184,17 @@ class Bridge:
                 continue
             started = time.perf_counter()
             answer, connection = self._ask(request, left_s, connection)
-            run_ms = (time.perf_counter() - started) * 1e3
-            self._deliver(request, answer._replace(run_ms=run_ms))
+            if answer is not None:
+                run_ms = (time.perf_counter() - started) * 1e3
+                self._deliver(request, answer._replace(run_ms=run_ms))
 
     def _ask(
         self, request: Request, left_s: float, kept: Optional[http.client.HTTPConnection]
-    ) -> tuple[Answer, Optional[http.client.HTTPConnection]]:
-        """The server's answer, and the connection if another request may use it."""
+    ) -> tuple[Optional[Answer], Optional[http.client.HTTPConnection]]:
+        """The server's answer, and the connection if another request may use it.
+
+        No answer: it was long, or of unknown length, and has been delivered in parts.
+        """
         scoring = self._server.scoring
         connection = kept or http.client.HTTPConnection(self._server.host, scoring.port)
         connection.timeout = left_s
@@ -206,7 +215,44 @@ class Bridge:
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             return _no_answer(error), None
-        return _read(response, connection)
+        if (response.length or 0) <= PART_BYTES_MAX and not response.chunked:
+            return _read(response, connection)
+        return None, self._pour(request, response, connection)
+
+    def _pour(
+        self,
+        request: Request,
+        response: http.client.HTTPResponse,
+        connection: http.client.HTTPConnection,
+    ) -> Optional[http.client.HTTPConnection]:
+        """Delivers an answer as it comes; the connection, if another request may use it."""
+        started = time.perf_counter()
+        stream = Stream(response.length)
+        room = threading.Event()
+        stream.on_room(room.set)
+        request.deadline_ms = float("inf")
+        if connection.sock is not None:
+            connection.sock.settimeout(ANSWER_TIMEOUT_S)
+        error = ""
+        try:
+            self._deliver(request, Answer(response.status, _pairs(response), b"", stream=stream))
+            while part := response.read1(PART_BYTES_MAX):
+                room.clear()
+                if not stream.put(part):
+                    room.wait()
+            if response.length:  # read1() does not say so
+                error = f"the model's server ended {response.length} bytes too early"
+        except ReaderGoneError:
+            error = "nobody waits for the rest"
+        except (OSError, http.client.HTTPException) as reason:
+            error = f"the model's server broke off: {reason or type(reason).__name__}"
+        if error:
+            output.log("WARNING", error, 2)
+        stream.close((time.perf_counter() - started) * 1e3, error)
+        if error or response.will_close:
+            connection.close()
+            return None
+        return connection
 
 
 def _tell(lane: Lane, problem: str) -> None:
@@ -217,22 +263,23 @@ def _tell(lane: Lane, problem: str) -> None:
     lane.trouble = said
 
 
+def _pairs(response: http.client.HTTPResponse) -> list[tuple[str, str]]:
+    return [(n, v) for n, v in response.getheaders() if n.lower() not in _NOT_PASSED_ON]
+
+
 def _read(
     response: http.client.HTTPResponse, connection: http.client.HTTPConnection
 ) -> tuple[Answer, Optional[http.client.HTTPConnection]]:
-    pairs = [(n, v) for n, v in response.getheaders() if n.lower() not in _NOT_PASSED_ON]
     try:
-        body = response.read(SCORING_BODY_BYTES_MAX + 1)
-        if len(body) > SCORING_BODY_BYTES_MAX:
-            connection.close()
-            return too_large(len(body)), None
+        body = response.read()
     except (OSError, http.client.HTTPException) as error:
         connection.close()
         return _no_answer(error), None
+    answer = Answer(response.status, _pairs(response), body)
     if response.will_close:
         connection.close()
-        return Answer(response.status, pairs, body), None
-    return Answer(response.status, pairs, body), connection
+        return answer, None
+    return answer, connection
 
 
 def _no_answer(error: Any) -> Answer:

@@ -69,6 +69,7 @@ class Bus:
         self._unanswered = 0
         self.max_payload = BUS_PAYLOAD_BYTES_MAX
         self.on_connect: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[], None] = lambda: None
 
     @property
     def connected(self) -> bool:
@@ -238,6 +239,7 @@ class Bus:
             self._connection = None
             self._connected.clear()
             self._forget_pongs()
+            self.on_lost()
         if not self._closing.is_set():
             self._report(f"the connection to the bus is lost: {connection.error or 'closed'}")
 

@@ -63,7 +63,10 @@ class Plan(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Something to be written down: ``body`` is data of the media type ``kind``."""
+    """Something to be written down: ``body`` is data of the media type ``kind``.
+
+    It is the beginning of ``whole_bytes``, where that is given.
+    """
 
     collection: Collection
     at: float
@@ -71,6 +74,7 @@ class Event(NamedTuple):
     kind: str
     body: bytes
     attributes: dict[str, str]
+    whole_bytes: Optional[int] = None
 
 
 def plan(text: str) -> Plan:
@@ -152,7 +156,8 @@ def line(source: str, event: Event, event_id: str, kind: str, data: str, *, in_b
     """The event as it is stored; ``data`` is JSON text."""
     size, request_id = len(event.body), _quoted(event.request_id)
     about = "".join(f"{_quoted(name)}:{_quoted(text)}," for name, text in event.attributes.items())
-    extent = f"bytes 0-{size - 1}/{size}" if size else "bytes */0"
+    whole = size if event.whole_bytes is None else event.whole_bytes
+    extent = f"bytes 0-{size - 1}/{whole}" if size else f"bytes */{whole}"
     text = (
         f'{{"specversion":"1.0","id":{_quoted(event_id)},"source":{_quoted(source)},'
         f'"type":{_quoted(TYPE + event.collection.name)},"datacontenttype":{_quoted(kind)},'

@@ -20,6 +20,7 @@ from headgate_worker.collecting import REQUEST, RESPONSE, Collection, Event, Pla
 from headgate_worker.request import Answer, Request
 from headgate_worker.settings import Settings
 from headgate_worker.spool import Spool
+from headgate_worker.streams import Stream
 
 QUEUE_BYTES_MAX = 32 * 1024 * 1024
 QUEUE_EVENTS_MAX = 20_000
@@ -74,8 +75,10 @@ class Collector:
             return deliver
 
         def deliver_and_offer(request: Request, answer: Optional[Answer]) -> None:
+            if answer is not None and answer.stream is not None:
+                self._offer_later(request, answer, answer.stream)
             deliver(request, answer)
-            if answer is not None:
+            if answer is not None and answer.stream is None:
                 self.offer(request, answer)
 
         return deliver_and_offer
@@ -88,6 +91,14 @@ class Collector:
         if collecting.sampled(request_id, self._rate):
             item = _Scored(time.time(), request, answer, request_id)
             self._put(item, len(request.body) + len(answer.body), self._payloads)
+
+    def _offer_later(self, request: Request, answer: Answer, stream: Stream) -> None:
+        """An answer in parts is kept at its end, from its beginning as far as one event may go."""
+
+        stream.copy(
+            collecting.DATA_BYTES_MAX,
+            lambda body: self.offer(request, answer._replace(body=body)),
+        )
 
     def add(self, event: Event) -> bool:
         """An event of the script's own; False when there was no room for it."""
@@ -164,17 +175,20 @@ class Collector:
         for collection in (self._request, self._response):
             if collection is None or not collecting.sampled(request_id, collection.rate):
                 continue
+            body_bytes = None
             if collection is self._request:
                 path = f"{request.path}?{request.query}" if request.query else request.path
                 about = {"path": path, "method": request.method}
                 pairs, body = request.headers, request.body
             else:
                 about, pairs, body = {}, answer.headers, answer.body
+                if answer.stream is not None:
+                    body_bytes = answer.stream.passed_bytes
             named = {name.lower(): value for name, value in pairs}
             captured = {name: named[name] for name in headers if name in named}
             about = {**collecting.attributes(captured), **about}
             kind = named.get("content-type", "")
-            found.append(Event(collection, at, request_id, kind, bytes(body), about))
+            found.append(Event(collection, at, request_id, kind, bytes(body), about, body_bytes))
         return found
 
     def _line(self, event: Event, folder: str) -> bytes:

@@ -9,6 +9,8 @@ HEARTBEAT_INTERVAL_S = 0.5
 DRAIN_PROPAGATION_S = 0.5
 BUS_PAYLOAD_BYTES_MAX = 8 * 1024 * 1024
 SCORING_BODY_BYTES_MAX = BUS_PAYLOAD_BYTES_MAX - 64 * 1024
+BODY_BYTES_MAX = 100 * 1024 * 1024
+BODY_WINDOW_BYTES = 1024 * 1024
 ERROR_MESSAGE_CHARS_MAX = 8_192
 ROOT = "hg.v1"
 QUEUE_GROUP = "w"
@@ -19,8 +21,16 @@ DRAINING = "draining"
 FAILED = "failed"
 STOPPED = "stopped"
 
+# Why a request was not started (``k``).
 BUSY = "busy"
 EXPIRED = "expired"
+
+# What a frame is that is neither a request nor a whole answer (``c``).
+BODY = "body"
+BROKEN = "broken"
+LEAVE = "leave"
+PART = "part"
+TAKE = "take"
 
 
 def instance_subject(endpoint: str, deployment: str, instance: str) -> str:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import queue
 import socket
+import struct
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from typing import Any, Optional
 
 from headgate_worker import output
-from headgate_worker.core import SCORING_BODY_BYTES_MAX
+from headgate_worker.core import BODY_BYTES_MAX
 from headgate_worker.execution import Executor
 from headgate_worker.lane import EXIT_CRASHED, EXIT_DRAINED, EXIT_SCRIPT_FAILED
 from headgate_worker.request import Answer, Request
 from headgate_worker.scoring import message
 from headgate_worker.settings import Settings
+from headgate_worker.streams import PART_BYTES_MAX, Part, Stream
 
 IDLE_TIMEOUT_S = 60
 _CHUNK_LINE_BYTES_MAX = 1_024
@@ -96,13 +99,15 @@ class Direct:
 
     # -- from the threads of connections -------------------------------------------------------
 
+    @contextmanager
     def answer(
         self, method: str, target: str, headers: list[tuple[str, str]], body: bytes
-    ) -> Answer:
-        """What the script, or the server around it, answers."""
+    ) -> Iterator[Answer]:
+        """What the script, or the server around it, answers; the context is its way out."""
         executor = self._executor
         if executor is None:
-            return message(503, "init() of the scoring script has not returned yet.")
+            yield message(503, "init() of the scoring script has not returned yet.")
+            return
         path, _, query = target.partition("?")
         token = str(next(self._numbers))
         meta: dict[str, Any] = {"id": token, "m": method, "p": path, "q": query, "h": headers}
@@ -110,11 +115,11 @@ class Direct:
         try:
             executor.submit(Request(token, meta, body, _NEVER))
             answer = waiting.get()
+            yield answer if answer is not None else message(408, "The request was too old.")
         finally:
             with self._idle:
                 del self._waiting[token]
                 self._idle.notify_all()
-        return answer if answer is not None else message(408, "The request was too old.")
 
 
 class _Server(ThreadingHTTPServer):
@@ -147,7 +152,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(message(getattr(error, "status", 400), str(error)))
             return
         pairs = [(name, value) for name, value in self.headers.items()]
-        self._send(self.server.direct.answer(self.command, self.path, pairs, body))
+        with self.server.direct.answer(self.command, self.path, pairs, body) as answer:
+            if answer.stream is None:
+                self._send(answer)
+            else:
+                self._send_parts(answer, answer.stream)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = _serve  # noqa: N815
 
@@ -155,14 +164,14 @@ class _Handler(BaseHTTPRequestHandler):
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
             return self._chunks()
         size = int(self.headers.get("Content-Length") or 0)
-        if not 0 <= size <= SCORING_BODY_BYTES_MAX:
+        if not 0 <= size <= BODY_BYTES_MAX:
             raise _too_large()
         return self.rfile.read(size)
 
     def _chunks(self) -> bytes:
         found = bytearray()
         while size := int(self.rfile.readline(_CHUNK_LINE_BYTES_MAX).partition(b";")[0], 16):
-            if size < 0 or len(found) + size > SCORING_BODY_BYTES_MAX:
+            if size < 0 or len(found) + size > BODY_BYTES_MAX:
                 raise _too_large()
             found += self.rfile.read(size)
             self.rfile.readline(_CHUNK_LINE_BYTES_MAX)
@@ -180,6 +189,38 @@ class _Handler(BaseHTTPRequestHandler):
             if self.command != "HEAD":
                 self.wfile.write(answer.body)
 
+    def _send_parts(self, answer: Answer, stream: Stream) -> None:
+        """Chunked, or up to the end of the connection for a client of HTTP/1.0."""
+        chunked = self.request_version != "HTTP/1.0"
+        there = threading.Event()
+        stream.attach(there.set)
+        try:
+            self.send_response(answer.status)
+            for name, value in answer.headers:
+                self.send_header(name, value)
+            if chunked:
+                self.send_header("Transfer-Encoding", "chunked")
+            else:
+                self.send_header("Connection", "close")
+            self.end_headers()
+            while not stream.ended:
+                there.wait()
+                there.clear()
+                while part := stream.take(PART_BYTES_MAX):
+                    self.wfile.write(_chunk(part) if chunked else part)
+            if stream.error:
+                self._break()
+            elif chunked:
+                self.wfile.write(b"0\r\n\r\n")
+        except OSError:  # whoever asked has gone
+            stream.leave()
+            self.close_connection = True
+
+    def _break(self) -> None:
+        """Ends the connection so that it cannot be taken for the end of the answer."""
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
     def version_string(self) -> str:
         return "headgate"
 
@@ -188,4 +229,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _too_large() -> _BodyError:
-    return _BodyError(413, f"A request can have at most {SCORING_BODY_BYTES_MAX} bytes.")
+    return _BodyError(413, f"A request can have at most {BODY_BYTES_MAX} bytes.")
+
+
+def _chunk(part: Part) -> bytes:
+    return b"".join((b"%x\r\n" % len(part), part, b"\r\n"))

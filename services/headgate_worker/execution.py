@@ -16,17 +16,22 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Optional, Protocol
 
-from headgate_worker import output
+from headgate_worker import generated, output
+from headgate_worker.generated import Generated
 from headgate_worker.request import Answer, Request
-from headgate_worker.scoring import Call, Scorer, ScoringTimeoutError, Streamed
-from headgate_worker.web import joined
+from headgate_worker.scoring import Call, Scorer, ScoringTimeoutError
 
-# An answer, or None for a request whose deadline passed before its turn.
+# An answer, or None for a request that nobody waits for any more. One with a stream is delivered
+# when it begins; the stream says when it has ended.
 Deliver = Callable[[Request, Optional[Answer]], None]
 
 
 class Executor(Protocol):
     """Runs requests one after the other, or side by side if the script can."""
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether ``leave`` is of use before an answer has begun."""
 
     def submit(self, request: Request) -> None:
         """From any thread."""
@@ -36,6 +41,9 @@ class Executor(Protocol):
 
     def withdraw(self) -> list[Request]:
         """From any thread: the requests that were not started, and never will be."""
+
+    def leave(self, request: Request) -> None:
+        """From any thread: nobody waits for this one any more. It is marked so already."""
 
     def overdue_ms(self, now_ms: float) -> float:
         """From any thread: how long the model has been in a request whose deadline has passed."""
@@ -53,15 +61,18 @@ def executor(
     return SyncExecutor(scorer, deliver)
 
 
+_NEVER = float("inf")
+
+
 class SyncExecutor:
     """One request at a time, fed by one queue."""
 
     def __init__(self, scorer: Scorer, deliver: Deliver) -> None:
+        self.interruptible = inspect.isgeneratorfunction(inspect.unwrap(scorer.script.run))
         self._scorer = scorer
         self._deliver = deliver
         self._queue: queue.SimpleQueue[Optional[Request]] = queue.SimpleQueue()
-        self._timeout_s = scorer.timeout_ms / 1000
-        self._armed = False
+        self._alarm = _Alarm(scorer.timeout_ms / 1000)
         self._running: Optional[Request] = None
 
     def submit(self, request: Request) -> None:
@@ -70,6 +81,9 @@ class SyncExecutor:
     def overdue_ms(self, now_ms: float) -> float:
         request = self._running
         return max(0.0, now_ms - request.deadline_ms) if request is not None else 0.0
+
+    def leave(self, request: Request) -> None:
+        """Whoever is asked next looks at the mark: plain code cannot be interrupted."""
 
     def withdraw(self) -> list[Request]:
         left: list[Request] = []
@@ -82,17 +96,19 @@ class SyncExecutor:
         self._queue.put(None)
 
     def serve(self) -> None:
-        signal.signal(signal.SIGALRM, self._on_alarm)
+        self._alarm.install()
         while (request := self._queue.get()) is not None:
-            if request.deadline_ms <= time.monotonic() * 1e3:
+            if request.left or request.deadline_ms <= time.monotonic() * 1e3:
                 self._deliver(request, None)
             else:
                 self._running = request
                 answer = self._score(request)
                 self._running = None
-                self._deliver(request, answer)
+                if answer is not None:
+                    self._deliver(request, answer)
 
-    def _score(self, request: Request) -> Answer:
+    def _score(self, request: Request) -> Optional[Answer]:
+        """The answer; None when it was delivered in parts."""
         call = self._scorer.begin(request)
         if isinstance(call, Answer):
             return call
@@ -104,21 +120,62 @@ class SyncExecutor:
             output.end_request()
             output.REQUEST.reset(tag)
 
-    def _run(self, call: Call) -> Answer:
+    def _run(self, call: Call) -> Optional[Answer]:
         started = time.perf_counter()
+        parts: Optional[Generated] = None
         try:
-            try:
-                self._armed = True
-                signal.setitimer(signal.ITIMER_REAL, self._timeout_s)
+            with self._alarm:
                 result = self._scorer.script.run(**call.inputs)
-                if inspect.isgenerator(result):
-                    result = Streamed(joined(result))
-            finally:
-                self._armed = False
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                parts = generated.of(result)
+                if parts is not None:
+                    parts.begin(call.request)
         except BaseException as error:
             return self._scorer.broken(call, error, _ms_since(started))
-        return self._scorer.complete(call, result, _ms_since(started))
+        if parts is None:
+            return self._scorer.complete(call, result, _ms_since(started))
+        self._pour(call, parts, started)
+        return None
+
+    def _pour(self, call: Call, parts: Generated, started: float) -> None:
+        """Delivers an answer and then its parts, as fast as they are taken."""
+        answer = self._scorer.complete(call, parts, _ms_since(started))
+        stream = answer.stream
+        if stream is None:  # a response that is none
+            parts.close()
+            self._deliver(call.request, answer)
+            return
+        call.request.deadline_ms = _NEVER
+        error = ""
+        try:
+            self._deliver(call.request, answer)
+            parts.pour(stream, self._alarm)
+        except BaseException as reason:
+            error = self._scorer.broken_off(call, reason)
+        try:
+            with self._alarm:
+                parts.close()
+        except BaseException as reason:
+            error = error or self._scorer.broken_off(call, reason)
+        stream.close(_ms_since(started), error)
+
+
+class _Alarm:
+    """What may not take longer than that: ScoringTimeoutError in the middle of it."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._armed = False
+
+    def install(self) -> None:
+        signal.signal(signal.SIGALRM, self._on_alarm)
+
+    def __enter__(self) -> None:
+        self._armed = True
+        signal.setitimer(signal.ITIMER_REAL, self._timeout_s)
+
+    def __exit__(self, *error: object) -> None:
+        self._armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _on_alarm(self, number: int, frame: Optional[FrameType]) -> None:
         if self._armed:
@@ -129,6 +186,8 @@ class SyncExecutor:
 class AsyncExecutor:
     """For a script with ``async def run``: as many at once as the instance takes."""
 
+    interruptible = True
+
     def __init__(self, scorer: Scorer, deliver: Deliver, loop: asyncio.AbstractEventLoop) -> None:
         self._scorer = scorer
         self._deliver = deliver
@@ -138,6 +197,10 @@ class AsyncExecutor:
     def submit(self, request: Request) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
             self._loop.call_soon_threadsafe(self._start, request)
+
+    def leave(self, request: Request) -> None:
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._cancel, request)
 
     def withdraw(self) -> list[Request]:
         return []  # each was started when it came
@@ -160,37 +223,67 @@ class AsyncExecutor:
         self._tasks[task] = request
         task.add_done_callback(self._tasks.pop)
 
+    def _cancel(self, request: Request) -> None:
+        for task, running in self._tasks.items():
+            if running is request:
+                task.cancel()
+
     async def _score(self, request: Request) -> None:
-        if request.deadline_ms <= time.monotonic() * 1e3:
+        if request.left or request.deadline_ms <= time.monotonic() * 1e3:
             self._deliver(request, None)
             return
         call = self._scorer.begin(request)
         if isinstance(call, Call):
             output.REQUEST.set(call.tag)  # of this task only
             with call.context:
-                self._deliver(request, await self._run(call))
+                await self._run(call)
         else:
             self._deliver(request, call)
 
-    async def _run(self, call: Call) -> Answer:
+    async def _run(self, call: Call) -> None:
         started = time.perf_counter()
+        timeout_s = self._scorer.timeout_ms / 1000
         try:
-            timeout_s = self._scorer.timeout_ms / 1000
             result = await asyncio.wait_for(self._result(call), timeout_s)
         except asyncio.TimeoutError as error:
             timed_out = _ms_since(started) >= self._scorer.timeout_ms
-            return self._scorer.broken(
-                call, ScoringTimeoutError() if timed_out else error, _ms_since(started)
-            )
+            reason = ScoringTimeoutError() if timed_out else error
+            self._deliver(call.request, self._scorer.broken(call, reason, _ms_since(started)))
         except BaseException as error:
-            return self._scorer.broken(call, error, _ms_since(started))
-        return self._scorer.complete(call, result, _ms_since(started))
+            left = call.request.left and isinstance(error, asyncio.CancelledError)
+            answer = None if left else self._scorer.broken(call, error, _ms_since(started))
+            self._deliver(call.request, answer)
+        else:
+            answer = self._scorer.complete(call, result, _ms_since(started))
+            if answer.stream is None:
+                self._deliver(call.request, answer)
+            else:
+                await self._pour(call, result, answer, started)
 
     async def _result(self, call: Call) -> Any:
         result = self._scorer.script.run(**call.inputs)
-        if inspect.isasyncgen(result):
-            return Streamed(joined([part async for part in result]))
-        return await result if inspect.isawaitable(result) else result
+        if inspect.isawaitable(result):
+            result = await result
+        parts = generated.of(result)
+        if parts is None:
+            return result
+        await parts.begin_async(call.request)
+        return parts
+
+    async def _pour(self, call: Call, parts: Generated, answer: Answer, started: float) -> None:
+        assert answer.stream is not None
+        call.request.deadline_ms = _NEVER
+        error = ""
+        try:
+            self._deliver(call.request, answer)
+            await parts.pour_async(answer.stream, self._scorer.timeout_ms / 1000)
+        except BaseException as reason:
+            error = self._scorer.broken_off(call, reason)
+        try:
+            await parts.close_async()
+        except BaseException as reason:
+            error = error or self._scorer.broken_off(call, reason)
+        answer.stream.close(_ms_since(started), error)
 
 
 def _ms_since(started: float) -> float:

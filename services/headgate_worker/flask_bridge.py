@@ -60,7 +60,7 @@ def is_response(output: Any) -> bool:
 
 
 def answer(response: Any) -> Answer:
-    """Flask's response as ours; a streamed one is read to its end."""
+    """Flask's response as ours, with its whole body."""
     response.direct_passthrough = False
     body = response.get_data()
     headers = [(name, value) for name, value in response.headers if name != "Content-Length"]

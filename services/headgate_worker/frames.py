@@ -21,7 +21,7 @@ class FrameError(ValueError):
     """A scoring message that is not a sequence of whole frames."""
 
 
-def encode(meta: dict[str, Any], body: bytes) -> bytes:
+def encode(meta: dict[str, Any], body: Buffer) -> bytes:
     """One frame as bytes."""
     # A header that a script made of undecodable bytes must not cost the whole answer.
     head = _to_json(meta).encode("utf-8", "replace")

@@ -19,9 +19,10 @@ from headgate_worker.collector import Collector
 from headgate_worker.execution import Executor
 from headgate_worker.nats import RefusedError
 from headgate_worker.request import Answer, Request
-from headgate_worker.scoring import message
+from headgate_worker.scoring import too_large
 from headgate_worker.settings import Settings
 from headgate_worker.supervisor import watch
+from headgate_worker.transfers import Key, Transfers
 
 EXIT_DRAINED = 0
 EXIT_CRASHED = 1
@@ -52,6 +53,8 @@ class Lane:
         self._beats = 0
         self._executor: Optional[Executor] = None
         self._done: deque[tuple[Request, Optional[Answer]]] = deque()
+        # Requests that can be interrupted, when the script is of that kind.
+        self._interruptible: dict[Key, Request] = {}
         self._collecting = False
         self.collector: Optional[Collector] = None
         self.trouble = ""  # why a server beside us does not pass its probes
@@ -118,7 +121,9 @@ class Lane:
         )
         self._own_sid = bus.subscribe(self._own_subject, core.QUEUE_GROUP, self._on_message)
         self._shared_sid = 0
+        self._transfers = Transfers(bus, self._submit, self._on_gone, lambda: self._in_flight)
         bus.on_connect = self._beat
+        bus.on_lost = self._transfers.lose_all
         self._loop.add_reader(self._signals.fileno(), self._on_signal)
         unwatch = watch(settings.supervisor, self._loop, self.drain)
         self.started.set()
@@ -145,6 +150,7 @@ class Lane:
         while True:
             await asyncio.sleep(core.HEARTBEAT_INTERVAL_S)
             self._beat()
+            self._transfers.give_up_expired(_now_ms())
 
     def _enter(self, state: str) -> None:
         self._state = state
@@ -209,6 +215,9 @@ class Lane:
             return
         now_ms = _now_ms()
         for meta, body in frames.decode(payload):
+            if "c" in meta:
+                self._on_control(meta["c"], (reply, meta.get("id")), meta, body)
+                continue
             deadline = core.deadline_ms(meta, now_ms)
             refusal = core.refusal(
                 self._state,
@@ -218,12 +227,44 @@ class Lane:
                 now_ms=now_ms,
             )
             request = Request(reply, meta, body, deadline)
-            if refusal is None and self._executor is not None:
-                self._in_flight += 1
-                self._idle.clear()
-                self._executor.submit(request)
-            else:
+            if refusal is not None or self._executor is None or self._transfers.crowded:
                 self._refuse(request, refusal or core.BUSY)
+                continue
+            self._in_flight += 1
+            self._idle.clear()
+            size = meta.get("size")
+            if size is None:
+                self._submit(request)
+            else:
+                self._transfers.receive(request, size)
+
+    def _submit(self, request: Request) -> None:
+        executor = self._executor
+        assert executor is not None
+        if executor.interruptible:
+            self._interruptible[request.reply, request.id] = request
+        executor.submit(request)
+
+    def _on_control(self, kind: str, key: Key, meta: dict[str, Any], body: bytes) -> None:
+        """A frame about a request that is in hand."""
+        if kind == core.TAKE:
+            self._transfers.may_go_on(key, meta["to"])
+        elif kind == core.BODY:
+            self._transfers.take(key, meta.get("q"), body)
+        elif kind == core.LEAVE:
+            request = self._transfers.left(key) or self._interruptible.get(key)
+            if request is not None and self._executor is not None:
+                request.left = True
+                request.deadline_ms = _now_ms()  # from now on it is overdue
+                self._executor.leave(request)
+
+    def _on_gone(self, frees_slot: bool) -> None:
+        """An answer in parts has left, or a body that never came was given up."""
+        if frees_slot:
+            self._in_flight -= 1
+            self._finished += 1
+        if not self._in_flight and not self._transfers:
+            self._idle.set()
 
     def _refuse(self, request: Request, why: str) -> None:
         meta = {"id": request.id, "k": why, "n": self._in_flight}
@@ -236,9 +277,16 @@ class Lane:
         sizes: dict[str, int] = {}
         while self._done:
             request, answer = self._done.popleft()
+            reply = request.reply
+            if self._interruptible:
+                self._interruptible.pop((reply, request.id), None)
+            if answer is not None and answer.stream is not None:
+                self._transfers.send(request, answer)
+                continue
             self._in_flight -= 1
             frame = self._frame(request, answer)
-            reply = request.reply
+            if not frame:
+                continue
             if sizes.get(reply, 0) + len(frame) > JOINED_BYTES_MAX:
                 self._send(reply, *waiting.pop(reply, ([], 0.0)))
                 sizes[reply] = 0
@@ -248,7 +296,7 @@ class Lane:
             sizes[reply] = sizes.get(reply, 0) + len(frame)
         for reply, (parts, deadline) in waiting.items():
             self._send(reply, parts, deadline)
-        if not self._in_flight:
+        if not self._in_flight and not self._transfers:
             self._idle.set()
 
     def _send(self, reply: str, parts: list[bytes], deadline: float) -> None:
@@ -256,6 +304,7 @@ class Lane:
             self._bus.answer(reply, b"".join(parts) if len(parts) > 1 else parts[0], deadline)
 
     def _frame(self, request: Request, answer: Optional[Answer]) -> bytes:
+        """The answer as one frame; empty when it leaves in parts because it is too large."""
         meta: dict[str, Any] = {"id": request.id, "n": self._in_flight}
         if answer is None:
             return frames.encode({**meta, "k": core.EXPIRED}, b"")
@@ -263,8 +312,10 @@ class Lane:
         frame = _answer_frame(meta, answer)
         if len(frame) <= self._bus.max_payload:
             return frame
-        text = f"the answer with its headers has {len(frame)} bytes, too much for one message"
-        return _answer_frame(meta, message(500, text, failed=True))
+        if request.window:
+            self._transfers.send(request, answer)
+            return b""
+        return _answer_frame(meta, too_large(len(answer.body)))
 
     # -- the end ------------------------------------------------------------------------------
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Optional
 from uuid import uuid4
 
+from headgate_worker.streams import Stream
+
 ID_CHARS_MAX = 100
 
 
@@ -17,16 +19,21 @@ class Request:
         "deadline_ms",
         "headers",
         "id",
+        "left",
         "method",
         "path",
         "query",
         "reply",
+        "window",
     )
 
     def __init__(self, reply: str, meta: dict[str, Any], body: bytes, deadline_ms: float) -> None:
         self.reply = reply
         self.id = meta["id"]
         self.deadline_ms = deadline_ms
+        self.left = False  # nobody waits for its answer any more
+        # How far an answer in parts may go at first, in bytes; 0: it has to come as a whole.
+        self.window = int(meta.get("w") or 0)
         self.method = str(meta.get("m") or "POST").upper()
         self.path = str(meta.get("p") or "/score")
         self.query = str(meta.get("q") or "")
@@ -59,12 +66,16 @@ class Request:
 
 
 class Answer(NamedTuple):
-    """What the model's server would say over HTTP. ``run_ms`` is negative if run() was not."""
+    """What the model's server would say over HTTP. ``run_ms`` is negative if run() was not.
+
+    With a ``stream`` the body is still to come from there.
+    """
 
     status: int
     headers: list[tuple[str, str]]
     body: bytes
     run_ms: float = -1.0
+    stream: Optional[Stream] = None
 
 
 class Ids(NamedTuple):

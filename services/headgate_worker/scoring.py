@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -11,10 +12,12 @@ from urllib.parse import parse_qsl
 from headgate_worker import aml, failure, flask_bridge, output, web
 from headgate_worker.core import SCORING_BODY_BYTES_MAX
 from headgate_worker.cors import Cors
+from headgate_worker.generated import Generated
 from headgate_worker.inputs import InputError, Inputs, MethodError, reader
 from headgate_worker.request import Answer, Ids, Request, identify
 from headgate_worker.script import RAW, Script
 from headgate_worker.settings import Settings
+from headgate_worker.streams import ReaderGoneError, Stream
 from headgate_worker.swagger import Swagger, SwaggerError
 
 JSON = ("Content-Type", "application/json")
@@ -133,10 +136,8 @@ class Scorer:
         except Exception as error:
             output.log("ERROR", f"the output of run() is no answer\n{failure.trace(error)}", 2)
             return self._signed(call.request, call.ids, message(500, INTERNAL))
-        if len(answer.body) > SCORING_BODY_BYTES_MAX:
-            answer = too_large(len(answer.body))
         headers = [*answer.headers, ("x-ms-run-fn-exec-ms", f"{run_ms:.3f}")]
-        answer = Answer(answer.status, headers, answer.body, run_ms)
+        answer = Answer(answer.status, headers, answer.body, run_ms, answer.stream)
         return self._signed(call.request, call.ids, answer)
 
     def broken(self, call: Call, error: BaseException, run_ms: float) -> Answer:
@@ -151,6 +152,15 @@ class Scorer:
             said = f"Scoring timeout after {self.timeout_ms} ms"
         answer = message(500, said, failed=True)._replace(run_ms=run_ms)
         return self._signed(call.request, call.ids, answer)
+
+    def broken_off(self, call: Call, error: BaseException) -> str:
+        """Why an answer ends after some of its parts, for the router; the log has the rest."""
+        if isinstance(error, ReaderGoneError) or call.request.left:
+            return "nobody waits for the rest"
+        output.log("ERROR", f"run() failed after a part of its answer\n{failure.trace(error)}", 2)
+        if isinstance(error, (ScoringTimeoutError, asyncio.TimeoutError)):
+            return f"no further part came within {self.timeout_ms} ms"
+        return RUN_FAILED
 
     def _signed(self, request: Request, ids: Ids, answer: Answer) -> Answer:
         """With the ids and everything else that each answer carries. A script cannot set those."""
@@ -186,15 +196,15 @@ def too_large(size: int) -> Answer:
 
 def _answer_of(result: Any) -> Answer:
     response: Optional[Answer] = None
-    if isinstance(result, web.Response):
+    if isinstance(result, Generated):
+        response = _begun(result)
+    elif isinstance(result, web.Response):
         headers = [pair for pair in result.headers if pair[0].lower() != "content-length"]
         body = result.get_data()
         assert isinstance(body, bytes)
         response = Answer(result.status_code, headers, body)
     elif flask_bridge.is_response(result):
         response = flask_bridge.answer(result)
-    elif isinstance(result, Streamed):
-        return Answer(200, [("Content-Type", "text/plain; charset=utf-8"), NOT_FAILED], result)
     else:
         return Answer(200, [JSON, NOT_FAILED], _json(result))
     if response.status >= 500:
@@ -203,8 +213,13 @@ def _answer_of(result: Any) -> Answer:
     return response
 
 
-class Streamed(bytes):
-    """What a generator yielded, joined."""
+def _begun(parts: Generated) -> Answer:
+    """An answer whose body is still being made."""
+    given = parts.response
+    if given is None:
+        return Answer(200, [("Content-Type", parts.content_type), NOT_FAILED], b"", stream=Stream())
+    headers = [pair for pair in given.headers if pair[0].lower() != "content-length"]
+    return Answer(given.status_code, headers, b"", stream=Stream(parts.size))
 
 
 def _json(result: Any) -> bytes:

@@ -293,6 +293,12 @@ class Response:
         body = self._body = joined(self._body)
         return body.decode("utf-8", "replace") if as_text else body
 
+    @property
+    def parts(self) -> Any:
+        """An iterator that is still to be read, plain or asynchronous; None: the body is here."""
+        body = self._body
+        return body if hasattr(body, "__next__") or hasattr(body, "__anext__") else None
+
     def set_data(self, value: Union[bytes, str]) -> None:
         self._body = value
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate_contracts import scoring
-from headgate_worker import frames
+from headgate_contracts import limits, scoring
+from headgate_worker import core, frames, streams
 
 META = st.dictionaries(st.text(max_size=10), st.integers() | st.text(max_size=20), max_size=5)
 
@@ -27,3 +27,12 @@ def test_both_refuse_the_same(payload: bytes) -> None:
 
     ours = outcome(scoring.decode_frames, scoring.FrameError)
     assert outcome(frames.decode, frames.FrameError) == ours
+
+
+def test_limits_and_words_are_the_same() -> None:
+    assert core.SCORING_BODY_BYTES_MAX == limits.SCORING_BODY_BYTES_MAX
+    assert core.BODY_BYTES_MAX == limits.BODY_BYTES_MAX
+    assert core.BODY_WINDOW_BYTES == limits.BODY_WINDOW_BYTES
+    assert streams.PART_BYTES_MAX == limits.ANSWER_PART_BYTES_MAX
+    for control in scoring.Control:
+        assert getattr(core, control.name) == control.value
