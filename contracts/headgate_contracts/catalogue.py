@@ -29,7 +29,16 @@ from headgate_contracts import (
 from headgate_contracts.envelope import Command, Done, Event, Message, Refused, Value
 
 _MODULES = (
-    *(assets, batch, identity, load, logs, power, provisioning, registry, routing, scoring),
+    assets,
+    batch,
+    identity,
+    load,
+    logs,
+    power,
+    provisioning,
+    registry,
+    routing,
+    scoring,
     storage,
 )
 # Told to whoever listens now, and kept nowhere.

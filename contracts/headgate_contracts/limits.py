@@ -76,6 +76,21 @@ DRAIN_TIMEOUT_S = 30.0
 LOAD_REPORT_INTERVAL_S = 1.0
 LOAD_ROWS_PER_REPORT_MAX = 100
 
+# Autoscale. Azure: 20 profiles of 10 rules, windows up to 12 hours, cooldowns up to 7 days.
+SCALE_PROFILES_MAX = 20
+SCALE_RULES_MAX = 10
+SCALE_WINDOW_S_MAX = 12 * 3_600
+SCALE_COOLDOWN_S_MAX = 7 * 86_400
+SCALE_SETTINGS_MAX = 1_000
+SCALE_DECISIONS_KEPT_MAX = 1_000  # of one deployment
+SCALE_DECISIONS_KEPT_S = 30 * 86_400.0
+# Requests that wait for the first instance of a deployment. Knative's activator takes 10,000; ours
+# are held with their bodies.
+HELD_REQUESTS_DEFAULT = 1_000
+HELD_REQUESTS_MAX = 10_000
+HELD_BYTES_MAX = 256 * 1024 * 1024
+HOLD_S = 120.0
+
 # Sizes of instances: what the largest machines of clouds have.
 INSTANCE_TYPE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 INSTANCE_TYPE_RULE = "at most 64 letters, digits, dots, dashes and underscores"

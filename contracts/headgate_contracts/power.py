@@ -1,4 +1,4 @@
-"""Stopped deployments: without instances and cost, their share of the traffic kept."""
+"""Deployments that are stopped, without instances and cost, and others that are resized."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from headgate_contracts import limits
 from headgate_contracts.envelope import Command
 from headgate_contracts.registry import DeploymentEvent
 
@@ -30,6 +31,21 @@ class StartDeployment(Command):
     endpoint: str
     name: str
     if_revision: int | None = Field(None, description="refuse unless this is the stored revision")
+
+
+class ScaleDeployment(Command):
+    """Set the number of a deployment's instances, and nothing else of it; no instance is replaced.
+
+    Possible whatever goes on with the deployment, unless it is stopped or being deleted.
+    """
+
+    TYPE: ClassVar[str] = "headgate.registry.command.v1.scale_deployment"
+
+    workspace: str
+    endpoint: str
+    name: str
+    instance_count: int = Field(ge=0, le=limits.INSTANCES_PER_DEPLOYMENT_MAX)
+    if_count: int | None = Field(None, description="refuse unless this is the present count")
 
 
 class DeploymentStopping(DeploymentEvent):

@@ -146,11 +146,40 @@ class Probe(Value):
 
 
 class ScaleSettings(Value):
+    """How many instances (azure.md 1.2). With ``target_utilization`` the number follows the load.
+
+    Then an instance should have ``target_concurrency`` requests in hand (default:
+    ``target_utilization_percentage`` of ``max_concurrent_requests_per_instance``), on average over
+    ``stable_window`` seconds. ``min_instances`` 0 means none without load. The rest is Knative's
+    and has its defaults (:mod:`headgate.autoscaler.target`); times in seconds.
+    """
+
     type: Literal["default", "target_utilization"] = "default"
     min_instances: int | None = Field(None, ge=0, le=limits.INSTANCES_PER_DEPLOYMENT_MAX)
     max_instances: int | None = Field(None, ge=1, le=limits.INSTANCES_PER_DEPLOYMENT_MAX)
     target_utilization_percentage: int | None = Field(None, ge=1, le=100)
     polling_interval: int | None = Field(None, ge=1)
+    target_concurrency: float | None = Field(None, gt=0, le=limits.CONCURRENCY_PER_INSTANCE_MAX)
+    stable_window: int | None = Field(None, ge=6, le=3_600)
+    panic_window_percentage: int | None = Field(None, ge=1, le=100)
+    panic_threshold_percentage: int | None = Field(None, ge=110, le=1_000)
+    scale_down_delay: int | None = Field(None, ge=0, le=3_600)
+    scale_to_zero_grace: int | None = Field(None, ge=0, le=86_400)
+    max_held_requests: int | None = Field(None, ge=1, le=limits.HELD_REQUESTS_MAX)
+
+    @property
+    def follows_load(self) -> bool:
+        return self.type == "target_utilization"
+
+    @property
+    def least(self) -> int:
+        """Azure's default is 1."""
+        return 1 if self.min_instances is None else self.min_instances
+
+    @property
+    def most(self) -> int:
+        """Azure's default is 1; never below ``least``."""
+        return max(1 if self.max_instances is None else self.max_instances, self.least)
 
 
 class InferenceRoute(Value):

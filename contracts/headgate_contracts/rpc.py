@@ -29,6 +29,7 @@ ANSWERS: dict[str, dict[type[Command] | type[Query], type[Reply]]] = {
         registry.DeleteDeployment: registry.OperationReply,
         power.StopDeployment: registry.DeploymentReply,
         power.StartDeployment: registry.DeploymentReply,
+        power.ScaleDeployment: registry.DeploymentReply,
         registry.GetDeployment: registry.DeploymentReply,
         registry.ListDeployments: registry.DeploymentsReply,
         registry.ReportDeployment: Done,

@@ -151,6 +151,13 @@ class DeploymentRoute(Value):
     request_timeout_ms: int = 5_000
     scoring_path: str = "/score"
     is_stopped: bool = False
+    held_max: int = Field(
+        0, description="requests that may wait while it grows or has no instance; 0: Azure's rule"
+    )
+    hold_s: float = Field(
+        0.0, description="how long a request may wait for the first instance; 0: not at all"
+    )
+    instances_max: int = Field(0, description="how far it can grow; at that, Azure's rule holds")
 
 
 class KeyDigest(Value):

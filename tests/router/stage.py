@@ -284,6 +284,7 @@ class Stage:
         keys: tuple[str, ...] = (KEY,),
         scoring_path: str = "/score",
         is_stopped: bool = False,
+        growing: Mapping[str, Any] | None = None,
         **access: Any,
     ) -> Route:
         """Write a route as the registry does, and wait until the router knows it."""
@@ -306,6 +307,7 @@ class Stage:
                     request_timeout_ms=timeout_ms,
                     scoring_path=scoring_path,
                     is_stopped=is_stopped,
+                    **(growing or {}),
                 )
                 for name in names
             },

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from headgate.router import core
 from headgate.router.core import Plan, Refusal
+from headgate_contracts import limits
 from headgate_contracts.scoring import DeploymentRoute, Route
 
 dice = st.floats(min_value=0, max_value=1, exclude_max=True)
@@ -130,10 +131,14 @@ def test_equal_instances_take_turns() -> None:
     assert set(picked.values()) == {100}
 
 
+def admit(route: DeploymentRoute, held_bytes: int = 0, **seen: int) -> core.Refusal | None:
+    return core.admit("blue", route, held_bytes=held_bytes, mean_ms=100.0, startup_s=7.5, **seen)
+
+
 @given(st.integers(0, 100), st.integers(0, 20), st.integers(1, 4))
 def test_pending_requests_are_at_most_twice_the_slots(waiting: int, ready: int, each: int) -> None:
     slots = ready * each
-    refusal = core.admit("blue", ready=ready, slots=slots, waiting=waiting, mean_ms=100)
+    refusal = admit(DeploymentRoute(), ready=ready, slots=slots, waiting=waiting)
     if not ready:
         assert refusal is not None
         assert (refusal.status, refusal.retry_after_s) == (503, 1)
@@ -142,6 +147,28 @@ def test_pending_requests_are_at_most_twice_the_slots(waiting: int, ready: int, 
     else:
         assert refusal is not None
         assert refusal.status == 429
+
+
+def test_while_it_can_grow_more_may_wait_and_at_its_largest_azures_rule_holds() -> None:
+    growing = DeploymentRoute(held_max=100, hold_s=60, instances_max=4)
+    assert admit(growing, ready=3, slots=3, waiting=99) is None
+    assert admit(growing, ready=3, slots=3, waiting=100) is not None
+    assert admit(growing, ready=3, slots=60, waiting=119) is None
+    assert admit(growing, ready=4, slots=4, waiting=8) is not None
+
+
+def test_requests_are_held_for_a_first_instance_within_bounds() -> None:
+    growing = DeploymentRoute(held_max=100, hold_s=60, instances_max=4)
+    assert admit(growing, ready=0, slots=0, waiting=99) is None
+    for refusal in (
+        admit(growing, ready=0, slots=0, waiting=100),
+        admit(growing, ready=0, slots=0, waiting=1, held_bytes=limits.HELD_BYTES_MAX),
+    ):
+        assert refusal is not None
+        assert (refusal.status, refusal.retry_after_s) == (429, 8)
+    stopped = growing.model_copy(update={"is_stopped": True})
+    refusal = admit(stopped, ready=0, slots=0, waiting=0)
+    assert refusal is not None and refusal.code == "DeploymentStopped"
 
 
 @pytest.mark.parametrize(

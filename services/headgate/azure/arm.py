@@ -138,6 +138,13 @@ _SCALE = Shape(
     Field("maxInstances", "max_instances"),
     Field("targetUtilizationPercentage", "target_utilization_percentage"),
     Field("pollingInterval", "polling_interval", SECONDS),
+    Field("targetConcurrency", "target_concurrency"),
+    Field("stableWindow", "stable_window", SECONDS),
+    Field("panicWindowPercentage", "panic_window_percentage"),
+    Field("panicThresholdPercentage", "panic_threshold_percentage"),
+    Field("scaleDownDelay", "scale_down_delay", SECONDS),
+    Field("scaleToZeroGrace", "scale_to_zero_grace", SECONDS),
+    Field("maxHeldRequests", "max_held_requests"),
 )
 SKU = Shape(
     Field("name", "", constant("Default", required=False)),

@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from headgate.registry.records import Group, Moment
+from headgate.registry.records import DeploymentRecord, Group, Moment
 from headgate_contracts import batch, limits, power, registry, storage
 from headgate_contracts.batch import BatchDeploymentSpec, BatchEndpointSpec
 from headgate_contracts.envelope import Value
 from headgate_contracts.errors import ErrorCode, HeadgateError, WireError
 from headgate_contracts.resources import (
     AuthMode,
+    Deployment,
     DeploymentSpec,
     EndpointSpec,
     Operation,
@@ -37,6 +38,7 @@ class Happening(StrEnum):
     CREATE = "create"
     UPDATE = "update"
     SCALE = "scale"
+    RESIZE = "resize"  # by the autoscaler
     READY = "ready"
     FAIL = "fail"
     DELETE = "delete"
@@ -58,14 +60,18 @@ DEPLOYMENT_LIFE: Life = {
     (S.CREATING, H.READY): S.SUCCEEDED,
     (S.CREATING, H.FAIL): S.FAILED,
     (S.CREATING, H.DELETE): S.DELETING,
+    (S.CREATING, H.RESIZE): S.CREATING,
     (S.UPDATING, H.READY): S.SUCCEEDED,
     (S.UPDATING, H.FAIL): S.FAILED,
     (S.UPDATING, H.DELETE): S.DELETING,
+    (S.UPDATING, H.RESIZE): S.UPDATING,
     (S.SCALING, H.READY): S.SUCCEEDED,
     (S.SCALING, H.FAIL): S.FAILED,
+    (S.SCALING, H.RESIZE): S.SCALING,
     (S.SCALING, H.DELETE): S.DELETING,
     (S.SUCCEEDED, H.UPDATE): S.UPDATING,
     (S.SUCCEEDED, H.SCALE): S.SCALING,
+    (S.SUCCEEDED, H.RESIZE): S.SCALING,
     (S.SUCCEEDED, H.READY): S.SUCCEEDED,
     (S.SUCCEEDED, H.FAIL): S.FAILED,
     (S.SUCCEEDED, H.DELETE): S.DELETING,
@@ -74,6 +80,7 @@ DEPLOYMENT_LIFE: Life = {
     (S.FAILED, H.READY): S.SUCCEEDED,
     (S.FAILED, H.FAIL): S.FAILED,
     (S.FAILED, H.DELETE): S.DELETING,
+    (S.FAILED, H.RESIZE): S.FAILED,
     (S.DELETING, H.GONE): None,
 }
 _DOING = {S.CREATING: "created", S.UPDATING: "updated", S.SCALING: "scaled", S.DELETING: "deleted"}
@@ -323,19 +330,37 @@ def route(group: Group | None, revision: int = 0) -> Route | None:
         tokens_not_before=group.endpoint.tokens_not_before,
         traffic=spec.traffic,
         mirror_traffic=spec.mirror_traffic,
-        deployments={
-            name: DeploymentRoute(
-                max_concurrent_requests_per_instance=(
-                    each.value.spec.request_settings.max_concurrent_requests_per_instance
-                ),
-                request_timeout_ms=each.value.spec.request_settings.request_timeout_ms,
-                scoring_path=each.scoring_path,
-                is_stopped=each.value.is_stopped,
-            )
-            for name, each in live.items()
-        },
+        deployments={name: _deployment_route(each) for name, each in live.items()},
     )
+
+
+def _deployment_route(record: DeploymentRecord) -> DeploymentRoute:
+    spec = record.value.spec
+    route = DeploymentRoute(
+        max_concurrent_requests_per_instance=(
+            spec.request_settings.max_concurrent_requests_per_instance
+        ),
+        request_timeout_ms=spec.request_settings.request_timeout_ms,
+        scoring_path=record.scoring_path,
+        is_stopped=record.value.is_stopped,
+    )
+    scale = spec.scale_settings
+    if not scale.follows_load:
+        return route
+    held_max = scale.max_held_requests or limits.HELD_REQUESTS_DEFAULT
+    growing = {"held_max": held_max, "hold_s": limits.HOLD_S, "instances_max": scale.most}
+    return route.model_copy(update=growing)
 
 
 def error(code: ErrorCode, message: str, target: str = "") -> HeadgateError:
     return HeadgateError(code, message, target=target)
+
+
+def about(value: Deployment) -> dict[str, Any]:
+    """The fields of every event about a deployment."""
+    return {
+        "workspace": value.workspace,
+        "endpoint": value.spec.endpoint_name,
+        "deployment": value.spec.name,
+        "revision": value.revision,
+    }

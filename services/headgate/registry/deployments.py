@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from headgate.registry import core, traffic
+from headgate.registry import core, scaling, traffic
 from headgate.registry.core import Happening
 from headgate.registry.records import DeploymentRecord, Group, Moment, Outcome
 from headgate_contracts import limits, power, registry
@@ -52,12 +52,12 @@ def put(
         core.check_absent(f"the deployment {spec.name!r}", command)
         return _create(found, wanted, moment)
     core.check_put(f"the deployment {spec.name!r}", command, record.value.revision)
-    spec = _keep_fixed(record.value.spec, spec)
+    spec = scaling.keep_count(record.value.spec, _keep_fixed(record.value.spec, spec))
     return _update(found, record, replace(wanted, spec=spec), moment)
 
 
 def _create(group: Group, wanted: Resolved, moment: Moment) -> Outcome:
-    spec = wanted.spec
+    spec = scaling.within_bounds(wanted.spec)
     core.check_new_deployment(group.name, len(group.deployments))
     operation = core.begun("create", group.workspace, core.path(group.name, spec.name), moment)
     value = Deployment(
@@ -67,7 +67,7 @@ def _create(group: Group, wanted: Resolved, moment: Moment) -> Outcome:
         **moment.made,
     )
     record = DeploymentRecord(value, operation, scoring_path=wanted.scoring_path)
-    event = registry.DeploymentCreated(**_about(value), instance_count=spec.instance_count)
+    event = registry.DeploymentCreated(**core.about(value), instance_count=spec.instance_count)
     return Outcome(group.having(record), (operation,), (event,), created=True)
 
 
@@ -80,7 +80,7 @@ def _update(group: Group, record: DeploymentRecord, wanted: Resolved, moment: Mo
     fields = core.changed(old.spec, new)
     resource = core.path(group.name, new.name)
     happening = Happening.SCALE if fields == ("instance_count",) else Happening.UPDATE
-    state = core.deployment_after(record.state, happening, new.name, record.operation)
+    state = core.deployment_after(scaling.settled(record), happening, new.name, record.operation)
     failed = record.state is ProvisioningState.FAILED
     if not fields and not failed:
         return Outcome(group, (core.done("update", group.workspace, resource, moment),))
@@ -93,7 +93,7 @@ def _update(group: Group, record: DeploymentRecord, wanted: Resolved, moment: Mo
     value = old.model_copy(update=changes)
     record = replace(record, value=value, operation=operation, scoring_path=wanted.scoring_path)
     event = registry.DeploymentUpdated(
-        **_about(value), fields=fields, instance_count=new.instance_count
+        **core.about(value), fields=fields, instance_count=new.instance_count
     )
     return Outcome(group.having(record), (operation,), (event,))
 
@@ -107,6 +107,7 @@ def _check_spec(spec: DeploymentSpec) -> None:
             "liveness_probe.success_threshold",
         )
     check_script(spec.code_configuration)
+    scaling.check(spec)
 
 
 def check_instance_type(group: Group, spec: DeploymentSpec, sizes: InstanceTypes) -> None:
@@ -168,7 +169,7 @@ def withdraw(group: Group, record: DeploymentRecord, moment: Moment) -> Outcome:
     )
     operation = core.begun("delete", group.workspace, core.path(group.name, name), moment)
     operations = (operation, *_cancelled(record.operation, moment))
-    event = registry.DeploymentDeleting(**_about(value))
+    event = registry.DeploymentDeleting(**core.about(value))
     return Outcome(
         group.having(replace(record, value=value, operation=operation)), operations, (event,)
     )
@@ -196,7 +197,7 @@ def set_power(group: Group | None, command: core.Power, moment: Moment) -> Outco
             **moment.touched,
         }
     )
-    event = (power.DeploymentStopping if stops else power.DeploymentStarting)(**_about(value))
+    event = (power.DeploymentStopping if stops else power.DeploymentStarting)(**core.about(value))
     record = replace(record, value=value, operation=operation)
     return Outcome(found.having(record), (operation,), (event,))
 
@@ -260,10 +261,12 @@ def _succeed(
     record = replace(record, value=value, operation=operation)
     event: Event
     if value.is_stopped:
-        event = power.DeploymentStopped(**_about(value))
+        event = power.DeploymentStopped(**core.about(value))
     else:
         record = replace(record, was_ready=True)
-        event = registry.DeploymentSucceeded(**_about(value), ready_instances=value.ready_instances)
+        event = registry.DeploymentSucceeded(
+            **core.about(value), ready_instances=value.ready_instances
+        )
     return Outcome(group.having(record), operations, (event,))
 
 
@@ -284,7 +287,7 @@ def _fail(
         }
     )
     operation, operations = _end(record.operation, OperationStatus.FAILED, moment, why)
-    event = registry.DeploymentFailed(**_about(value), error=why)
+    event = registry.DeploymentFailed(**core.about(value), error=why)
     record = replace(record, value=value, operation=operation)
     return Outcome(group.having(record), operations, (event,))
 
@@ -293,7 +296,7 @@ def _gone(group: Group, record: DeploymentRecord, moment: Moment) -> Outcome:
     _moved(record, Happening.GONE)
     group = group.without(record.value.spec.name)
     operation = core.ended(record.operation, OperationStatus.SUCCEEDED, moment)
-    about = {**_about(record.value), "revision": moment.revision}
+    about = {**core.about(record.value), "revision": moment.revision}
     events: tuple[Event, ...] = (registry.DeploymentDeleted(**about),)
     if not group.endpoint.is_deleting or group.deployments:
         return Outcome(group, (operation,), events)
@@ -348,12 +351,3 @@ def _shortened(why: WireError) -> WireError:
             "details": tuple(details),
         }
     )
-
-
-def _about(value: Deployment) -> dict[str, Any]:
-    return {
-        "workspace": value.workspace,
-        "endpoint": value.spec.endpoint_name,
-        "deployment": value.spec.name,
-        "revision": value.revision,
-    }

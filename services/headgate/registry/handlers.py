@@ -15,6 +15,7 @@ from headgate.registry import (
     core,
     deployments,
     endpoints,
+    scaling,
     state,
 )
 from headgate.registry.keys import Vault
@@ -62,6 +63,7 @@ class Handlers:
             registry.DeleteDeployment: self.delete_deployment,
             power.StopDeployment: self.set_power,
             power.StartDeployment: self.set_power,
+            power.ScaleDeployment: self.scale_deployment,
             registry.GetDeployment: self.get_deployment,
             registry.ListDeployments: self.list_deployments,
             registry.ReportDeployment: self.report_deployment,
@@ -190,6 +192,13 @@ class Handlers:
             deployment=outcome.group.deployments[command.name].value,
             operation=outcome.operations[0],
         )
+
+    async def scale_deployment(self, command: power.ScaleDeployment) -> registry.DeploymentReply:
+        outcome = await self._decide(
+            command.endpoint, command, lambda group, now: scaling.scale(group, command, now)
+        )
+        assert outcome.group is not None
+        return registry.DeploymentReply(deployment=outcome.group.deployments[command.name].value)
 
     async def get_deployment(self, query: registry.GetDeployment) -> registry.DeploymentReply:
         async with self.database.reading() as session:

@@ -54,7 +54,9 @@ class Router:
         self.id = short_id()
         self.table = Table(self.id)
         self.lane = Lane(bus.url, bus.creds, "headgate-router-scoring")
-        self.dispatcher = Dispatcher(self.lane, self.table, clock, self._tell_quarantine)
+        self.dispatcher = Dispatcher(
+            self.lane, self.table, clock, self._tell_quarantine, self._tell_hold
+        )
         self._bus = bus
         self._telling: set[asyncio.Task[None]] = set()
         self.routes = RouteFollower(bus, self.table)
@@ -96,6 +98,9 @@ class Router:
         await self.lane.close()
         await self.load.say(is_last=True)
         await self.traffic_log.say()
+
+    def _tell_hold(self) -> None:
+        self.load.soon()
 
     def _tell_quarantine(self, instance: Instance, seconds: float) -> None:
         deployment = instance.deployment

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from headgate_contracts import limits
-from headgate_contracts.scoring import Route
+from headgate_contracts.scoring import DeploymentRoute, Route
 
 RETRIES_PER_REQUEST_MAX = 2
 RETRY_WINDOW_S = 10.0
 RETRY_SHARE = 0.1
 RETRY_FLOOR = 10
 RETRY_AFTER_S_MAX = 30
+STARTUP_S_GUESS = 5.0  # before the first instance of a deployment has been seen to start
 CLIENT_CLOSED = 499  # never sent; how a request is counted whose client did not wait
 
 # Compared with when an endpoint does not exist, so that its absence takes as long as a wrong key.
@@ -113,6 +114,26 @@ def stopped(deployment: str) -> Refusal:
         "DeploymentStopped",
         f"deployment {deployment!r} is stopped; its owner can start it "
         "(headgate online-deployment start)",
+    )
+
+
+def held_too_many(deployment: str, held: int, startup_s: float) -> Refusal:
+    return Refusal(
+        429,
+        "TooManyRequests",
+        f"{held} requests wait for the first instance of deployment {deployment!r}, and no more "
+        "are held; try again",
+        max(1, min(RETRY_AFTER_S_MAX, math.ceil(startup_s))),
+    )
+
+
+def never_started(deployment: str) -> Refusal:
+    return Refusal(
+        503,
+        "NoReadyInstance",
+        f"deployment {deployment!r} has had no ready instance for {limits.HOLD_S:g} s; look at its "
+        "state (headgate online-deployment show)",
+        RETRY_AFTER_S_MAX,
     )
 
 
@@ -225,20 +246,32 @@ def pick_instance(ready: Sequence[S], turn: int) -> S | None:
 
 def admit(
     deployment: str,
+    route: DeploymentRoute,
     *,
     ready: int,
     slots: int,
     waiting: int,
+    held_bytes: int,
     mean_ms: float,
-    is_stopped: bool = False,
+    startup_s: float,
 ) -> Refusal | None:
     """Whether a request may wait for a slot of the deployment (None), or why not.
 
-    Azure's rule: pending requests are at most twice the slots.
+    Azure's rule: pending requests are at most twice the slots. While a deployment that follows its
+    load has no instance, or fewer than it may get, ``held_max`` may wait instead.
     """
     if not ready:
-        return stopped(deployment) if is_stopped else not_ready(deployment)
-    if waiting < limits.PENDING_PER_SLOT * slots:
+        if route.is_stopped:
+            return stopped(deployment)
+        if not route.hold_s:
+            return not_ready(deployment)
+        if waiting < route.held_max and held_bytes < limits.HELD_BYTES_MAX:
+            return None
+        return held_too_many(deployment, waiting, startup_s)
+    pending_max = limits.PENDING_PER_SLOT * slots
+    if ready < route.instances_max:
+        pending_max = max(pending_max, route.held_max)
+    if waiting < pending_max:
         return None
     return Refusal(
         429,

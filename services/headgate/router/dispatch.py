@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from headgate.router import core, quarantine
 from headgate.router.answers import ModelAnswer
 from headgate.router.core import Refusal, RetryBudget
+from headgate.router.holding import Holding
 from headgate.router.lane import NO_RESPONDERS, Lane
 from headgate.router.requests import Copy, Flight, Outcome, Request
 from headgate.router.table import GONE, Deployment, Instance, Table
@@ -42,7 +43,10 @@ _log = Log("router")
 class Dispatcher:
     """All requests in the hands of this router."""
 
-    def __init__(self, lane: Lane, table: Table, clock: Clock, tell: Tell) -> None:
+    def __init__(
+        self, lane: Lane, table: Table, clock: Clock, tell: Tell, on_hold: Callable[[], None]
+    ) -> None:
+        """``on_hold`` is called when requests begin to wait for a first instance."""
         self._lane = lane
         self._table = table
         self._clock = clock
@@ -54,6 +58,7 @@ class Dispatcher:
         self._watch: asyncio.TimerHandle | None = None
         self._tell = tell
         self._left_out: set[Instance] = set()  # at most half of the instances
+        self._holding = Holding(self._on_deadline, on_hold)
 
     def start(self) -> None:
         """Listen on the lane; to be called before it is opened."""
@@ -82,11 +87,13 @@ class Dispatcher:
             return core.bus_down()
         return core.admit(
             deployment.name,
+            deployment.route,
             ready=len(deployment.ready),
             slots=deployment.slots,
             waiting=len(deployment.waiting),
+            held_bytes=deployment.held_bytes,
             mean_ms=deployment.mean_ms,
-            is_stopped=deployment.route.is_stopped,
+            startup_s=deployment.startup_s,
         )
 
     def submit(self, request: Request) -> None:
@@ -97,6 +104,9 @@ class Dispatcher:
         refusal = self.door(deployment)
         if refusal is not None:
             self._settle(request, refusal)
+            return
+        if not deployment.ready:
+            self._holding.take(request, now)
             return
         request.timer = self._loop.call_later(request.deadline - now, self._on_deadline, request)
         if deployment.waiting or not self._launch(request):
@@ -144,6 +154,8 @@ class Dispatcher:
         """Give free slots to those who wait: clients first, then copies."""
         if not self._lane.up:
             return
+        if deployment.held_since is not None and deployment.ready:
+            self._holding.end(deployment, self._clock.monotonic())
         for queue in (deployment.waiting, deployment.copies):
             while queue:
                 request = next(iter(queue))
@@ -151,9 +163,8 @@ class Dispatcher:
                     break
                 del queue[request]
         if not deployment.ready:
-            reason = core.stopped if deployment.route.is_stopped else core.not_ready
-            for request in (*deployment.waiting, *deployment.copies):
-                self._settle(request, reason(deployment.name))
+            for request, reason in self._holding.keep(deployment, self._clock.monotonic()):
+                self._settle(request, reason)
 
     def _retry(self, request: Request, reason: Refusal) -> None:
         """Try once more elsewhere, if the request, the budget and the bus allow it."""
@@ -161,7 +172,7 @@ class Dispatcher:
         allowed = (
             not request.is_copy
             and request.retries < core.RETRIES_PER_REQUEST_MAX
-            and deployment.ready
+            and (deployment.ready or deployment.route.hold_s)
             and self._budget.take(self._clock.monotonic())
         )
         if not allowed:
@@ -209,7 +220,7 @@ class Dispatcher:
                     instance.failures, instance.well_at = 0, now
                 self._settle(request, ModelAnswer(meta, body))
         elif refused == "busy":
-            self._hold(instance)
+            self._leave_alone(instance)
             if request is not None:
                 self._wait_first(request)
         else:
@@ -267,7 +278,10 @@ class Dispatcher:
             return
         flight = request.flight
         if flight is None:
-            self._settle(request, core.expired_waiting())
+            late = core.expired_waiting()
+            if request.is_held:
+                late = core.never_started(request.deployment.name)
+            self._settle(request, late)
             return
         flight.request = None
         instance, now = flight.instance, self._clock.monotonic()
@@ -319,7 +333,7 @@ class Dispatcher:
             self._left_out.add(instance)
             self._tell(instance, seconds)
 
-    def _hold(self, instance: Instance) -> None:
+    def _leave_alone(self, instance: Instance) -> None:
         if not instance.held:
             instance.held = True
             self._loop.call_later(HOLD_S, self._release, instance)
@@ -371,8 +385,11 @@ class Dispatcher:
         request.settled = True
         if request.timer is not None:
             request.timer.cancel()
-        queue = request.deployment.copies if request.is_copy else request.deployment.waiting
+        deployment = request.deployment
+        queue = deployment.copies if request.is_copy else deployment.waiting
         queue.pop(request, None)
+        if request.is_held:
+            deployment.held_bytes -= len(request.body)
 
     def _settle(self, request: Request, outcome: Outcome) -> None:
         self._drop(request)

@@ -21,7 +21,9 @@ class Request:
     """
 
     __slots__ = (
-        "began", "body", "deadline", "deployment", "flight", "meta", "retries", "settled", "timer"
+        "began", "body", "deadline", "deployment", "flight", "is_held",
+        "is_patient", "meta", "retries",
+        "settled", "timeout_s", "timer",
     )  # fmt: skip
 
     is_copy = False
@@ -39,6 +41,9 @@ class Request:
         self.body = body
         self.began = began
         self.deadline = deadline
+        self.timeout_s = deadline - began
+        self.is_held = False  # it waits for the first instance; then its time begins to run
+        self.is_patient = True  # its client has set no time limit of its own
         self.retries = 0
         self.settled = False
         self.flight: Flight | None = None

@@ -167,6 +167,7 @@ class Scoring:
         request = ClientRequest(
             primary, _at(meta, primary), body, began, began + timeout_ms / 1000, admission, reply
         )
+        request.is_patient = not head.timeout_ms
         self._dispatcher.submit(request)
         mirror = self._deployment(endpoint, plan.mirror) if plan.mirror else None
         if mirror is not None:

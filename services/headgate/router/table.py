@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 
 from headgate.router import quarantine
-from headgate.router.core import ClockOffset
+from headgate.router.core import STARTUP_S_GUESS, ClockOffset
 from headgate.router.requests import Flight, Request
 from headgate.router.traffic import Traffic
 from headgate_contracts import limits, subjects
@@ -128,12 +128,15 @@ class Deployment:
     __slots__ = (
         "copies",
         "endpoint",
+        "held_bytes",
+        "held_since",
         "instances",
         "mean_ms",
         "name",
         "ready",
         "route",
         "slots",
+        "startup_s",
         "traffic",
         "turn",
         "waiting",
@@ -148,6 +151,9 @@ class Deployment:
         self.slots = 0
         self.turn = 0
         self.mean_ms = 0.0
+        self.held_bytes = 0  # of the bodies of those that wait for the first instance
+        self.held_since: float | None = None  # since when there are such
+        self.startup_s = STARTUP_S_GUESS  # how long it took the last time
         self.waiting: OrderedDict[Request, None] = OrderedDict()
         self.copies: OrderedDict[Request, None] = OrderedDict()
         self.traffic = Traffic()
