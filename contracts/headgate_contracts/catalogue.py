@@ -25,6 +25,7 @@ from headgate_contracts import (
     storage,
     streams,
     subjects,
+    usage,
 )
 from headgate_contracts.envelope import Command, Done, Event, Message, Refused, Value
 
@@ -40,6 +41,7 @@ _MODULES = (
     routing,
     scoring,
     storage,
+    usage,
 )
 # Told to whoever listens now, and kept nowhere.
 PASSING_EVENTS: tuple[type[Event], ...] = (load.LoadReported, scoring.Heartbeat)
@@ -169,6 +171,8 @@ def event_subject(event: type[Event]) -> str:
 
 def stream_of(event: type[Event]) -> streams.Stream:
     """The stream that keeps an event type."""
+    if issubclass(event, usage.UsageReported):
+        return streams.USAGE
     return streams.LOGS if issubclass(event, logs.LogRows) else streams.EVENTS
 
 

@@ -146,6 +146,14 @@ PAGE_SIZE_MAX = 1_000
 SKIP_MAX = 10_000  # beyond that, lists are read by their cursors
 URL_BYTES_MAX = 8 * 1024
 
+# Usage. A page of a reporter's journal holds about a thousand rows. What is older than the age is
+# not taken into the ledger (Stripe's figure), which forgets reporters after the same time.
+CALLER_CHARS_MAX = 128
+USAGE_PAGE_BYTES = 256 * 1024
+USAGE_PAGES_MAX = 256
+USAGE_ROWS_PER_MESSAGE = 500
+USAGE_AGE_S_MAX = 35 * 86_400.0
+
 # Requests that are sent again with the same Idempotency-Key.
 REPEATS_KEPT_S = 86_400.0
 REPEAT_KEY_CHARS_MAX = 255

@@ -12,7 +12,10 @@ _DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A stream. Every one has a size limit: a full disk gives publishers no error, only silence."""
+    """A stream. Every one has a size limit: a full disk gives publishers no error, only silence.
+
+    A full one drops its oldest messages, or takes no new ones when it ``refuses_when_full``.
+    """
 
     name: str
     subjects: tuple[str, ...]
@@ -21,6 +24,7 @@ class Stream:
     max_age_s: float
     max_msg_bytes: int
     duplicate_window_s: float = 120.0
+    refuses_when_full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,15 @@ LOGS = Stream(
     max_age_s=_DAY_S,
     max_msg_bytes=1024 * 1024,
 )
+USAGE = Stream(
+    name="HG_USAGE",
+    subjects=(subjects.USAGE_ALL,),
+    description="Usage on its way to the ledger, which removes what it has taken in",
+    max_bytes=256 * _MIB,
+    max_age_s=limits.USAGE_AGE_S_MAX,
+    max_msg_bytes=1024 * 1024,
+    refuses_when_full=True,  # reporters keep what it does not take
+)
 ROUTES = Bucket(
     name="hg_routes",
     description="Routing tables, one key per endpoint; rebuilt from the registry",
@@ -75,4 +88,4 @@ REPEATS = Bucket(
     max_bytes=64 * _MIB,
     max_age_s=limits.REPEATS_KEPT_S,
 )
-LAYOUT = Layout(streams=(EVENTS, LOGS), buckets=(ROUTES, TRUST, REPEATS))
+LAYOUT = Layout(streams=(EVENTS, LOGS, USAGE), buckets=(ROUTES, TRUST, REPEATS))

@@ -82,6 +82,11 @@ def load(router: str) -> str:
     return f"{ROOT}.load.{token(router)}"
 
 
+def usage(reporter: str) -> str:
+    """What one process reports of the requests that it answered."""
+    return f"{ROOT}.usage.{token(reporter)}"
+
+
 SCORE_ALL = f"{ROOT}.score.*"
 DEPLOYMENT_ALL = f"{ROOT}.dep.>"
 INSTANCE_ALL = f"{ROOT}.inst.>"
@@ -90,6 +95,7 @@ EVENT_ALL = f"{ROOT}.evt.>"
 IDENTITY_ALL = f"{ROOT}.idt.>"
 LOG_ALL = f"{ROOT}.log.>"
 LOAD_ALL = f"{ROOT}.load.*"
+USAGE_ALL = f"{ROOT}.usage.*"
 
 
 # What routers say of instances.

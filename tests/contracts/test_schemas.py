@@ -88,7 +88,7 @@ def test_every_event_has_a_subject_below_its_stream() -> None:
     for message in catalogue.message_types():
         if issubclass(message, Event):
             (kept,) = catalogue.stream_of(message).subjects
-            places = (kept.removesuffix(">"), "hg.v1.hb.", "hg.v1.load.")
+            places = (kept.rstrip(">*"), "hg.v1.hb.", "hg.v1.load.")
             assert catalogue.event_subject(message).startswith(places)
 
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
 from headgate.router import tokens
+from headgate.router.core import Refusal
 from headgate.router.tokens import TokenGate
 from headgate.runtime import natsd
 from headgate.runtime.clock import SystemClock
@@ -209,8 +210,8 @@ ROUTE = Route(workspace="local", endpoint="shop", auth_mode="aml_token")
 def asked(gate: TokenGate, token: str, route: Route = ROUTE, later_s: float = 0.0) -> int:
     credential = token.encode()
     digest = hashlib.sha256(credential).digest()
-    refusal = gate.refusal(route, credential, digest, SystemClock().now() + later_s)
-    return refusal.status if refusal else 200
+    caller = gate.caller(route, credential, digest, SystemClock().now() + later_s)
+    return caller.status if isinstance(caller, Refusal) else 200
 
 
 def test_a_token_is_checked_once_and_again_when_something_changed(

@@ -19,6 +19,8 @@ from headgate.router.scoring import Scoring
 from headgate.router.table import Instance, Table
 from headgate.router.tokens import TokenGate
 from headgate.router.traffic_log import TrafficLog
+from headgate.router.usage import UsageTeller
+from headgate.router.usage_journal import Journal
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock, short_id
 from headgate.runtime.log import Log
@@ -63,6 +65,8 @@ class Router:
         self.trust = TrustFollower(bus)
         gate = TokenGate(self.trust)
         self.traffic_log = TrafficLog(bus, self.id, settings.traffic_log_rows_per_s)
+        journal = Journal(settings.usage_dir, f"{self.id}{short_id()}", clock)
+        self.usage = UsageTeller(bus, journal, settings.usage_dir)
         scoring = Scoring(
             self.table,
             self.dispatcher,
@@ -70,6 +74,7 @@ class Router:
             gate,
             clock,
             self.traffic_log,
+            journal,
             settings.body_bytes_max,
         )
         self.entry = BusEntry(scoring, self.lane)
@@ -82,6 +87,7 @@ class Router:
     async def start(self) -> None:
         """Know the routes and the instances, then open the doors."""
         self.dispatcher.start()
+        self.usage.start()
         try:
             await self.lane.open()
         except ConnectionError as error:
@@ -98,6 +104,7 @@ class Router:
         await self.lane.close()
         await self.load.say(is_last=True)
         await self.traffic_log.say()
+        await self.usage.stop()
 
     def _tell_hold(self) -> None:
         self.load.soon()
@@ -165,6 +172,7 @@ def assemble(
             "trust": router.trust.run,
             "load": router.load.run,
             "traffic_log": router.traffic_log.run,
+            "usage": router.usage.run,
         },
         stops=(router.stop,),
     )

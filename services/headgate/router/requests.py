@@ -10,6 +10,7 @@ from headgate.router.core import Refusal
 
 if TYPE_CHECKING:
     from headgate.router.table import Deployment, Instance
+    from headgate.router.usage_journal import Journal
 
 Outcome = ModelAnswer | Refusal
 
@@ -57,13 +58,26 @@ class Request:
 class Copy(Request):
     """A mirrored request: its answer is counted and goes nowhere."""
 
-    __slots__ = ()
+    __slots__ = ("usage",)
 
     is_copy = True
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        meta: dict[str, Any],
+        body: Body,
+        began: float,
+        deadline: float,
+        usage: Journal,
+    ) -> None:
+        super().__init__(deployment, meta, body, began, deadline)
+        self.usage = usage
 
     def settle(self, outcome: Outcome, elapsed_s: float) -> None:
         given = outcome if isinstance(outcome, ModelAnswer) else None
         self.deployment.traffic.note_mirrored(elapsed_s, given)
+        self.usage.note_copy(self, given)
 
 
 class Flight:

@@ -22,6 +22,7 @@ from headgate.router.requests import Copy, Outcome, Request
 from headgate.router.table import Deployment, Endpoint, Table
 from headgate.router.tokens import TokenGate
 from headgate.router.traffic_log import Arrival, Target, TrafficLog
+from headgate.router.usage_journal import Journal
 from headgate.runtime.clock import Clock
 from headgate_contracts import limits
 
@@ -32,20 +33,27 @@ _BEARER = "bearer "
 class Admission:
     """A request that may send its body."""
 
-    __slots__ = ("arrival", "endpoint", "plan", "traffic_log")
+    __slots__ = ("arrival", "endpoint", "plan", "traffic_log", "usage")
 
     def __init__(
-        self, endpoint: Endpoint, arrival: Arrival, plan: Plan, traffic_log: TrafficLog
+        self,
+        endpoint: Endpoint,
+        arrival: Arrival,
+        plan: Plan,
+        traffic_log: TrafficLog,
+        usage: Journal,
     ) -> None:
         self.endpoint = endpoint
         self.arrival = arrival
         self.plan = plan
         self.traffic_log = traffic_log
+        self.usage = usage
 
     def refuse(self, refusal: Refusal) -> Answer:
         """An answer for a request that its edge refuses after all."""
         self.endpoint.refused[refusal.status] += 1
         self.traffic_log.note(self.arrival, "", refusal.status, refusal)
+        self.usage.note_answer(self.arrival, "", refusal.status)
         return answers.of_refusal(refusal, self.arrival.ids)
 
 
@@ -77,10 +85,14 @@ class ClientRequest(Request):
             else:
                 answer = answers.of_refusal(outcome, ids, deployment.name)
             status = answer.status
-            self.reply(answer)
         given = outcome if isinstance(outcome, ModelAnswer) else None
-        response_bytes = len(answer.body) if answer else 0
-        deployment.traffic.note(status, elapsed_s, given, len(self.body), response_bytes)
+        request_bytes, response_bytes = len(self.body), len(answer.body) if answer else 0
+        self.admission.usage.note_answer(
+            self.admission.arrival, deployment.name, status, given, request_bytes, response_bytes
+        )
+        if self.reply is not None and answer is not None:
+            self.reply(answer)
+        deployment.traffic.note(status, elapsed_s, given, request_bytes, response_bytes)
         body_s = self.began - self.admission.arrival.began
         self.admission.traffic_log.note(
             self.admission.arrival,
@@ -89,7 +101,7 @@ class ClientRequest(Request):
             outcome,
             body_s=body_s,
             total_s=body_s + elapsed_s,
-            request_bytes=len(self.body),
+            request_bytes=request_bytes,
             response_bytes=response_bytes,
         )
 
@@ -105,10 +117,12 @@ class Scoring:
         gate: TokenGate,
         clock: Clock,
         traffic_log: TrafficLog,
+        usage: Journal,
         body_bytes_max: int,
     ) -> None:
         self._table = table
         self._traffic_log = traffic_log
+        self._usage = usage
         self._gate = gate
         self._dispatcher = dispatcher
         self._lane = lane
@@ -129,24 +143,27 @@ class Scoring:
         """
         ids = new_ids(head)
         endpoint = self._table.endpoint(name)
-        refusal = self._unauthorized(endpoint, head)
+        caller = self._caller(endpoint, head)
         if endpoint is None or endpoint.route is None:
             return answers.of_refusal(core.no_endpoint(name), ids)
         workspace = endpoint.route.workspace
-        arrival = Arrival(workspace, name, head, ids, target, self._clock.monotonic())
+        known, refusal = (caller, None) if isinstance(caller, str) else ("", caller)
+        arrival = Arrival(workspace, name, head, ids, target, self._clock.monotonic(), known)
         refusal = refusal or head.refusal() or self._too_large(head)
         plan = refusal or self._choose(endpoint, head)
         if isinstance(plan, Refusal):
             endpoint.refused[plan.status] += 1
             self._traffic_log.note(arrival, "", plan.status, plan)
+            self._usage.note_answer(arrival, "", plan.status)
             return answers.of_refusal(plan, ids)
         deployment = endpoint.deployment(plan.primary)
         refusal = self._dispatcher.door(deployment)
         if refusal is not None:
             deployment.traffic.note_refused(refusal.status)
             self._traffic_log.note(arrival, deployment.name, refusal.status, refusal)
+            self._usage.note_answer(arrival, deployment.name, refusal.status)
             return answers.of_refusal(refusal, ids, deployment.name)
-        return Admission(endpoint, arrival, plan, self._traffic_log)
+        return Admission(endpoint, arrival, plan, self._traffic_log, self._usage)
 
     def submit(
         self, admission: Admission, query: str, body: Body, reply: Reply
@@ -172,7 +189,9 @@ class Scoring:
         mirror = self._deployment(endpoint, plan.mirror) if plan.mirror else None
         if mirror is not None:
             deadline = began + mirror.route.request_timeout_ms / 1000
-            self._dispatcher.submit_copy(Copy(mirror, _at(meta, mirror), body, began, deadline))
+            self._dispatcher.submit_copy(
+                Copy(mirror, _at(meta, mirror), body, began, deadline, self._usage)
+            )
         return request
 
     def leave(self, request: ClientRequest) -> None:
@@ -181,15 +200,18 @@ class Scoring:
         if self._dispatcher.abandon(request):
             request.settle(core.expired_waiting(), self._clock.monotonic() - request.began)
 
-    def _unauthorized(self, endpoint: Endpoint | None, head: Head) -> Refusal | None:
-        """Also without an endpoint something is compared: its absence takes as long."""
+    def _caller(self, endpoint: Endpoint | None, head: Head) -> str | Refusal:
+        """Who calls: the id of the key, or whom the token speaks for.
+
+        Also without an endpoint something is compared: its absence takes as long.
+        """
         credential = _presented(head.authorization)
         digest = hashlib.sha256(credential).digest()
         route = endpoint.route if endpoint else None
         if route is not None and route.auth_mode != "key":
-            return self._gate.refusal(route, credential, digest, self._clock.now())
+            return self._gate.caller(route, credential, digest, self._clock.now())
         authorized = core.is_authorized(digest, endpoint.digests if endpoint else None)
-        return None if authorized else core.not_authorized()
+        return endpoint.key_ids[digest] if endpoint and authorized else core.not_authorized()
 
     def _choose(self, endpoint: Endpoint, head: Head) -> Plan | Refusal:
         assert endpoint.route is not None

@@ -192,12 +192,13 @@ class Deployment:
 class Endpoint:
     """One endpoint; ``route`` is None while only its instances are known."""
 
-    __slots__ = ("deployments", "digests", "name", "refused", "route")
+    __slots__ = ("deployments", "digests", "key_ids", "name", "refused", "route")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.route: Route | None = None
         self.digests: tuple[bytes, ...] = ()
+        self.key_ids: dict[bytes, str] = {}  # for those that are known to be right only
         self.deployments: dict[str, Deployment] = {}
         self.refused: Counter[int] = Counter()
 
@@ -240,7 +241,7 @@ class Table:
         """The endpoint is gone; its instances may live on for a while."""
         endpoint = self._endpoints.get(name)
         if endpoint is not None:
-            endpoint.route, endpoint.digests = None, ()
+            endpoint.route, endpoint.digests, endpoint.key_ids = None, (), {}
             self._prune(endpoint)
 
     def replace(self, routes: Iterable[Route]) -> None:
@@ -307,7 +308,8 @@ class Table:
         if endpoint is None:
             endpoint = self._endpoints[route.endpoint] = Endpoint(route.endpoint)
         endpoint.route = route
-        endpoint.digests = tuple(bytes.fromhex(key.sha256) for key in route.keys)
+        endpoint.key_ids = {bytes.fromhex(key.sha256): key.id for key in route.keys}
+        endpoint.digests = tuple(endpoint.key_ids)
         for name, settings in route.deployments.items():
             endpoint.deployment(name).route = settings
         self._prune(endpoint)

@@ -15,6 +15,7 @@ from typing import Protocol
 from headgate.router import core
 from headgate.router.core import Refusal
 from headgate.runtime import tokens
+from headgate_contracts import limits
 from headgate_contracts.errors import HeadgateError
 from headgate_contracts.identity import DATA_AUDIENCE, Role, Trust, endpoint_audience
 from headgate_contracts.scoring import Route
@@ -37,7 +38,7 @@ class Trusted(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    refusal: Refusal | None
+    caller: str | Refusal
     until: float
     trust: Trust
     not_before: float
@@ -69,8 +70,8 @@ class TokenGate:
         self._good = _Findings()
         self._bad = _Findings()
 
-    def refusal(self, route: Route, credential: bytes, digest: bytes, now: float) -> Refusal | None:
-        """None when the credential opens the endpoint. ``now`` is Unix time in seconds."""
+    def caller(self, route: Route, credential: bytes, digest: bytes, now: float) -> str | Refusal:
+        """Whom a credential that opens the endpoint speaks for. ``now`` is Unix time in seconds."""
         if not self._trusted.is_known:
             return core.trust_unknown()
         key = (route.endpoint, digest)
@@ -81,20 +82,18 @@ class TokenGate:
             and found.trust is self._trusted.trust
             and found.not_before == route.tokens_not_before
         ):
-            return found.refusal
+            return found.caller
         trust = self._trusted.trust
-        refusal, until = check(route, credential, trust, now)
+        caller, until = check(route, credential, trust, now)
         self._good.drop(key, None)
         self._bad.drop(key, None)
-        kept = self._good if refusal is None else self._bad
-        kept.keep(key, _Finding(refusal, until, trust, route.tokens_not_before))
-        return refusal
+        kept = self._bad if isinstance(caller, Refusal) else self._good
+        kept.keep(key, _Finding(caller, until, trust, route.tokens_not_before))
+        return caller
 
 
-def check(
-    route: Route, credential: bytes, trust: Trust, now: float
-) -> tuple[Refusal | None, float]:
-    """Whether the credential opens the endpoint, and until when that is so."""
+def check(route: Route, credential: bytes, trust: Trust, now: float) -> tuple[str | Refusal, float]:
+    """Whom the credential speaks for if it opens the endpoint, and until when that is so."""
     is_own = route.auth_mode == "aml_token"
     audience = endpoint_audience(route.endpoint) if is_own else DATA_AUDIENCE
     try:
@@ -109,4 +108,4 @@ def check(
         role = found.role_in(route.workspace)
         if role is None or not role.includes(Role.OPERATOR):
             return core.may_not_score(), found.expires_at
-    return None, found.expires_at
+    return found.subject[: limits.CALLER_CHARS_MAX], found.expires_at

@@ -51,6 +51,7 @@ class Arrival(NamedTuple):
     ids: Ids
     target: Target
     began: float
+    caller: str = ""  # the id of the key, or whom the token speaks for
 
 
 class TrafficLog:

@@ -59,7 +59,7 @@ def _stream_config(stream: Stream) -> StreamConfig:
         subjects=list(stream.subjects),
         retention=RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
-        discard=DiscardPolicy.OLD,
+        discard=DiscardPolicy.NEW if stream.refuses_when_full else DiscardPolicy.OLD,
         max_bytes=stream.max_bytes,
         max_age=stream.max_age_s,
         max_msg_size=stream.max_msg_bytes,

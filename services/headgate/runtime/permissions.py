@@ -70,7 +70,6 @@ _TRUST = streams.TRUST.name
 _REPEATS = streams.REPEATS.name
 _LOGS = streams.LOGS.name
 _RPC_ALL = f"{subjects.ROOT}.rpc.>"
-_USAGE_ALL = f"{subjects.ROOT}.usage.>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ _TABLE: Mapping[str, _Row] = {
         say=(
             subjects.INSTANCE_ALL,
             subjects.DEPLOYMENT_ALL,
-            _USAGE_ALL,
+            subjects.USAGE_ALL,
             subjects.LOAD_ALL,
             subjects.QUARANTINED_ALL,
             subjects.RELEASED_ALL,

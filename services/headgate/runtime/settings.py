@@ -136,6 +136,10 @@ class Settings(BaseModel):
         return self.data / "tls"
 
     @property
+    def usage_dir(self) -> Path:
+        return self.data / "usage"
+
+    @property
     def instances_dir(self) -> Path:
         return self.data / "instances"
 
