@@ -134,6 +134,9 @@ class Heartbeat(Event):
     cpu_s: float = 0.0
     collected: int = Field(0, description="events of data collection written since its start")
     collect_dropped: int = Field(0, description="events of data collection lost since its start")
+    batches: int = Field(0, description="batches that went through its model since its start")
+    batched_requests: int = Field(0, description="requests in those batches")
+    batched_rows: int = Field(0, description="rows in those batches, as the script counts them")
     trouble: str = Field("", description="why a model's own server does not pass its probes")
     error_code: str = ""
     error_message: str = Field(

@@ -72,6 +72,7 @@ class Bridge:
     """Hands requests to the server, side by side up to the instance's capacity."""
 
     interruptible = False
+    room = 1
 
     def __init__(self, server: Server, deliver: Deliver, capacity: int) -> None:
         self._server = server
@@ -84,6 +85,9 @@ class Bridge:
         self._silent_since_ms: Optional[float] = None
 
     # -- what a lane wants of an executor -----------------------------------------------------
+
+    def figures(self) -> dict[str, int]:
+        return {}
 
     def submit(self, request: Request) -> None:
         with self._lock:

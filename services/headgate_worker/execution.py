@@ -33,6 +33,13 @@ class Executor(Protocol):
     def interruptible(self) -> bool:
         """Whether ``leave`` is of use before an answer has begun."""
 
+    @property
+    def room(self) -> int:
+        """How many requests it should have in hand if the deployment does not say: 1 is usual."""
+
+    def figures(self) -> dict[str, int]:
+        """What heartbeats tell of it, under their fields' names."""
+
     def submit(self, request: Request) -> None:
         """From any thread."""
 
@@ -52,20 +59,13 @@ class Executor(Protocol):
         """From any thread."""
 
 
-def executor(
-    scorer: Scorer, deliver: Deliver, loop: Optional[asyncio.AbstractEventLoop]
-) -> Executor:
-    """The right one for the script; one with coroutines comes with their ``loop``."""
-    if loop is not None:
-        return AsyncExecutor(scorer, deliver, loop)
-    return SyncExecutor(scorer, deliver)
-
-
 _NEVER = float("inf")
 
 
 class SyncExecutor:
     """One request at a time, fed by one queue."""
+
+    room = 1
 
     def __init__(self, scorer: Scorer, deliver: Deliver) -> None:
         self.interruptible = inspect.isgeneratorfunction(inspect.unwrap(scorer.script.run))
@@ -77,6 +77,9 @@ class SyncExecutor:
 
     def submit(self, request: Request) -> None:
         self._queue.put(request)
+
+    def figures(self) -> dict[str, int]:
+        return {}
 
     def overdue_ms(self, now_ms: float) -> float:
         request = self._running
@@ -110,8 +113,9 @@ class SyncExecutor:
     def _score(self, request: Request) -> Optional[Answer]:
         """The answer; None when it was delivered in parts."""
         call = self._scorer.begin(request)
-        if isinstance(call, Answer):
-            return call
+        return call if isinstance(call, Answer) else self._answer(call)
+
+    def _answer(self, call: Call) -> Optional[Answer]:
         tag = output.REQUEST.set(call.tag)
         try:
             with call.context:
@@ -125,20 +129,20 @@ class SyncExecutor:
         parts: Optional[Generated] = None
         try:
             with self._alarm:
-                result = self._scorer.script.run(**call.inputs)
+                result = call.function(**call.inputs)
                 parts = generated.of(result)
                 if parts is not None:
                     parts.begin(call.request)
         except BaseException as error:
-            return self._scorer.broken(call, error, _ms_since(started))
+            return self._scorer.broken(call, error, ms_since(started))
         if parts is None:
-            return self._scorer.complete(call, result, _ms_since(started))
+            return self._scorer.complete(call, result, ms_since(started))
         self._pour(call, parts, started)
         return None
 
     def _pour(self, call: Call, parts: Generated, started: float) -> None:
         """Delivers an answer and then its parts, as fast as they are taken."""
-        answer = self._scorer.complete(call, parts, _ms_since(started))
+        answer = self._scorer.complete(call, parts, ms_since(started))
         stream = answer.stream
         if stream is None:  # a response that is none
             parts.close()
@@ -156,7 +160,7 @@ class SyncExecutor:
                 parts.close()
         except BaseException as reason:
             error = error or self._scorer.broken_off(call, reason)
-        stream.close(_ms_since(started), error)
+        stream.close(ms_since(started), error)
 
 
 class _Alarm:
@@ -187,6 +191,7 @@ class AsyncExecutor:
     """For a script with ``async def run``: as many at once as the instance takes."""
 
     interruptible = True
+    room = 1
 
     def __init__(self, scorer: Scorer, deliver: Deliver, loop: asyncio.AbstractEventLoop) -> None:
         self._scorer = scorer
@@ -201,6 +206,9 @@ class AsyncExecutor:
     def leave(self, request: Request) -> None:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._cancel, request)
+
+    def figures(self) -> dict[str, int]:
+        return {}
 
     def withdraw(self) -> list[Request]:
         return []  # each was started when it came
@@ -246,22 +254,22 @@ class AsyncExecutor:
         try:
             result = await asyncio.wait_for(self._result(call), timeout_s)
         except asyncio.TimeoutError as error:
-            timed_out = _ms_since(started) >= self._scorer.timeout_ms
+            timed_out = ms_since(started) >= self._scorer.timeout_ms
             reason = ScoringTimeoutError() if timed_out else error
-            self._deliver(call.request, self._scorer.broken(call, reason, _ms_since(started)))
+            self._deliver(call.request, self._scorer.broken(call, reason, ms_since(started)))
         except BaseException as error:
             left = call.request.left and isinstance(error, asyncio.CancelledError)
-            answer = None if left else self._scorer.broken(call, error, _ms_since(started))
+            answer = None if left else self._scorer.broken(call, error, ms_since(started))
             self._deliver(call.request, answer)
         else:
-            answer = self._scorer.complete(call, result, _ms_since(started))
+            answer = self._scorer.complete(call, result, ms_since(started))
             if answer.stream is None:
                 self._deliver(call.request, answer)
             else:
                 await self._pour(call, result, answer, started)
 
     async def _result(self, call: Call) -> Any:
-        result = self._scorer.script.run(**call.inputs)
+        result = call.function(**call.inputs)
         if inspect.isawaitable(result):
             result = await result
         parts = generated.of(result)
@@ -283,8 +291,8 @@ class AsyncExecutor:
             await parts.close_async()
         except BaseException as reason:
             error = error or self._scorer.broken_off(call, reason)
-        answer.stream.close(_ms_since(started), error)
+        answer.stream.close(ms_since(started), error)
 
 
-def _ms_since(started: float) -> float:
+def ms_since(started: float) -> float:
     return (time.perf_counter() - started) * 1e3

@@ -23,6 +23,10 @@ class FlaskBridge:
         """A context manager; inside of it ``flask.request`` and ``jsonify`` work."""
         return self._app.request_context(environ(request))
 
+    def app_context(self) -> Any:
+        """A context manager; inside of it ``jsonify`` works, and ``flask.request`` is none."""
+        return self._app.app_context()
+
 
 def environ(request: Request) -> dict[str, Any]:
     """The request as WSGI has it."""

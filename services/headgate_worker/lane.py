@@ -158,6 +158,8 @@ class Lane:
 
     def _beat(self) -> None:
         self._beats += 1
+        if self._executor is not None and self._settings.capacity == 1:  # nobody said more
+            self._capacity = self._executor.room
         now = time.time()
         said: dict[str, Any] = {
             "id": f"{self.instance}.{os.getpid()}.{self._beats}",
@@ -180,6 +182,8 @@ class Lane:
             "error_code": self._error[0],
             "error_message": self._error[1] or self._place(),
         }
+        if self._executor is not None:
+            said.update(self._executor.figures())
         if self.collector is not None:
             said["collected"] = self.collector.collected
             said["collect_dropped"] = self.collector.dropped

@@ -24,15 +24,17 @@ from headgate_worker import (
     __version__,
     collector,
     core,
-    execution,
     monitoring,
     output,
     script,
     settings,
 )
+from headgate_worker.batch_executor import BatchExecutor
+from headgate_worker.batching import MAX_ROWS_DEFAULT, Limits
 from headgate_worker.beside import Bridge, Server
 from headgate_worker.collector import Collector
 from headgate_worker.direct import Direct
+from headgate_worker.execution import AsyncExecutor, Deliver, Executor, SyncExecutor
 from headgate_worker.identity import IdentityEndpoint
 from headgate_worker.lane import EXIT_CRASHED, EXIT_SCRIPT_FAILED, Lane
 from headgate_worker.mdc import Listener
@@ -157,13 +159,26 @@ def _model_process(chosen: Settings, number: int) -> int:
         lane.ended.wait()
         return lane.exit_code
     deliver = lane.deliver if collecting is None else collecting.through(lane.deliver)
-    model = execution.executor(Scorer(loaded, chosen), deliver, loop)
+    model = _executor(Scorer(loaded, chosen), deliver, loop, chosen)
     lane.ready(model)
     model.serve()
     lane.ended.wait()
     if collecting is not None:
         collecting.close()
     return lane.exit_code
+
+
+def _executor(
+    scorer: Scorer, deliver: Deliver, loop: Optional[asyncio.AbstractEventLoop], chosen: Settings
+) -> Executor:
+    """The right one for the script; one with coroutines comes with their ``loop``."""
+    if loop is not None:
+        return AsyncExecutor(scorer, deliver, loop)
+    if scorer.script.batched is not None:
+        max_rows = chosen.batch_max_rows or MAX_ROWS_DEFAULT
+        limits = Limits(max_rows, chosen.batch_max_wait_ms / 1000)
+        return BatchExecutor(scorer, deliver, limits)
+    return SyncExecutor(scorer, deliver)
 
 
 def _agent(chosen: Settings) -> int:

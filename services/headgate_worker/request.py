@@ -16,6 +16,7 @@ class Request:
     __slots__ = (
         "_index",
         "body",
+        "came_s",
         "deadline_ms",
         "headers",
         "id",
@@ -41,6 +42,7 @@ class Request:
             (str(name), str(value)) for name, value in meta.get("h") or ()
         ]
         self.body = body
+        self.came_s = 0.0  # when it came (monotonic), where that matters
         self._index: Optional[dict[str, str]] = None
 
     def header(self, name: str, default: str = "") -> str:

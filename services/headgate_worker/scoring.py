@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Optional, Union
 from urllib.parse import parse_qsl
 
 from headgate_worker import aml, failure, flask_bridge, output, web
+from headgate_worker.batching import Batched
 from headgate_worker.core import SCORING_BODY_BYTES_MAX
 from headgate_worker.cors import Cors
 from headgate_worker.generated import Generated
@@ -38,14 +39,24 @@ class ScoringTimeoutError(TimeoutError):
     """run() took longer than ``SCORING_TIMEOUT_MS``."""
 
 
+class Dialect(NamedTuple):
+    """How answers are written: of a function's result, and of a status with a text."""
+
+    answer: Callable[[Any], Answer]
+    message: Callable[..., Answer]
+
+
 class Call(NamedTuple):
-    """A request for which run() is to be called."""
+    """A request for which a function of the script is to be called."""
 
     request: Request
     ids: Ids
     tag: str
+    function: Callable[..., Any]
     inputs: Inputs
     context: AbstractContextManager[Any]
+    dialect: Dialect
+    batched: Optional[Batched] = None  # it may share a call with others
 
 
 class Scorer:
@@ -79,7 +90,7 @@ class Scorer:
         try:
             if self._read is not None:
                 context = self._flask.context(request) if self._flask else nullcontext()
-                return Call(request, ids, output.tag(ids.request), self._read(request), context)
+                return self._call(request, ids, self._read(request), context)
             return self._raw_call(request, ids)
         except InputError as error:
             return self._signed(request, ids, message(error.status, error.message))
@@ -99,7 +110,17 @@ class Scorer:
         inputs = {self.script.parameters[0].name: given}
         if self.script.wants_headers:
             inputs["request_headers"] = request.header_dict()
-        return Call(request, ids, output.tag(ids.request), inputs, context)
+        return self._call(request, ids, inputs, context)
+
+    def _call(
+        self, request: Request, ids: Ids, inputs: Inputs, context: AbstractContextManager[Any]
+    ) -> Call:
+        tag, script = output.tag(ids.request), self.script
+        return Call(request, ids, tag, script.run, inputs, context, _AZURE, script.batched)
+
+    def shared_context(self) -> AbstractContextManager[Any]:
+        """Around a call for several requests: Flask's functions work, its ``request`` is none."""
+        return self._flask.app_context() if self._flask else nullcontext()
 
     def _elsewhere(self, request: Request) -> Answer:
         if request.path not in self._routes:
@@ -132,10 +153,10 @@ class Scorer:
     def complete(self, call: Call, result: Any, run_ms: float) -> Answer:
         """The answer that run()'s output means."""
         try:
-            answer = _answer_of(result)
+            answer = call.dialect.answer(result)
         except Exception as error:
             output.log("ERROR", f"the output of run() is no answer\n{failure.trace(error)}", 2)
-            return self._signed(call.request, call.ids, message(500, INTERNAL))
+            return self._signed(call.request, call.ids, call.dialect.message(500, INTERNAL))
         headers = [*answer.headers, ("x-ms-run-fn-exec-ms", f"{run_ms:.3f}")]
         answer = Answer(answer.status, headers, answer.body, run_ms, answer.stream)
         return self._signed(call.request, call.ids, answer)
@@ -144,13 +165,13 @@ class Scorer:
         """The answer when run() raised."""
         if isinstance(error, InputError):  # our own scripts know whose fault it is
             output.log("WARNING", f"refused: {error.message}")
-            answer = message(error.status, error.message)._replace(run_ms=run_ms)
+            answer = call.dialect.message(error.status, error.message)._replace(run_ms=run_ms)
             return self._signed(call.request, call.ids, answer)
         output.log("ERROR", f"run() failed\n{failure.trace(error)}", 2)
         said = RUN_FAILED
         if isinstance(error, ScoringTimeoutError):
             said = f"Scoring timeout after {self.timeout_ms} ms"
-        answer = message(500, said, failed=True)._replace(run_ms=run_ms)
+        answer = call.dialect.message(500, said, failed=True)._replace(run_ms=run_ms)
         return self._signed(call.request, call.ids, answer)
 
     def broken_off(self, call: Call, error: BaseException) -> str:
@@ -220,6 +241,9 @@ def _begun(parts: Generated) -> Answer:
         return Answer(200, [("Content-Type", parts.content_type), NOT_FAILED], b"", stream=Stream())
     headers = [pair for pair in given.headers if pair[0].lower() != "content-length"]
     return Answer(given.status_code, headers, b"", stream=Stream(parts.size))
+
+
+_AZURE = Dialect(_answer_of, message)
 
 
 def _json(result: Any) -> bytes:

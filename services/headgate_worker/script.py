@@ -12,7 +12,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple, Optional
 
-from headgate_worker import aml, failure, memory, output
+from headgate_worker import aml, batching, failure, memory, output
+from headgate_worker.batching import Batched
 from headgate_worker.core import ERROR_MESSAGE_CHARS_MAX
 from headgate_worker.settings import Settings
 
@@ -49,9 +50,12 @@ class Script(NamedTuple):
     wants_headers: bool
     # Schemas of requests and answers, of a script that knows them itself.
     describe: Optional[Callable[[], tuple[dict[str, Any], dict[str, Any]]]] = None
+    batched: Optional[Batched] = None  # requests share calls; run() is then only described
 
     @property
     def is_async(self) -> bool:
+        if self.batched is not None:
+            return False
         run = inspect.unwrap(self.run)
         return inspect.iscoroutinefunction(run) or inspect.isasyncgenfunction(run)
 
@@ -62,18 +66,35 @@ def load(settings: Settings) -> Script:
     _make_importable(settings, name)
     aml.install()
     module = _import(settings, name)
-    for function in ("init", "run"):
-        if not callable(getattr(module, function, None)):
-            raise ScriptError(
-                FUNCTION_NOT_FOUND,
-                f"The scoring script {name} has no function {function}(). Define init() without "
-                f"arguments, called once, and run(raw_data), called for every request.",
-            )
+    many = getattr(module, "run_batch", None)
+    if not callable(getattr(module, "init", None)):
+        raise _lacks(name, "init")
+    run = getattr(module, "run", None) or (_text if callable(many) else None)
+    if not callable(run):
+        raise _lacks(name, "run")
     # A driver script prepares things in its init(), but only forwards run(), and badly so.
     driven = getattr(module, "driver_module", None)
-    inner = isinstance(driven, ModuleType) and hasattr(driven, "run")
-    run = driven.run if inner and driven is not None else module.run
-    return _understood(name, settings.app_root, module.init, run)
+    if isinstance(driven, ModuleType) and hasattr(driven, "run"):
+        run = driven.run
+    script = _understood(name, settings.app_root, module.init, run)
+    if callable(many):
+        return script._replace(batched=_batched(script, many, module))
+    if settings.batch_max_rows:
+        raise ScriptError(
+            FUNCTION_NOT_FOUND,
+            f"The deployment asks for batching, and the scoring script {name} has no function "
+            f"run_batch(items). Define it to answer a list of what run() gets, or leave the "
+            f"batching out.",
+        )
+    return script
+
+
+def _lacks(name: str, function: str) -> ScriptError:
+    return ScriptError(
+        FUNCTION_NOT_FOUND,
+        f"The scoring script {name} has no function {function}(). Define init() without "
+        f"arguments, called once, and run(raw_data), called for every request.",
+    )
 
 
 def initialise(script: Script, loop: Optional[asyncio.AbstractEventLoop]) -> None:
@@ -163,6 +184,26 @@ def _understood(name: str, root: str, init: Callable[[], Any], run: Callable[...
         )
     mode = RAW if aml.rawhttp_was_used() else OBJECT if decorated else TEXT
     return Script(name, root, init, run, mode, inputs, len(inputs) < len(parameters))
+
+
+def _text(raw_data: str) -> None:
+    """Stands for the run() of a script that has only run_batch(): an item is the body as text."""
+
+
+def _batched(script: Script, run_batch: Callable[..., Any], module: ModuleType) -> Batched:
+    """How the script's requests share calls of run_batch(). Raises ScriptError."""
+    wrong = ""
+    if inspect.iscoroutinefunction(inspect.unwrap(run_batch)):
+        wrong = "must be a plain function; `async def run()` alone has many requests at once"
+    elif _has_schema(run_batch):
+        wrong = "must not have schemas of its own: put them on run(), which says what an item is"
+    elif len(inspect.signature(run_batch).parameters) != 1:
+        wrong = "must have one parameter: the list of items"
+    if wrong:
+        raise ScriptError(FUNCTION_NOT_FOUND, f"run_batch() of the script {script.name} {wrong}.")
+    names = [each.name for each in script.parameters]
+    names += ["request_headers"] if script.wants_headers else []
+    return batching.of_script(script.run, names, run_batch, getattr(module, "batch_rows", None))
 
 
 def _has_schema(run: Callable[..., Any]) -> bool:

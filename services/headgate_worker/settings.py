@@ -9,6 +9,8 @@ from typing import NamedTuple
 PREFIX = "HEADGATE_"
 SCORING_TIMEOUT_MS_DEFAULT = 3_600_000
 WORKER_COUNT_MAX = 256
+BATCH_ROWS_MAX = 100_000
+BATCH_WAIT_MS_MAX = 60_000
 COLLECT_BYTES_MAX_DEFAULT = 256 * 1024 * 1024
 
 
@@ -43,6 +45,8 @@ class Settings(NamedTuple):
     lanes: int
     cors_origins: tuple[str, ...]
     scoring_timeout_ms: int
+    batch_max_rows: int  # 0: the deployment does not say
+    batch_max_wait_ms: int
     log_level: str
     server_version: str
     service_name: str
@@ -81,6 +85,8 @@ def load(environ: Mapping[str, str], *, version: str) -> Settings:
             filter(None, (o.strip() for o in said("AML_CORS_ORIGINS", "").split(",")))
         ),
         scoring_timeout_ms=_whole(environ, "SCORING_TIMEOUT_MS", SCORING_TIMEOUT_MS_DEFAULT),
+        batch_max_rows=_whole(environ, "BATCH_MAX_ROWS", 0, least=0, most=BATCH_ROWS_MAX),
+        batch_max_wait_ms=_whole(environ, "BATCH_MAX_WAIT_MS", 0, least=0, most=BATCH_WAIT_MS_MAX),
         log_level=said("AZUREML_LOG_LEVEL", "INFO").upper(),
         server_version=_server_version(environ, version),
         service_name=said("SERVICE_NAME", "ML service"),
@@ -107,11 +113,13 @@ def _ours(environ: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _whole(environ: Mapping[str, str], name: str, default: int, *, most: int = 2**31) -> int:
+def _whole(
+    environ: Mapping[str, str], name: str, default: int, *, least: int = 1, most: int = 2**31
+) -> int:
     text = environ.get(name, "").strip() or str(default)
-    if not text.isdecimal() or not 1 <= int(text) <= most:
+    if not text.isdecimal() or not least <= int(text) <= most:
         raise SettingsError(
-            f"the environment variable {name} must be a whole number from 1 to {most}, "
+            f"the environment variable {name} must be a whole number from {least} to {most}, "
             f"not {text[:80]!r}; correct it in the deployment's environment_variables",
             user=not name.startswith(PREFIX),
         )

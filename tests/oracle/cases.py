@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 JSON = {"Content-Type": "application/json"}
@@ -232,12 +232,16 @@ ANY_ORIGIN_CASES = (
     case("any_origin", "cors-preflight", method="OPTIONS", headers={**ORIGIN, **PREFLIGHT}),
 )
 
+# The same requests to a script with run_batch() besides, which the reference does not know.
+BATCHED_CASES = tuple(replace(case, script="schema_batched") for case in SCHEMA_CASES)
+
 CASES = (
     *TEXT_CASES,
     *ID_CASES,
     *RAW_CASES,
     *FLASK_CASES,
     *SCHEMA_CASES,
+    *BATCHED_CASES,
     *SETTINGS_CASES,
     *ANY_ORIGIN_CASES,
 )
@@ -253,4 +257,5 @@ DIFFERENCES: dict[str, str] = {
     "raw-response-bare_generator": "a generator is read to its end and sent as text; the reference "
     "fails to make JSON of it",
     "schema-not-utf-8": "a body that is not UTF-8 is the caller's fault (400), not ours (500)",
+    "schema_batched-not-utf-8": "as for schema",
 }
