@@ -43,6 +43,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from pydantic import Field
+from pydantic_core import from_json
 
 from headgate_contracts import subjects
 from headgate_contracts.envelope import Event, Value
@@ -77,7 +78,7 @@ def decode_frames(payload: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
         if end > size:
             raise FrameError("truncated frame")
         try:
-            meta = json.loads(payload[offset : offset + meta_bytes])
+            meta = from_json(payload[offset : offset + meta_bytes])
         except ValueError as error:
             raise FrameError(f"frame meta is not JSON: {error}") from None
         if not isinstance(meta, dict):

@@ -200,6 +200,12 @@ def choose(route: Route, wanted: str, dice: float, mirror_dice: float) -> Plan |
     return Plan(primary, mirror if mirror != primary else "")
 
 
+def usual_plan(route: Route) -> Plan | None:
+    """What ``choose`` plans without a header, where no dice decide it."""
+    shares = [n for n, share in route.traffic.items() if share > 0 and n in route.deployments]
+    return Plan(shares[0]) if len(shares) == 1 and not route.mirror_traffic else None
+
+
 def pick_by_weight(weights: Mapping[str, int], dice: float) -> str:
     """The name whose slice of the summed weights ``dice`` falls into; "" without any weight."""
     at = dice * sum(weight for weight in weights.values() if weight > 0)

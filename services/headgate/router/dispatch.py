@@ -1,20 +1,22 @@
 """Carries requests to instances and their answers back: queues, slots, deadlines, retries.
 
 Everything runs on the event loop without a task per request: an edge calls ``submit``, the lane
-calls ``_on_answer``, a timer calls ``_on_deadline``; each ends in ``request.settle``.
+calls ``_on_answer``, the deadlines call ``_on_deadline``; each ends in ``request.settle``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from headgate.router import core, quarantine
+from headgate.router import core, frames, quarantine
 from headgate.router.answers import ModelAnswer
 from headgate.router.core import Refusal, RetryBudget
+from headgate.router.deadlines import Deadlines
 from headgate.router.holding import Holding
 from headgate.router.lane import NO_RESPONDERS, Lane
 from headgate.router.requests import Copy, Flight, Outcome, Request
@@ -27,7 +29,6 @@ from headgate_contracts.scoring import (
     Heartbeat,
     InstanceState,
     decode_frames,
-    encode_frame_head,
 )
 
 WATCH_S = 0.25
@@ -53,12 +54,13 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         self._numbers = itertools.count(1)
         self._flights: dict[int, Flight] = {}
+        self._deadlines = Deadlines(self._loop, clock, self._on_deadline)
         self._budget = RetryBudget()
         self._ping_token = f"{table.router_id}-{PING_TOKEN}"
         self._watch: asyncio.TimerHandle | None = None
         self._tell = tell
         self._left_out: set[Instance] = set()  # at most half of the instances
-        self._holding = Holding(self._on_deadline, on_hold)
+        self._holding = Holding(self._deadlines, on_hold)
 
     def start(self) -> None:
         """Listen on the lane; to be called before it is opened."""
@@ -73,6 +75,7 @@ class Dispatcher:
     def stop(self) -> None:
         if self._watch is not None:
             self._watch.cancel()
+        self._deadlines.stop()
 
     @property
     def in_flight(self) -> int:
@@ -108,7 +111,7 @@ class Dispatcher:
         if not deployment.ready:
             self._holding.take(request, now)
             return
-        request.timer = self._loop.call_later(request.deadline - now, self._on_deadline, request)
+        self._deadlines.set(request, request.deadline)
         if deployment.waiting or not self._launch(request):
             deployment.waiting[request] = None
 
@@ -118,8 +121,7 @@ class Dispatcher:
         waiting = len(deployment.waiting) + len(deployment.copies)
         if not self._lane.up or waiting >= limits.PENDING_PER_SLOT * deployment.slots:
             return
-        left_s = copy.deadline - self._clock.monotonic()
-        copy.timer = self._loop.call_later(left_s, self._on_deadline, copy)
+        self._deadlines.set(copy, copy.deadline)
         if waiting or not self._launch(copy):
             deployment.copies[copy] = None
 
@@ -140,11 +142,9 @@ class Dispatcher:
         if instance is None:
             return False
         number = next(self._numbers)
-        deadline_ms = int(1000 * request.deadline - instance.offset.ms)
-        head = encode_frame_head(
-            {"id": number, "dl": deadline_ms, **request.meta}, len(request.body)
-        )
-        if not self._lane.send(instance.subject, instance.reply, (head, request.body)):
+        deadline_ms = math.floor(1000 * request.deadline - instance.offset.ms)
+        head = frames.encode_head(number, deadline_ms, request.meta, len(request.body))
+        if not self._lane.post(instance.outbox, head, request.body):
             return False
         flight = Flight(number, request, instance, self._clock.monotonic())
         self._flights[number] = instance.flights[number] = request.flight = flight
@@ -232,18 +232,21 @@ class Dispatcher:
             self._pump(deployment)
 
     def _on_nobody_there(self, instance_id: str) -> None:
-        """A request met no subscriber: its instance is going, or away from the bus.
+        """A message met no subscriber: its instance is going, or away from the bus.
 
-        The server does not say which request. It handles ours in order and none has been sent
+        The server does not say which message. It handles ours in order and none has been sent
         since the first such notice, so each notice is for the newest one still in flight.
         """
         for instance in self._table.instances():
             if instance.id == instance_id and instance.flights:
                 self._leave_out(instance)
-                flight = instance.flights[next(reversed(instance.flights))]
-                self._land(flight)
-                if flight.request is not None:
-                    self._retry(flight.request, core.refused_by_instances())
+                newest = instance.flights[next(reversed(instance.flights))].message
+                missed = [f for f in instance.flights.values() if f.message == newest]
+                for flight in missed:
+                    self._land(flight)
+                for flight in reversed(missed):  # each goes to the front: the oldest comes first
+                    if flight.request is not None:
+                        self._retry(flight.request, core.refused_by_instances())
                 return
 
     def _on_pong(self, subject: str, _reply: str, head: bytes, _payload: bytes) -> None:
@@ -383,8 +386,7 @@ class Dispatcher:
     def _drop(self, request: Request) -> None:
         """Take a request out of everything."""
         request.settled = True
-        if request.timer is not None:
-            request.timer.cancel()
+        self._deadlines.remove(request)
         deployment = request.deployment
         queue = deployment.copies if request.is_copy else deployment.waiting
         queue.pop(request, None)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 
 from headgate.router.core import Refusal
+from headgate.router.frames import encode_pairs
 from headgate_contracts import limits
 
 Pairs = list[tuple[str, str]]
@@ -71,6 +72,9 @@ _ANSWERED_PREFIXES = ("x-", "access-control-", "inference-")
 _OURS = frozenset(("x-request-id", "x-ms-request-id", "x-ms-client-request-id"))
 _ANSWER_HEADER_BYTES_MAX = 16 * 1024
 
+_NAMES_MAX = 1_000
+_NAME_CHARS_MAX = 100
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 _CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]+")
 _NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
@@ -80,7 +84,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 class Head:
     """The header block of one request: what the router reads, and what the model may see."""
 
-    __slots__ = ("bytes", "count", "forwarded", "forwarded_bytes", *_READ.values())
+    __slots__ = ("_encoded", "bytes", "count", "forwarded", "forwarded_bytes", *_READ.values())
 
     authorization: str
     client_request_id: str
@@ -97,6 +101,7 @@ class Head:
         self.count = 0
         self.forwarded: Pairs = []
         self.forwarded_bytes = 0
+        self._encoded: str | None = None
         for attribute in _READ.values():
             setattr(self, attribute, "")
 
@@ -114,6 +119,13 @@ class Head:
         ):
             self.forwarded.append((name, value))
             self.forwarded_bytes += len(name) + len(value)
+
+    @property
+    def encoded(self) -> str:
+        """What is forwarded, for the frame; ends with a comma unless empty."""
+        if self._encoded is None:
+            self._encoded = f"{encode_pairs(self.forwarded)}," if self.forwarded else ""
+        return self._encoded
 
     def refusal(self) -> Refusal | None:
         """Whether the block as a whole is acceptable."""
@@ -156,6 +168,16 @@ class Ids:
             ]
         return [("x-request-id", self.request), ("x-ms-request-id", self.request)]
 
+    def encoded(self) -> str:
+        """The same for the frame: no character of an id needs an escape in JSON."""
+        own, client = self.request, self.client
+        if client:
+            return (
+                f'["x-request-id","{own}"],["x-ms-client-request-id","{client}"],'
+                f'["x-ms-request-id","{client}"]'
+            )
+        return f'["x-request-id","{own}"],["x-ms-request-id","{own}"]'
+
 
 def answered(pairs: Iterable[object]) -> Pairs:
     """The headers of a model's answer that reach the client."""
@@ -164,15 +186,34 @@ def answered(pairs: Iterable[object]) -> Pairs:
     for pair in pairs:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             continue
-        name, value = str(pair[0]).lower(), str(pair[1])
-        if name in _OURS or not (name in _ANSWERED or name.startswith(_ANSWERED_PREFIXES)):
+        given, value = pair[0], str(pair[1])
+        name = _answered_as.get(given) if type(given) is str else None
+        if name is None:
+            name = _learn(str(given))
+        if not name:
             continue
         size += len(name) + len(value)
         if size > _ANSWER_HEADER_BYTES_MAX:
             break
-        if _NAME.fullmatch(name) and not _CONTROL.search(value) and _is_latin(value):
+        plain = value.isascii() and value.isprintable()
+        if plain or (not _CONTROL.search(value) and _is_latin(value)):
             passed.append((name, value))
     return passed
+
+
+# Header names of models -> how they reach the client, or "" for those that do not.
+_answered_as: dict[str, str] = {}
+
+
+def _learn(given: str) -> str:
+    """Decide on a name, once for the many answers that will have it."""
+    name = given.lower()
+    passes = name in _ANSWERED or name.startswith(_ANSWERED_PREFIXES)
+    if not passes or name in _OURS or not _NAME.fullmatch(name):
+        name = ""
+    if len(_answered_as) < _NAMES_MAX and len(given) <= _NAME_CHARS_MAX:
+        _answered_as[given] = name
+    return name
 
 
 def _is_latin(value: str) -> bool:

@@ -11,17 +11,16 @@ from collections.abc import Callable
 
 from headgate.router import core
 from headgate.router.core import Refusal
+from headgate.router.deadlines import Deadlines
 from headgate.router.requests import Request
 from headgate.router.table import Deployment
-
-OnDeadline = Callable[[Request], None]
 
 
 class Holding:
     """Holds requests and lets them go. ``on_hold`` is called when a deployment begins to hold."""
 
-    def __init__(self, on_deadline: OnDeadline, on_hold: Callable[[], None]) -> None:
-        self._on_deadline = on_deadline
+    def __init__(self, deadlines: Deadlines, on_hold: Callable[[], None]) -> None:
+        self._deadlines = deadlines
         self._on_hold = on_hold
         self._loop = asyncio.get_running_loop()
 
@@ -34,9 +33,9 @@ class Holding:
         if request.is_patient:
             request.is_held = True
             deployment.held_bytes += len(request.body)
-            self._set_timer(request, deployment.route.hold_s)
-        elif request.timer is None:
-            self._set_timer(request, request.deadline - now)
+            self._deadlines.set(request, now + deployment.route.hold_s)
+        elif request.due is None:
+            self._deadlines.set(request, request.deadline)
         deployment.waiting[request] = None
 
     def end(self, deployment: Deployment, now: float) -> None:
@@ -47,7 +46,7 @@ class Holding:
         for request in deployment.waiting:
             if request.is_held:
                 request.is_held, request.deadline = False, now + request.timeout_s
-                self._set_timer(request, request.timeout_s)
+                self._deadlines.set(request, request.deadline)
 
     def keep(self, deployment: Deployment, now: float) -> list[tuple[Request, Refusal]]:
         """There is no instance any more: whoever waits is held, or returned with the reason."""
@@ -59,8 +58,3 @@ class Holding:
             elif not request.is_held:
                 self.take(request, now)
         return refused
-
-    def _set_timer(self, request: Request, wait_s: float) -> None:
-        if request.timer is not None:
-            request.timer.cancel()
-        request.timer = self._loop.call_later(wait_s, self._on_deadline, request)

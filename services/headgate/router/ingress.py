@@ -11,12 +11,14 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from email.utils import formatdate
+from typing import NamedTuple
 
 from headgate.router import answers, core
 from headgate.router.answers import Answer
 from headgate.router.core import Refusal
+from headgate.router.exchange import Exchange
 from headgate.router.headers import Head
-from headgate.router.http1 import Connection, Exchange
+from headgate.router.http1 import Connection
 from headgate.router.scoring import Admission, Scoring, new_ids
 from headgate.router.traffic_log import Target
 from headgate.runtime.clock import Clock
@@ -35,6 +37,14 @@ _CHECK_S = 0.5
 _POLL_S = 0.05
 
 _log = Log("router")
+
+
+class Place(NamedTuple):
+    """What a URL of an endpoint means."""
+
+    endpoint: str
+    target: Target
+    query: str
 
 
 class Ingress:
@@ -108,18 +118,11 @@ class Ingress:
             exchange.keep_alive = False
             busy = Refusal(503, "TooManyConnections", "this router has too many connections", 1)
             return self.refuse(busy, exchange.head)
-        path, _, exchange.query = _origin_form(exchange.url).partition("?")
-        if path in _HEALTH:
-            return self._health(path, exchange)
-        endpoint, exchange.path = _resolve(path, exchange.head.host)
-        if not exchange.path:
-            refusal = Refusal(404, "NotFound", f"nothing is served at {path[:256]!r}")
-            return self.refuse(refusal, exchange.head)
-        if exchange.method not in METHODS:
-            return self._wrong_method(exchange, METHODS)
-        protocol = "HTTP/1.0" if exchange.version_1_0 else "HTTP/1.1"
-        target = Target(exchange.method, exchange.path, protocol)
-        admission = self._scoring.admit(endpoint, exchange.head, target)
+        place: Place | Answer = exchange.place or self._find(exchange)
+        if isinstance(place, Answer):
+            return place
+        exchange.place = place
+        admission = self._scoring.admit(place.endpoint, exchange.head, place.target)
         if isinstance(admission, Answer):
             return admission
         exchange.admission = admission
@@ -128,8 +131,22 @@ class Ingress:
     def handle(self, exchange: Exchange) -> None:
         admission: Admission = exchange.admission
         exchange.ticket = self._scoring.submit(
-            admission, exchange.query, exchange.body, exchange.reply
+            admission, exchange.place.query, exchange.body, exchange.reply
         )
+
+    def _find(self, exchange: Exchange) -> Place | Answer:
+        """What the URL means, or the answer when that is no scoring."""
+        path, _, query = _origin_form(exchange.url).partition("?")
+        if path in _HEALTH:
+            return self._health(path, exchange)
+        endpoint, known = _resolve(path, exchange.head.host)
+        if not known:
+            refusal = Refusal(404, "NotFound", f"nothing is served at {path[:256]!r}")
+            return self.refuse(refusal, exchange.head)
+        if exchange.method not in METHODS:
+            return self._wrong_method(exchange, METHODS)
+        protocol = "HTTP/1.0" if exchange.version_1_0 else "HTTP/1.1"
+        return Place(endpoint, Target(exchange.method, known, protocol), query)
 
     def leave(self, exchange: Exchange) -> None:
         if exchange.ticket is not None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headgate.router.answers import Body, ModelAnswer
 from headgate.router.core import Refusal
@@ -18,13 +17,13 @@ Outcome = ModelAnswer | Refusal
 class Request:
     """Work for one deployment with a deadline on the router's monotonic clock, in seconds.
 
+    ``meta`` is what every instance is told of it, as :func:`frames.encode_request` made it.
     Settled exactly once: with the model's answer, or with the reason why there is none.
     """
 
     __slots__ = (
-        "began", "body", "deadline", "deployment", "flight", "is_held",
-        "is_patient", "meta", "retries",
-        "settled", "timeout_s", "timer",
+        "began", "body", "deadline", "deployment", "due", "flight", "is_held", "is_patient", "meta",
+        "retries", "settled", "timeout_s",
     )  # fmt: skip
 
     is_copy = False
@@ -32,7 +31,7 @@ class Request:
     def __init__(
         self,
         deployment: Deployment,
-        meta: dict[str, Any],
+        meta: bytes,
         body: Body,
         began: float,
         deadline: float,
@@ -48,7 +47,7 @@ class Request:
         self.retries = 0
         self.settled = False
         self.flight: Flight | None = None
-        self.timer: asyncio.TimerHandle | None = None
+        self.due: dict[Request, None] | None = None  # others whose deadline is about as near
 
     def settle(self, outcome: Outcome, elapsed_s: float) -> None:
         """Tell whoever asked. Called by the dispatcher, once."""
@@ -65,7 +64,7 @@ class Copy(Request):
     def __init__(
         self,
         deployment: Deployment,
-        meta: dict[str, Any],
+        meta: bytes,
         body: Body,
         began: float,
         deadline: float,
@@ -84,13 +83,15 @@ class Flight:
     """One request in the hands of one instance.
 
     ``request`` is None once its deadline has passed: nobody waits any more, but the model may
-    still be at it, so the slot stays taken until the instance says otherwise.
+    still be at it, so the slot stays taken until the instance says otherwise. ``message`` is the
+    number of the bus message that it went with, in the instance's outbox.
     """
 
-    __slots__ = ("instance", "number", "request", "sent")
+    __slots__ = ("instance", "message", "number", "request", "sent")
 
     def __init__(self, number: int, request: Request, instance: Instance, sent: float) -> None:
         self.number = number
+        self.message = instance.outbox.message
         self.request: Request | None = request
         self.instance = instance
         self.sent = sent

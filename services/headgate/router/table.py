@@ -10,9 +10,10 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 
 from headgate.router import quarantine
-from headgate.router.core import STARTUP_S_GUESS, ClockOffset
+from headgate.router.core import STARTUP_S_GUESS, ClockOffset, Plan, usual_plan
 from headgate.router.requests import Flight, Request
 from headgate.router.traffic import Traffic
+from headgate.router.wire import Outbox
 from headgate_contracts import limits, subjects
 from headgate_contracts.scoring import DeploymentRoute, Heartbeat, InstanceState, Route
 
@@ -39,8 +40,8 @@ class Instance:
         "others",
         "out",
         "out_until",
+        "outbox",
         "quarantines",
-        "reply",
         "silent",
         "state",
         "subject",
@@ -53,7 +54,7 @@ class Instance:
         self.deployment = deployment
         self.id = instance_id
         self.subject = subjects.instance(deployment.endpoint.name, deployment.name, instance_id)
-        self.reply = subjects.answers(router_id, instance_id)
+        self.outbox = Outbox(self.subject, subjects.answers(router_id, instance_id))
         self.state = InstanceState.STARTING
         self.capacity = 1
         self.others = 0  # requests of other routers, as of the last heartbeat
@@ -192,13 +193,15 @@ class Deployment:
 class Endpoint:
     """One endpoint; ``route`` is None while only its instances are known."""
 
-    __slots__ = ("deployments", "digests", "key_ids", "name", "refused", "route")
+    __slots__ = ("deployments", "digests", "key_ids", "name", "opened", "refused", "route", "usual")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.route: Route | None = None
         self.digests: tuple[bytes, ...] = ()
         self.key_ids: dict[bytes, str] = {}  # for those that are known to be right only
+        self.opened: dict[str, str] = {}  # Authorization values with a key of this route -> its id
+        self.usual: Plan | None = None  # of every request that names no deployment, if it is one
         self.deployments: dict[str, Deployment] = {}
         self.refused: Counter[int] = Counter()
 
@@ -242,6 +245,7 @@ class Table:
         endpoint = self._endpoints.get(name)
         if endpoint is not None:
             endpoint.route, endpoint.digests, endpoint.key_ids = None, (), {}
+            endpoint.opened, endpoint.usual = {}, None
             self._prune(endpoint)
 
     def replace(self, routes: Iterable[Route]) -> None:
@@ -310,6 +314,7 @@ class Table:
         endpoint.route = route
         endpoint.key_ids = {bytes.fromhex(key.sha256): key.id for key in route.keys}
         endpoint.digests = tuple(endpoint.key_ids)
+        endpoint.opened, endpoint.usual = {}, usual_plan(route)
         for name, settings in route.deployments.items():
             endpoint.deployment(name).route = settings
         self._prune(endpoint)

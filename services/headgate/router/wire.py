@@ -22,8 +22,36 @@ PING_INTERVAL_S = 2.0
 PINGS_OUTSTANDING_MAX = 2
 # Above this much unsent data the server is not reading, and new requests are refused.
 UNSENT_BYTES_MAX = 64 * 1024 * 1024
+# Up to here the parts of one write are copied together: cheaper than a long list for the kernel.
+_COPIED_BYTES_MAX = 64 * 1024
 
 _log = Log("router")
+
+
+class Outbox:
+    """What leaves for one subject at the end of this turn of the loop, as one message.
+
+    ``message`` numbers the messages: all parts that were put in under one number travel together.
+    """
+
+    __slots__ = ("head", "message", "parts", "size")
+
+    def __init__(self, subject: str, reply: str) -> None:
+        self.head = f"PUB {subject} {reply} ".encode()
+        self.message = 0
+        self.parts: list[Part] = []
+        self.size = 0
+
+    def take(self) -> list[Part]:
+        """The message as parts of the stream; empty from now on."""
+        taken: list[Part] = [b"%b%d\r\n" % (self.head, self.size), *self.parts, b"\r\n"]
+        self.clear()
+        return taken
+
+    def clear(self) -> None:
+        self.message += 1
+        self.parts = []
+        self.size = 0
 
 
 class Wire(asyncio.Protocol):
@@ -38,15 +66,22 @@ class Wire(asyncio.Protocol):
         self._loop = loop
         self._subscribers = subscribers
         self._out: list[Part] = []
+        self._boxes: list[Outbox] = []
         self._pongs: deque[asyncio.Future[None] | None] = deque()
         self._kept: list[bytes] = []
         self._missing = 0
 
     def send(self, *parts: Part) -> None:
         """Queue bytes for the end of this turn of the loop."""
-        if not self._out:
+        if not (self._out or self._boxes):
             self._loop.call_soon(self._flush)
         self._out += parts
+
+    def collect(self, box: Outbox) -> None:
+        """Take at the end of this turn what is in the box by then."""
+        if not (self._out or self._boxes):
+            self._loop.call_soon(self._flush)
+        self._boxes.append(box)
 
     def ping(self) -> asyncio.Future[None]:
         """A future that is done when the server has seen all that was sent before."""
@@ -69,13 +104,27 @@ class Wire(asyncio.Protocol):
 
     def abort(self) -> None:
         """End the connection and drop what has not left yet: nobody waits for it any more."""
-        self._out.clear()
+        self._drop()
         self._transport.abort()
 
     def _flush(self) -> None:
-        if self._out and not self._transport.is_closing():
-            self._transport.writelines(self._out)
-        self._out = []
+        if self._transport.is_closing():
+            self._drop()
+            return
+        out, boxes = self._out, self._boxes
+        self._out, self._boxes = [], []
+        for box in boxes:
+            out += box.take()
+        if sum(map(len, out)) <= _COPIED_BYTES_MAX:
+            self._transport.write(b"".join(out))
+        else:
+            self._transport.writelines(out)
+
+    def _drop(self) -> None:
+        self._out.clear()
+        for box in self._boxes:
+            box.clear()
+        self._boxes.clear()
 
     # asyncio.Protocol
 
@@ -91,7 +140,7 @@ class Wire(asyncio.Protocol):
         self.congested = False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._out.clear()
+        self._drop()
         for waiter in (self.greeted, *self._pongs):
             if waiter is not None and not waiter.done():
                 waiter.set_exception(ConnectionError(self.refusal or "the bus has gone"))

@@ -1,0 +1,75 @@
+"""One HTTP request and its answer, and what a connection asks of the application behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from headgate.router.answers import Answer, Body
+from headgate.router.core import Refusal
+from headgate.router.headers import Head
+from headgate.router.shape import Shape
+
+if TYPE_CHECKING:
+    from headgate.router.http1 import Connection
+
+
+class Application(Protocol):
+    """What stands behind the edge."""
+
+    closing: bool
+    date: str
+
+    @property
+    def body_bytes_max(self) -> int: ...
+
+    def receive(self, exchange: Exchange) -> Answer | None:
+        """The headers are here: an answer refuses, None asks for the body."""
+
+    def handle(self, exchange: Exchange) -> None:
+        """The whole request is here."""
+
+    def leave(self, exchange: Exchange) -> None:
+        """The client of an exchange that is being handled has gone."""
+
+    def refuse(self, refusal: Refusal, head: Head) -> Answer:
+        """The answer to a request that HTTP itself refuses."""
+
+
+class Exchange:
+    """One request and its answer."""
+
+    __slots__ = (
+        "admission", "body", "complete", "connection", "head", "keep_alive", "method", "place",
+        "refused", "started", "ticket", "url", "version_1_0",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.head = Head()
+        self.method = ""
+        self.url = b""
+        self.body: Body = b""
+        self.keep_alive = False
+        self.version_1_0 = False
+        self.complete = False  # nothing more of it will be read
+        self.started = False
+        self.refused: Answer | None = None
+        self.place: Any = None  # the application's own notes: what the URL means,
+        self.admission: Any = None  # and what it knows of this request
+        self.ticket: Any = None
+
+    @classmethod
+    def repeated(cls, connection: Connection, shape: Shape, body: bytes) -> Exchange:
+        """A whole request whose header block is known."""
+        made: Exchange = cls.__new__(cls)
+        made.connection = connection
+        _, _, made.head, made.method, made.url, made.place = shape
+        made.body = body
+        made.keep_alive = made.complete = True
+        made.version_1_0 = made.started = False
+        made.refused = made.admission = made.ticket = None
+        return made
+
+    def reply(self, answer: Answer) -> None:
+        """Send the answer, unless the client has gone."""
+        self.connection.answer(self, answer)

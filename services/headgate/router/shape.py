@@ -1,0 +1,60 @@
+"""Header blocks that repeat: most clients send the same one over and over on a connection."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from headgate.router.headers import Head
+
+if TYPE_CHECKING:
+    from headgate.router.exchange import Exchange
+
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,9})\r\n", re.IGNORECASE)
+
+
+class Shape(NamedTuple):
+    """A header block that llhttp has accepted and the application admitted, and what it means.
+
+    ``before`` and ``after`` are its bytes around the digits of Content-Length. The same bytes mean
+    the same again, so a block that repeats needs no parser; one that does not is parsed anew.
+    """
+
+    before: bytes
+    after: bytes
+    head: Head
+    method: str
+    url: bytes
+    place: Any
+
+    @staticmethod
+    def of(exchange: Exchange, data: bytes) -> Shape | None:
+        """What is to be learned from ``data``, if it is one plain request and nothing else."""
+        head = exchange.head
+        block_bytes = data.find(b"\r\n\r\n") + 4
+        found = _CONTENT_LENGTH.findall(data, 0, block_bytes)
+        plain = (
+            len(found) == 1
+            and head.content_length.encode() == found[0]
+            and block_bytes + int(found[0]) == len(data)
+            and not head.expect
+            and exchange.keep_alive
+            and not exchange.version_1_0
+        )
+        if not plain:
+            return None
+        match = _CONTENT_LENGTH.search(data)
+        assert match is not None
+        start, end = match.span(1)
+        kept = (head, exchange.method, exchange.url, exchange.place)
+        return Shape(data[:start], data[end:block_bytes], *kept)
+
+    def body_in(self, data: bytes) -> bytes | None:
+        """The body, if ``data`` is one whole request of this shape and nothing else."""
+        start = len(self.before)
+        end = data.find(b"\r", start, start + 10)
+        digits = data[start:end]
+        if not (digits.isdigit() and data.startswith(self.after, end)):
+            return None
+        at = end + len(self.after)
+        return data[at:] if at + int(digits) == len(data) else None
