@@ -117,6 +117,14 @@ COLLECTED_QUEUE_EVENTS_MAX = 20_000
 COLLECTED_DISK_BYTES_MAX = 256 * 1024 * 1024  # of an instance, not yet in the store
 COLLECTED_LEFT_BYTES_MAX = 1024**3  # of all instances that have ended
 
+# The studio. A session that is idle for a working day has been forgotten.
+STUDIO_SESSIONS_MAX = 200
+STUDIO_SESSION_IDLE_S = 12 * 3_600.0
+STUDIO_DRAFTS_MAX = 20  # of a session
+STUDIO_POINTS_MAX = 600  # of a live chart, one a second
+STUDIO_UPLOAD_BYTES_MAX = 512 * 1024 * 1024
+STUDIO_MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+
 # Files a person writes.
 YAML_BYTES_MAX = 1_048_576
 YAML_ALIASES_MAX = 100

@@ -77,7 +77,7 @@ BUILDS: dict[str, Build] = {
     "gateway": _gateway,
     "router": _router,
 }
-RUNNABLE = ("control", "bootstrap", *BUILDS)
+RUNNABLE = ("control", "bootstrap", "portal", *BUILDS)
 
 
 def run(name: str, settings: Settings) -> int:
@@ -86,6 +86,8 @@ def run(name: str, settings: Settings) -> int:
         raise HeadgateError(
             ErrorCode.BAD_ARGUMENT, f"no service {name!r}; there are: {', '.join(RUNNABLE)}"
         )
+    if name == "portal":
+        return _portal(settings)
     if not settings.nats:
         raise HeadgateError(
             ErrorCode.BAD_ARGUMENT, "a service alone needs the URL of the bus: --nats nats://..."
@@ -97,6 +99,14 @@ def run(name: str, settings: Settings) -> int:
     except ImportError:
         return asyncio.run(main)
     return uvloop.run(main)
+
+
+def _portal(settings: Settings) -> int:
+    """The studio: a web server in front of the gateway, and no part of the bus."""
+    from headgate.portal import app
+
+    log.configure(settings.log_level, settings.log_format)
+    return asyncio.run(app.serve(settings))
 
 
 def _names(name: str) -> tuple[str, ...]:

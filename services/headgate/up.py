@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import json
 import os
+import secrets
 import ssl
 import sys
 import time
@@ -30,6 +32,7 @@ from headgate.runtime.supervisor import Child, Supervisor
 _READY_POLL_S = 0.05
 _ROUTER_GRACE_S = 40.0
 _CONTROL_GRACE_S = 45.0
+_PORTAL_GRACE_S = 5.0
 
 run = assembly.run
 
@@ -42,12 +45,14 @@ class Announcement:
     settings: Settings
     bus_url: str
     ca: Path | None
+    has_studio: bool = False
 
     def urls(self) -> dict[str, str]:
         return {
             "gateway": self.settings.gateway_url(),
             "scoring": self.settings.scoring_url(),
             "nats": self.bus_url,
+            **({"studio": f"{self.settings.gateway_url()}/studio/"} if self.has_studio else {}),
         }
 
     def publish(self) -> None:
@@ -82,6 +87,7 @@ def up(settings: Settings) -> int:
             settings=settings,
             bus_url=bus_url,
             ca=files.ca if files else None,
+            has_studio=settings.studio and importlib.util.find_spec("nicegui") is not None,
         )
         held.publish(announcement.urls())
         announcement.withdraw()
@@ -119,6 +125,10 @@ async def _supervise(
         _service("control", environ, _answers(f"{gateway}/readyz", client), _CONTROL_GRACE_S),
         _service("router", environ, _answers(f"{scoring}/readyz", client), _ROUTER_GRACE_S),
     ]
+
+    if announcement.has_studio:
+        socket = settings.run_dir / "studio.sock"
+        children.append(_service("portal", environ, _listens(socket), _PORTAL_GRACE_S))
 
     def on_ready() -> None:
         announcement.publish()
@@ -187,6 +197,27 @@ def _answers(url: str, context: ssl.SSLContext | None) -> Callable[[], Awaitable
     return ready
 
 
+def _listens(socket: Path) -> Callable[[], Awaitable[None]]:
+    """A readiness check: returns when something listens on a UNIX socket."""
+
+    async def ready() -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_unix_connection(str(socket))
+                writer.close()
+                return
+            await asyncio.sleep(_READY_POLL_S)
+
+    return ready
+
+
+def studio_link(urls: Mapping[str, str], run_dir: Path) -> str:
+    """An address that signs in once without a token; who can read it can do everything."""
+    code = secrets.token_urlsafe(24)
+    write_atomic(run_dir / "studio.code", code)
+    return f"{urls['studio']}sign-in?code={code}"
+
+
 def _greet(announcement: Announcement, took_s: float) -> None:
     """Tell a person where everything is. Standard output, so that logs can go elsewhere."""
     urls = announcement.urls()
@@ -197,6 +228,9 @@ def _greet(announcement: Announcement, took_s: float) -> None:
         f"  bus       {urls['nats']}",
         f"  data      {announcement.settings.data}",
     ]
+    if "studio" in urls:
+        link = studio_link(urls, announcement.settings.run_dir)
+        lines.insert(1, f"  studio    {link}   (signs in once; 'headgate studio' makes another)")
     if announcement.ca:
         lines.append(f"  CA        {announcement.ca}")
     with contextlib.suppress(BrokenPipeError):

@@ -33,9 +33,9 @@ POLL_S = 0.05
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """This process's environment without anybody's Headgate settings."""
+    """This process's environment without anybody's Headgate settings, and without the studio."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADGATE_")}
-    return {**kept, "NO_COLOR": "1", "COLUMNS": "200", **extra}
+    return {**kept, "NO_COLOR": "1", "COLUMNS": "200", "HEADGATE_STUDIO": "false", **extra}
 
 
 def wait_for(condition: Callable[[], Any], what: str, *, timeout_s: float = 20.0) -> Any:
@@ -77,8 +77,10 @@ def processes_of(data: Path) -> dict[int, Process]:
 class Headgate:
     """One ``headgate up`` on a data folder of its own."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, **settings: str) -> None:
+        """``settings`` are variables of its environment."""
         self.data = data
+        self._settings = settings
         self.process: subprocess.Popen[bytes] | None = None
         self.output = data.with_name(f"{data.name}-up.log")
 
@@ -92,7 +94,7 @@ class Headgate:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=environment(),
+                env=environment(**self._settings),
                 start_new_session=True,
             )
         wait_for(self._is_ready, "headgate up answers", timeout_s=START_TIMEOUT_S)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 SERVICES = ROOT / "services" / "headgate"
 CONTRACTS = ROOT / "contracts" / "headgate_contracts"
 WORKER = ROOT / "services" / "headgate_worker"
-SERVICE_NAMES = ("registry", "identity", "logs", "provisioner", "router", "gateway")
+SERVICE_NAMES = ("registry", "identity", "logs", "provisioner", "router", "gateway", "portal")
 SOURCES = sorted([*SERVICES.rglob("*.py"), *CONTRACTS.rglob("*.py"), *WORKER.rglob("*.py")])
 TABLES = (
     *("registry", "identity", "logs/", "provisioner"),
@@ -42,7 +42,8 @@ HEAVY = {
     "jwt": ("runtime/tokens.py", "identity"),
     "faststream": ("runtime/answers.py", "schemas.py"),
     "nats": ("runtime", "router", "gateway", "logs/intake.py", "provisioner/console.py"),
-    "yaml": ("azure", "runtime/settings.py", "provisioner", "cli"),
+    "yaml": ("azure", "runtime/settings.py", "provisioner", "cli", "portal/pages/deploy.py"),
+    **dict.fromkeys(("nicegui", "fastapi", "starlette", "uvicorn"), ("portal",)),
 }
 
 

@@ -135,14 +135,20 @@ class YamlFile:
                 raise YamlFileError([Problem(Place(str(path)), "", missing)])
             with path.open("rb") as stream:
                 raw = stream.read(limits.YAML_BYTES_MAX + 1)
-            root = yaml_nodes.read(raw, str(path))
-        except yaml_nodes.YamlTextError as error:
-            raise YamlFileError([Problem(error.place, "", error.message)]) from None
         except OSError as error:
             reason = error.strerror or str(error)
             raise YamlFileError(
                 [Problem(Place(str(path)), "", f"cannot be read: {reason}")]
             ) from None
+        return cls.of_text(raw, path, allow_outside=allow_outside)
+
+    @classmethod
+    def of_text(cls, raw: bytes, path: Path, *, allow_outside: bool = False) -> YamlFile:
+        """What the file ``path`` holds, or would hold. Raises YamlFileError."""
+        try:
+            root = yaml_nodes.read(raw, str(path))
+        except yaml_nodes.YamlTextError as error:
+            raise YamlFileError([Problem(error.place, "", error.message)]) from None
         return cls(root, LocalPaths.of(path, allow_outside=allow_outside))
 
     @property

@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     app.command("run")(run)
     app.command("ca")(ca)
     client_command(app, "status")(status)
+    client_command(app, "studio")(studio)
 
 
 def up(
@@ -104,6 +105,22 @@ def ca(data: options.Data = DEFAULT_DATA) -> None:
         )
         raise typer.Exit(FAILED)
     write(f"{path}\n")
+
+
+async def studio(session: Session) -> None:
+    """Print a link to the studio that signs in once, without a token."""
+    from headgate.cli.output import write
+    from headgate.client.target import read_running
+    from headgate.up import studio_link
+    from headgate_contracts.errors import ErrorCode, HeadgateError
+
+    running = read_running(session.data_folder)
+    if "studio" not in running:
+        raise HeadgateError(
+            ErrorCode.UNAVAILABLE,
+            "this Headgate serves no studio: pip install 'headgate[portal]', and start it again",
+        )
+    write(studio_link(running, session.data_folder / "run") + "\n")
 
 
 async def status(session: Session) -> None:

@@ -127,6 +127,10 @@ class Client:
         """What the routers measured, per deployment."""
         return (await self._get(f"{_endpoint_path(endpoint)}/traffic")).object
 
+    async def live(self) -> Json:
+        """What every deployment of the workspace does at this moment: ``at`` and ``value``."""
+        return (await self._get("/live")).object
+
     # --- deployments ---------------------------------------------------------------------------
 
     async def get_deployment(self, endpoint: str, name: str) -> Found[DeploymentSpec]:

@@ -34,6 +34,7 @@ async def score(
     *,
     deployment: str = "",
     content_type: str = "application/json",
+    method: str = "POST",
 ) -> Scored:
     """Sends ``body`` to a scoring address. Raises HeadgateError only when nobody answers."""
     headers = {"Authorization": f"Bearer {key}", "Content-Type": content_type}
@@ -45,8 +46,13 @@ async def score(
     try:
         async with (
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session,
-            session.post(
-                uri, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False
+            session.request(
+                method,
+                uri,
+                data=body or None,
+                headers=headers,
+                timeout=_TIMEOUT,
+                allow_redirects=False,
             ) as response,
         ):
             content = await response.read()

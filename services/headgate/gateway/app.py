@@ -25,12 +25,14 @@ from headgate.gateway.http import Edge, Handle
 from headgate.gateway.idempotency import Repeater
 from headgate.gateway.identities import Identities
 from headgate.gateway.jobs import Jobs
+from headgate.gateway.live import Live
 from headgate.gateway.logs import Logs
 from headgate.gateway.operations import Operations
 from headgate.gateway.routes import Route, RouteTable
 from headgate.gateway.server import Listener
 from headgate.gateway.sizes import Sizes
 from headgate.gateway.storage import Storage
+from headgate.gateway.studio import StudioProxy
 from headgate.gateway.system import System
 from headgate.gateway.tokens import Tokens
 from headgate.gateway.workspaces import Workspaces
@@ -68,6 +70,7 @@ async def build(
     trust = TrustFollower(bus)
     backend = Backend(bus, clock, Store(settings.store_url()), trust)
     events = Events(backend)
+    live = Live(backend)
     system = System(
         backend, settings.workspace, lambda: service.ready.is_set() and bus.nc.is_connected
     )
@@ -89,6 +92,7 @@ async def build(
         Identities(backend, settings.workspace),
         Blobs(backend),
         events,
+        live,
     )
     table = RouteTable(route for part in parts for route in part.routes())
     system.describe(table.routes)
@@ -100,6 +104,7 @@ async def build(
         failures_per_minute=settings.failed_auth_per_minute,
     )
     storage = Storage(backend, authenticator)
+    studio = StudioProxy(settings.run_dir / "studio.sock")
     edge = Edge(
         table,
         authenticator,
@@ -108,6 +113,7 @@ async def build(
         scoring_url.rstrip("/"),
         Repeater(bus, Vault.open(settings.keys_dir), clock),
         storage.serve,
+        studio.serve,
         require_if_match=settings.require_if_match,
     )
 
@@ -121,9 +127,9 @@ async def build(
     service = GatewayService(
         bus,
         description=DESCRIPTION,
-        starts=(load_trust, events.start, listener.start),
+        starts=(load_trust, events.start, live.start, listener.start),
         loops={"trust": trust.run, "old_blocks": storage.sweep},
-        stops=(listener.stop,),
+        stops=(studio.close, listener.stop),
     )
     service.listener = listener
     service.table = table

@@ -26,6 +26,7 @@ from headgate.gateway.cursors import Cursors
 from headgate.gateway.idempotency import Repeater
 from headgate.gateway.routes import Match, RouteTable
 from headgate.gateway.storage_core import is_storage
+from headgate.gateway.studio import is_studio, wants_page
 from headgate.runtime.clock import Clock, new_id
 from headgate.runtime.log import Log
 from headgate.runtime.tokens import Principal
@@ -250,6 +251,7 @@ class Edge:
     scoring_url: str
     repeater: Repeater
     storage: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    studio: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
     require_if_match: bool = False
     log: Log = field(default_factory=lambda: Log("gateway"))
 
@@ -282,6 +284,8 @@ class Edge:
             raise url_too_long()
         if is_storage(request.raw_path):
             return await self.storage(request)
+        if is_studio(request.raw_path) or wants_page(request):
+            return await self.studio(request)
         segments = core.split_path(request.raw_path)
         match = self.table.find_exempt(request.method, segments)
         if match is None:

@@ -131,7 +131,7 @@ _TABLE: Mapping[str, _Row] = {
             *_read_bucket(_TRUST),
             *_write_bucket(_REPEATS),
         ),
-        hear=(subjects.EVENT_ALL,),
+        hear=(subjects.EVENT_ALL, subjects.LOAD_ALL),
     ),
     # Looks at everything and changes nothing but what a command changes: status, tests.
     "probe": _Row(

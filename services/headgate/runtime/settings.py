@@ -80,6 +80,7 @@ class Settings(BaseModel):
     docker_image: str = Field(
         "python:3.11-slim-bookworm", description="image of environments that name none"
     )
+    studio: bool = Field(True, description="serve the studio, where the extra portal is installed")
     oidc_issuer: str = Field(
         "", description="OpenID Connect issuer whose tokens count besides our own; empty: none"
     )

@@ -1,0 +1,132 @@
+"""The way to the studio: requests below ``/studio`` go on to its process, web sockets included.
+
+The studio is a process of its own on a UNIX socket; this is the only way to it. It knows by itself
+who is signed in, so nothing is checked here but the form of what passes through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from headgate_contracts import limits
+from headgate_contracts.errors import ErrorCode, HeadgateError
+
+PREFIX = "/studio"
+# Headers of one hop, which are not passed on; lengths are counted anew.
+_HOP = frozenset(
+    {
+        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer",
+        "transfer-encoding", "upgrade", "content-length",
+    }
+)  # fmt: skip
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=60)
+
+
+def is_studio(path: str) -> bool:
+    return path == PREFIX or path.startswith((f"{PREFIX}/", f"{PREFIX}?"))
+
+
+def wants_page(request: web.BaseRequest) -> bool:
+    """Whether a browser asks for the front page, which is the studio's to a person."""
+    return request.raw_path == "/" and "text/html" in request.headers.get("Accept", "")
+
+
+class StudioProxy:
+    """Passes requests on; ``close`` ends what is open."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The studio's answer; 503 that says why where there is none."""
+        if request.raw_path == PREFIX or not is_studio(request.raw_path):
+            return web.Response(status=302, headers={"Location": f"{PREFIX}/"})
+        try:
+            if request.headers.get("Upgrade", "").lower() == "websocket":
+                return await self._join(request)
+            return await self._pass(request)
+        except (aiohttp.ClientConnectionError, FileNotFoundError):
+            raise HeadgateError(
+                ErrorCode.UNAVAILABLE,
+                "the studio does not run: it comes with 'headgate up' where the extra is "
+                "installed (pip install 'headgate[portal]') and the setting studio is true",
+                retry_after_s=2,
+            ) from None
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(str(self._socket), limit=0),
+                timeout=_TIMEOUT,
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+    async def _pass(self, request: web.BaseRequest) -> web.StreamResponse:
+        if (request.content_length or 0) > limits.STUDIO_UPLOAD_BYTES_MAX:
+            raise HeadgateError(ErrorCode.PAYLOAD_TOO_LARGE, "this is too large for the studio")
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}
+        async with self._client().request(
+            request.method,
+            f"http://{request.host}{request.raw_path}",
+            headers=headers,
+            data=request.content if request.can_read_body else None,
+            allow_redirects=False,
+        ) as answer:
+            response = web.StreamResponse(status=answer.status, reason=answer.reason)
+            for name, text in answer.headers.items():
+                if name.lower() not in _HOP:
+                    response.headers.add(name, text)
+            await response.prepare(request)
+            async for part in answer.content.iter_any():
+                await response.write(part)
+            await response.write_eof()
+            return response
+
+    async def _join(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Two web sockets, and what is said on either is said on the other."""
+        passed = {"Cookie", "Origin", "User-Agent"}
+        headers = {k: v for k, v in request.headers.items() if k in passed}
+        address = f"http://{request.host}{request.raw_path}"
+        try:
+            inner = await self._client().ws_connect(address, headers=headers, max_msg_size=0)
+        except aiohttp.WSServerHandshakeError as error:
+            raise HeadgateError(
+                ErrorCode.UNAUTHORIZED, f"the studio refused the connection ({error.status})"
+            ) from None
+        async with inner:
+            outer = web.WebSocketResponse(max_msg_size=limits.STUDIO_MESSAGE_BYTES_MAX)
+            await outer.prepare(request)
+            ways = [
+                asyncio.create_task(_carry(outer, inner)),
+                asyncio.create_task(_carry(inner, outer)),
+            ]
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            for way in ways:
+                way.cancel()
+                with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+                    await way
+            await outer.close()
+            return outer
+
+
+Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
+
+
+async def _carry(source: Socket, sink: Socket) -> None:
+    async for message in source:
+        if message.type is aiohttp.WSMsgType.TEXT:
+            await sink.send_str(message.data)
+        elif message.type is aiohttp.WSMsgType.BINARY:
+            await sink.send_bytes(message.data)

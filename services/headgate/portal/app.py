@@ -1,0 +1,98 @@
+"""The studio's process: a web server on a UNIX socket, from start to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from nicegui import app as studio
+from nicegui import ui
+
+from headgate.client.target import Target
+from headgate.portal import pages
+from headgate.portal.gate import PREFIX, Gate
+from headgate.portal.sessions import Sessions, SignInCode
+from headgate.portal.signing_in import SignIn
+from headgate.runtime.clock import SystemClock
+from headgate.runtime.settings import Settings
+
+SWEEP_S = 60.0
+RECONNECT_S = 10.0
+
+
+def socket_path(settings: Settings) -> Path:
+    return settings.run_dir / "studio.sock"
+
+
+def code_path(settings: Settings) -> Path:
+    return settings.run_dir / "studio.code"
+
+
+def build(settings: Settings) -> tuple[FastAPI, Sessions]:
+    """The web application; the page library allows one in a process."""
+    sessions = Sessions(SystemClock())
+    ca = None if settings.http else settings.tls_dir / "ca.pem"
+
+    def target(token: str, workspace: str) -> Target:
+        return Target(settings.gateway_url(), token, ca, workspace)
+
+    web = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    SignIn(
+        sessions,
+        SignInCode(code_path(settings)),
+        target,
+        settings.keys_dir / "admin.token",
+        is_secure=not settings.http,
+        default_workspace=settings.workspace,
+    ).register(web)
+    pages.register(sessions, scoring_ca=str(ca or ""))
+    studio.on_shutdown(sessions.close)
+    ui.run_with(
+        web,
+        mount_path=PREFIX,
+        title="Headgate studio",
+        favicon="🚪",
+        dark=None,
+        language="en-US",
+        tailwind=False,
+        binding_refresh_interval=None,
+        reconnect_timeout=RECONNECT_S,
+        show_welcome_message=False,
+    )
+    web.add_middleware(Gate, sessions=sessions)
+    return web, sessions
+
+
+async def serve(settings: Settings) -> int:
+    """Until a signal; the exit code."""
+    web, sessions = build(settings)
+    path = socket_path(settings)
+    path.unlink(missing_ok=True)
+    config = uvicorn.Config(
+        web,
+        uds=str(path),
+        log_level="warning",
+        access_log=False,
+        ws="websockets-sansio",
+        timeout_graceful_shutdown=3,
+        lifespan="on",
+    )
+    server = uvicorn.Server(config)
+
+    async def sweep() -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            await sessions.sweep()
+
+    sweeping = asyncio.create_task(sweep())
+    try:
+        await server.serve()
+    finally:
+        sweeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sweeping
+        path.unlink(missing_ok=True)
+    return 0 if server.started else 1

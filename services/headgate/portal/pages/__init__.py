@@ -1,0 +1,14 @@
+"""All pages of the studio, by address."""
+
+from __future__ import annotations
+
+from headgate.portal.pages import deploy, endpoint, endpoints, operations
+from headgate.portal.pages.frame import Studio
+from headgate.portal.sessions import Sessions
+
+
+def register(sessions: Sessions, *, scoring_ca: str) -> None:
+    """Tell the page library which function draws which address."""
+    studio = Studio(sessions, scoring_ca)
+    for part in (endpoints, endpoint, deploy, operations):
+        part.register(studio)

@@ -1,0 +1,87 @@
+"""Live charts of an endpoint: requests, errors, latency, load and instances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nicegui import ui
+
+from headgate.portal.core import Live
+from headgate.portal.sessions import Session
+
+CHART_S = 2.0
+Value = Callable[[Live], float | None]
+# title, unit, what is drawn of each deployment (name, value)
+_CHARTS: tuple[tuple[str, str, tuple[tuple[str, Value], ...]], ...] = (
+    ("Requests", "per second", (("", lambda row: row.requests_per_s),)),
+    ("Errors", "per second", (("", lambda row: row.failures_per_s),)),
+    (
+        "Latency",
+        "ms",
+        (("p50", lambda row: row.p50_ms), ("p95", lambda row: row.p95_ms),
+         ("p99", lambda row: row.p99_ms)),
+    ),
+    (
+        "In flight and waiting",
+        "requests",
+        (("in flight", lambda row: float(row.in_flight)),
+         ("waiting", lambda row: float(row.waiting))),
+    ),
+    ("Ready instances", "instances", (("", lambda row: float(row.ready)),)),
+    ("Mirrored copies", "per second", (("", lambda row: row.mirrored_per_s),)),
+)  # fmt: skip
+
+
+def draw(session: Session, endpoint: str) -> None:
+    """One chart for each figure, one line for each deployment."""
+    with (
+        ui.element("div")
+        .style(
+            "display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr))"
+        )
+        .classes("full-width")
+    ):
+        drawn = [(_chart(title, unit), values) for title, unit, values in _CHARTS]
+
+    def refresh() -> None:
+        series = {
+            deployment: list(rows)
+            for (name, deployment), rows in sorted(session.watch.view.rates.items())
+            if name == endpoint
+        }
+        for chart, values in drawn:
+            lines = _lines(series, values)
+            chart.run_chart_method("setOption", {"series": lines, "legend": {"show": bool(lines)}})
+
+    ui.timer(CHART_S, refresh)
+
+
+def _chart(title: str, unit: str) -> ui.echart:
+    options: dict[str, Any] = {
+        "animation": False,
+        "title": {"text": f"{title} ({unit})", "textStyle": {"fontSize": 14, "color": "#888"}},
+        "tooltip": {"trigger": "axis", "renderMode": "richText"},
+        "legend": {"top": 24, "type": "scroll", "textStyle": {"color": "#888"}},
+        "grid": {"left": 48, "right": 16, "top": 56, "bottom": 28},
+        "xAxis": {"type": "time", "splitLine": {"show": False}},
+        "yAxis": {"type": "value", "min": 0, "splitLine": {"lineStyle": {"opacity": 0.25}}},
+        "aria": {"enabled": True},
+        "series": [],
+    }
+    return ui.echart(options).style("height: 15rem").classes("lane")
+
+
+def _lines(
+    series: dict[str, list[Live]], values: tuple[tuple[str, Value], ...]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": f"{deployment} {name}".strip(),
+            "type": "line",
+            "showSymbol": False,
+            "data": [[1000 * row.at, value(row)] for row in rows],
+        }
+        for deployment, rows in series.items()
+        for name, value in values
+    ]

@@ -1,0 +1,83 @@
+"""The page of one endpoint: its deployments, and a tab for each thing that can be done with it."""
+
+from __future__ import annotations
+
+from fastapi import Request
+from nicegui import ui
+
+from headgate.portal import core
+from headgate.portal.pages import charts, history, keys, lanes, logs, tester
+from headgate.portal.pages.frame import Studio, confirm, finish, page
+from headgate.portal.sessions import Session
+from headgate_contracts.errors import ErrorCode, HeadgateError
+
+TABS = ("Deployments", "Charts", "Test", "Keys", "Logs", "Events", "Settings")
+
+
+def register(studio: Studio) -> None:
+    @ui.page("/endpoints/{name}")
+    async def endpoint(request: Request, name: str) -> None:
+        session = studio.session(request)
+        with page(session, name, back=("Endpoints", "/")):
+            try:
+                found = await session.client.get_endpoint(name)
+            except HeadgateError as error:
+                if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
+                    raise
+                ui.label(f"There is no endpoint {name!r} in this workspace.").classes("lane")
+                return
+            uri = str(found.properties.get("scoringUri", ""))
+            with ui.row().classes("mid q-mb-sm no-wrap"):
+                ui.label(uri).classes("mono wrap")
+                ui.button(icon="content_copy", on_click=lambda: ui.clipboard.write(uri)).props(
+                    'flat dense aria-label="Copy the scoring address"'
+                )
+            with ui.tabs().props("dense no-caps align=left outside-arrows mobile-arrows") as tabs:
+                made = {title: ui.tab(title) for title in TABS}
+            with ui.tab_panels(tabs, value=made["Deployments"], keep_alive=False).classes(
+                "full-width"
+            ):
+                with ui.tab_panel(made["Deployments"]).classes("q-px-none"):
+                    lanes.draw(session, name)
+                with ui.tab_panel(made["Charts"]).classes("q-px-none"):
+                    charts.draw(session, name)
+                with ui.tab_panel(made["Test"]).classes("q-px-none"):
+                    tester.draw(session, found, studio.scoring_ca)
+                with ui.tab_panel(made["Keys"]).classes("q-px-none"):
+                    keys.draw(session, found)
+                with ui.tab_panel(made["Logs"]).classes("q-px-none"):
+                    logs.draw(session, name)
+                with ui.tab_panel(made["Events"]).classes("q-px-none"):
+                    history.draw(session, filter=f"*.{name}.>")
+                with ui.tab_panel(made["Settings"]).classes("q-px-none"):
+                    _settings(session, name)
+
+
+def _settings(session: Session, name: str) -> None:
+    found = session.watch.view.endpoint(name)
+    rows = [
+        ("Opened by", found.spec.auth_mode.value if found else ""),
+        ("Description", found.spec.description if found else ""),
+        ("Tags", ", ".join(f"{k}={v}" for k, v in found.spec.tags.items()) if found else ""),
+        ("Public access", found.spec.public_network_access if found else ""),
+    ]
+    with ui.column().classes("lane"):
+        for title, text in rows:
+            with ui.row().classes("no-wrap"):
+                ui.label(title).classes("quiet").style("width: 9rem")
+                ui.label(text or core.UNKNOWN).classes("wrap")
+    if session.right.can_delete:
+
+        async def delete() -> None:
+            started = await session.client.delete_endpoint(name)
+            await finish(session, started, f"deleting endpoint {name}")
+            ui.navigate.to("/")
+
+        dialog = confirm(
+            f"Delete the endpoint {name!r} with all of its deployments? Its address stops working.",
+            "Delete",
+            delete,
+        )
+        ui.button("Delete endpoint", icon="delete", on_click=dialog.open, color="negative").props(
+            "no-caps outline"
+        ).classes("q-mt-md")

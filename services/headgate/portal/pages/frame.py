@@ -1,0 +1,183 @@
+"""What all pages share: header, navigation, errors, waiting for operations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from nicegui import background_tasks, ui
+
+from headgate.client.api import Started
+from headgate.portal.gate import PREFIX, session_of
+from headgate.portal.sessions import Session, Sessions
+from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.resources import OperationStatus
+
+NAVIGATION = (
+    ("Endpoints", f"{PREFIX}/", "hub"),
+    ("Operations", f"{PREFIX}/operations", "monitor_heart"),
+)
+REFRESH_S = 1.0
+POLL_S = 0.4
+STATE_COLORS = {
+    "Succeeded": "positive",
+    "Failed": "negative",
+    "Creating": "info",
+    "Updating": "info",
+    "Deleting": "warning",
+    "Canceled": "warning",
+}
+_CSS = """
+:root { --lane: #00000010 }
+.body--dark { --lane: #ffffff14 }
+.page { max-width: 82rem; margin: 0 auto; width: 100% }
+.mono, .mono textarea { font-family: ui-monospace, monospace; font-size: .85rem }
+.figure { font-size: 1.35rem; font-weight: 600; line-height: 1.2 }
+.quiet { opacity: .72 }
+.lane { background: var(--lane); border-radius: .6rem; padding: .8rem 1rem; width: 100% }
+.mid { align-items: center }
+.tight { gap: 0 }
+.close { gap: .5rem }
+.spread { gap: 2rem }
+.lanes { gap: 1rem }
+.crumb { font-size: 1.4rem }
+.wrap { white-space: pre-wrap; overflow-wrap: anywhere }
+.q-table td { white-space: normal }
+a:focus-visible, button:focus-visible, [tabindex]:focus-visible { outline: 3px solid #4c9bff;
+  outline-offset: 2px }
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Studio:
+    """What pages are registered with."""
+
+    sessions: Sessions
+    scoring_ca: str
+
+    def session(self, request: Request) -> Session:
+        """Whose page this is; the gate has let nobody else in."""
+        session = session_of(request.headers, self.sessions)
+        if session is None:
+            raise HeadgateError(ErrorCode.UNAUTHORIZED, "sign in again")
+        return session
+
+
+@contextmanager
+def page(session: Session, title: str, *, back: tuple[str, str] | None = None) -> Iterator[None]:
+    """Everything around the content of one page."""
+    ui.add_css(_CSS)
+    ui.page_title(f"{title} · Headgate")
+    ui.colors(primary="#1a56a8")
+    dark = ui.dark_mode(None)
+    session.watch.begin()
+    ui.context.client.on_delete(session.watch.end)
+    with ui.header().classes("mid q-py-xs"):
+        ui.link("Headgate", "/").classes("text-h6 text-white q-mr-md")
+        with ui.element("nav").props('aria-label="Main"').classes("row"):
+            for name, address, icon in NAVIGATION:
+                link = ui.button(name, icon=icon).props(
+                    f'flat dense no-caps color=white href="{address}"'
+                )
+                link.tooltip(name)
+        ui.space()
+        trouble = ui.label().classes("bg-negative q-px-sm rounded-borders").props("role=status")
+        trouble.set_visibility(False)
+        ui.label(f"{session.subject} · {session.workspace}").classes("gt-xs")
+        toggle = ui.button(icon="contrast", on_click=lambda: dark.toggle())
+        toggle.props('flat dense color=white aria-label="Light or dark"')
+        with ui.element("form").props(f'method=post action="{PREFIX}/sign-out"'):
+            ui.button(icon="logout").props(
+                'flat dense color=white type=submit aria-label="Sign out"'
+            )
+    with ui.element("main").classes("page q-pa-md"):
+        with ui.row().classes("mid q-mb-md"):
+            if back:
+                ui.link(back[0], back[1]).classes("crumb")
+                ui.label("/").classes("crumb quiet").props("aria-hidden=true")
+            ui.element("h1").classes("text-h5 q-ma-none").props("tabindex=-1")._text = title
+        yield
+
+    def refresh() -> None:
+        text = session.watch.view.trouble
+        trouble.set_text(text[:120])
+        trouble.set_visibility(bool(text))
+
+    ui.timer(REFRESH_S, refresh)
+
+
+def state_color(state: str) -> str:
+    return STATE_COLORS.get(state, "grey-7")
+
+
+def state_badge(state: str) -> ui.badge:
+    return ui.badge(state, color=state_color(state)).classes("q-px-sm q-py-xs")
+
+
+def tell(error: HeadgateError) -> None:
+    """An error of the gateway, in its own words."""
+    ui.notify(
+        f"{error.error.code}: {error.error.message}",
+        type="negative",
+        multi_line=True,
+        timeout=12_000,
+        close_button="Close",
+    )
+
+
+def guarded(action: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[None]]:
+    """An event handler whose refusals are shown and end nothing."""
+
+    async def handler(*arguments: Any) -> None:
+        try:
+            await action(*arguments)
+        except HeadgateError as error:
+            tell(error)
+
+    return handler
+
+
+async def finish(session: Session, started: Started, text: str) -> None:
+    """Wait for an operation, with a word about it; raises HeadgateError when it fails."""
+    note = ui.notification(text, spinner=True, timeout=None)
+    try:
+        while started.url:
+            progress = await session.client.look_at(started)
+            if progress.error is not None:
+                raise HeadgateError.of(progress.error)
+            if progress.status is not OperationStatus.IN_PROGRESS:
+                break
+            await asyncio.sleep(POLL_S)
+    finally:
+        note.dismiss()
+        session.watch.hurry()
+    ui.notify(f"{text}: done", type="positive")
+
+
+def every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+    """Repeat an action while the page lives; one that fails is shown once and tried again."""
+    ui.timer(seconds, action)
+
+
+def later(action: Awaitable[None]) -> None:
+    """Fill the page after it has been delivered."""
+    background_tasks.create(action, context=ui.context.client)
+
+
+def confirm(question: str, word: str, action: Callable[[], Awaitable[None]]) -> ui.dialog:
+    """A dialog that asks before something is lost."""
+    with ui.dialog() as dialog, ui.card():
+        ui.label(question)
+        with ui.row().classes("justify-end full-width"):
+            ui.button("Cancel", on_click=dialog.close).props("flat")
+
+            async def go() -> None:
+                dialog.close()
+                await guarded(action)()
+
+            ui.button(word, on_click=go, color="negative")
+    return dialog

@@ -1,0 +1,67 @@
+"""Logs of an endpoint's deployments, as they come."""
+
+from __future__ import annotations
+
+from nicegui import ui
+
+from headgate.portal.sessions import Session
+from headgate_contracts.errors import HeadgateError
+
+LINES_MAX = 2_000
+FIRST_LINES = 200
+POLL_S = 1.5
+CONTAINERS = {"InferenceServer": "Inference server", "StorageInitializer": "Storage initializer"}
+
+
+class LogView:
+    """One log, followed while the page is open; another choice begins anew."""
+
+    def __init__(self, session: Session, endpoint: str, deployments: list[str]) -> None:
+        self._session = session
+        self._endpoint = endpoint
+        self._cursor = ""
+        self._busy = False
+        with ui.row().classes("full-width mid"):
+            self._deployment = ui.select(
+                deployments, value=deployments[0] if deployments else None, label="Deployment"
+            ).style("min-width: 10rem")
+            self._container = ui.select(CONTAINERS, value="InferenceServer", label="Log")
+            self._request_id = ui.input("Request id").props("clearable dense")
+            self._contains = ui.input("Contains").props("clearable dense")
+            self._follow = ui.switch("Follow", value=True)
+        self._log = ui.log(max_lines=LINES_MAX).classes("full-width mono")
+        self._log.style("height: 26rem").props('tabindex=0 role=log aria-label="Lines of the log"')
+        for each in (self._deployment, self._container, self._request_id, self._contains):
+            each.on_value_change(self._begin)
+        ui.timer(POLL_S, self._poll)
+
+    def _begin(self) -> None:
+        self._cursor = ""
+        self._log.clear()
+
+    async def _poll(self) -> None:
+        if self._busy or not self._deployment.value or (self._cursor and not self._follow.value):
+            return
+        self._busy = True
+        try:
+            text, self._cursor = await self._session.client.logs(
+                self._endpoint,
+                str(self._deployment.value),
+                container=str(self._container.value),
+                tail=FIRST_LINES,
+                cursor=self._cursor,
+                request_id=self._request_id.value or "",
+                contains=self._contains.value or "",
+            )
+            if text:
+                self._log.push(text.rstrip("\n"))
+        except HeadgateError as error:
+            self._log.push(f"error: {error.error.message}")
+            self._follow.set_value(False)
+        finally:
+            self._busy = False
+
+
+def draw(session: Session, endpoint: str) -> None:
+    found = session.watch.view.deployments.get(endpoint, [])
+    LogView(session, endpoint, [each.spec.name for each in found])

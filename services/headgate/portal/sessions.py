@@ -1,0 +1,135 @@
+"""Who is signed in: sessions in memory, and the code that signs in without typing a token.
+
+A session keeps the token that its owner has shown; the browser gets a random name for it, in a
+cookie that no script reads and that no other site makes it send.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from headgate.client.api import Client
+from headgate.client.target import Target
+from headgate.portal.core import Right
+from headgate.portal.watch import Watch
+from headgate.runtime.clock import Clock
+from headgate.runtime.files import write_atomic
+from headgate_contracts import limits
+
+COOKIE = "headgate_studio"
+_CODE_BYTES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A deployment as its form was last sent, so that it can be mended."""
+
+    script: str
+    conda: str
+    size: str
+    count: int
+    concurrency: int
+
+
+@dataclass(slots=True)
+class Session:
+    """One signed-in browser."""
+
+    id: str
+    subject: str
+    right: Right
+    client: Client
+    watch: Watch
+    used_at: float
+    drafts: OrderedDict[tuple[str, str], Draft] = field(default_factory=OrderedDict)
+
+    @property
+    def target(self) -> Target:
+        return self.client.http.target
+
+    @property
+    def workspace(self) -> str:
+        return self.target.workspace
+
+    def keep(self, endpoint: str, name: str, draft: Draft) -> None:
+        self.drafts[endpoint, name] = draft
+        while len(self.drafts) > limits.STUDIO_DRAFTS_MAX:
+            self.drafts.popitem(last=False)
+
+    async def close(self) -> None:
+        await self.watch.close()
+        await self.client.__aexit__(None, None, None)
+
+
+class Sessions:
+    """At most :data:`limits.STUDIO_SESSIONS_MAX`; the one that was used longest ago goes first."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._by_id: OrderedDict[str, Session] = OrderedDict()
+
+    def find(self, session_id: str) -> Session | None:
+        """The session, unless it has been idle for too long; finding it is using it."""
+        session = self._by_id.get(session_id)
+        if session is None:
+            return None
+        now = self._clock.monotonic()
+        if now - session.used_at > limits.STUDIO_SESSION_IDLE_S:
+            return None
+        session.used_at = now
+        self._by_id.move_to_end(session_id)
+        return session
+
+    async def add(self, subject: str, right: Right, client: Client, watch: Watch) -> Session:
+        """A new session for a client that is open already."""
+        while len(self._by_id) >= limits.STUDIO_SESSIONS_MAX:
+            _, oldest = self._by_id.popitem(last=False)
+            await oldest.close()
+        now = self._clock.monotonic()
+        session = Session(secrets.token_urlsafe(32), subject, right, client, watch, now)
+        self._by_id[session.id] = session
+        return session
+
+    async def end(self, session_id: str) -> None:
+        session = self._by_id.pop(session_id, None)
+        if session is not None:
+            await session.close()
+
+    async def sweep(self) -> None:
+        """End what nobody has used for long."""
+        now = self._clock.monotonic()
+        for session in list(self._by_id.values()):
+            if now - session.used_at > limits.STUDIO_SESSION_IDLE_S:
+                await self.end(session.id)
+
+    async def close(self) -> None:
+        for session_id in list(self._by_id):
+            await self.end(session_id)
+
+
+class SignInCode:
+    """A code in a file that only the owner of the data folder can read or write; good once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def make(self) -> str:
+        """Put a new code in place of any other."""
+        code = secrets.token_urlsafe(_CODE_BYTES)
+        write_atomic(self._path, code)
+        return code
+
+    def spend(self, given: str) -> bool:
+        """Whether this is the code; from then on it is none any more."""
+        try:
+            wanted = self._path.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return False
+        if not wanted or not hmac.compare_digest(wanted.encode(), given.encode()):
+            return False
+        self._path.unlink(missing_ok=True)
+        return True

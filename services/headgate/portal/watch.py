@@ -1,0 +1,125 @@
+"""What a session sees of the system, asked once for all of its pages and kept for a while.
+
+Pages read what is here and never wait for the gateway; a session without a page asks nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from headgate.client.api import Client, Found
+from headgate.portal import core
+from headgate.portal.core import Live
+from headgate.runtime.log import Log
+from headgate_contracts import limits
+from headgate_contracts.errors import HeadgateError
+from headgate_contracts.resources import DeploymentSpec, EndpointSpec
+
+LIVE_S = 1.0
+RESOURCES_S = 5.0
+
+Key = tuple[str, str]
+_log = Log("portal")
+
+
+@dataclass(slots=True)
+class View:
+    """The state of the system as last heard."""
+
+    endpoints: list[Found[EndpointSpec]] = field(default_factory=list)
+    deployments: dict[str, list[Found[DeploymentSpec]]] = field(default_factory=dict)
+    rates: dict[Key, deque[Live]] = field(default_factory=dict)
+    trouble: str = ""
+    loaded: bool = False
+
+    def latest(self, endpoint: str, deployment: str) -> Live | None:
+        rows = self.rates.get((endpoint, deployment))
+        return rows[-1] if rows else None
+
+    def latest_of(self, endpoint: str) -> list[Live]:
+        """What the deployments of an endpoint do now."""
+        return [rows[-1] for (name, _), rows in self.rates.items() if name == endpoint and rows]
+
+    def endpoint(self, name: str) -> Found[EndpointSpec] | None:
+        return next((each for each in self.endpoints if each.spec.name == name), None)
+
+
+class Watch:
+    """Looks at the system while somebody looks at a page."""
+
+    def __init__(self, client: Client) -> None:
+        self.view = View()
+        self._client = client
+        self._viewers = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._changed = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Somebody has just changed something: look at once."""
+        self._changed.set()
+
+    def begin(self) -> None:
+        self._viewers += 1
+        if not self._tasks:
+            self._tasks = [
+                asyncio.create_task(self._run(self._look_at_resources, RESOURCES_S)),
+                asyncio.create_task(self._run(self._look_at_live, LIVE_S)),
+            ]
+
+    def end(self) -> None:
+        self._viewers -= 1
+        if self._viewers <= 0:
+            self._stop()
+
+    async def close(self) -> None:
+        tasks, self._viewers = self._tasks, 0
+        self._stop()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._tasks = []
+
+    async def _run(self, look: Callable[[], Awaitable[None]], pause_s: float) -> None:
+        while True:
+            try:
+                await look()
+                self.view.trouble = ""
+            except HeadgateError as error:
+                self.view.trouble = error.error.message
+            except Exception:
+                _log.exception("look_failed")
+                self.view.trouble = "the studio failed; its log says why"
+            if pause_s < RESOURCES_S:
+                await asyncio.sleep(pause_s)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._changed.wait()
+            self._changed.clear()
+
+    async def _look_at_resources(self) -> None:
+        endpoints = await self._client.list_endpoints()
+        names = [each.spec.name for each in endpoints]
+        deployments: dict[str, list[Found[DeploymentSpec]]] = {}
+        for name in names:
+            with contextlib.suppress(HeadgateError):  # deleted in between
+                deployments[name] = await self._client.list_deployments(name)
+        self.view.endpoints, self.view.deployments = endpoints, deployments
+        self.view.loaded = True
+        gone = [key for key in self.view.rates if key[0] not in deployments]
+        for key in gone:
+            del self.view.rates[key]
+
+    async def _look_at_live(self) -> None:
+        for row in core.live_rows(await self._client.live()):
+            key = (row.endpoint, row.deployment)
+            series = self.view.rates.setdefault(key, deque(maxlen=limits.STUDIO_POINTS_MAX))
+            series.append(row)

@@ -1,0 +1,88 @@
+"""What the studio's pages decide, without a page."""
+
+from __future__ import annotations
+
+import shlex
+
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.datastructures import Headers
+
+from headgate.portal import core
+from headgate.portal.gate import same_origin
+
+NAMES = st.sampled_from(["blue", "green", "red", "grey", "pink"])
+SHARES = st.dictionaries(NAMES, st.integers(0, 100), min_size=1, max_size=5)
+
+
+@given(SHARES, st.data())
+def test_shares_always_sum_to_a_hundred_and_the_moved_one_is_where_it_was_put(
+    shares: dict[str, int], data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from(sorted(shares)))
+    percent = data.draw(st.integers(-5, 105))
+    after = core.rebalanced(shares, name, percent)
+    assert list(after) == list(shares)
+    assert all(0 <= share <= 100 for share in after.values())
+    if len(shares) > 1:
+        assert after[name] == max(0, min(100, percent))
+        assert sum(after.values()) == 100
+    else:
+        assert after[name] in (0, 100)
+
+
+def test_the_others_give_in_proportion() -> None:
+    after = core.rebalanced({"blue": 60, "green": 30, "red": 10}, "red", 40)
+    assert after == {"blue": 40, "green": 20, "red": 40}
+    assert core.rebalanced({"blue": 0, "green": 0}, "blue", 0) == {"blue": 0, "green": 100}
+
+
+def test_what_a_change_means_is_told_for_those_that_change() -> None:
+    before, after = {"blue": 100, "green": 0, "red": 0}, {"blue": 90, "green": 10, "red": 0}
+    assert [line.split(":")[0] for line in core.changes(before, after)] == ["blue", "green"]
+    assert core.changes(before, before) == []
+
+
+def test_rights_follow_from_the_best_role_in_the_workspace() -> None:
+    assert core.rights(["local/reader"], "local") == core.Right(roles=("reader",))
+    assert core.rights(["other/admin"], "local") == core.Right()
+    best = core.rights(["local/reader", "*/operator"], "local")
+    assert best.can_write and not best.can_delete and not best.can_see_keys
+    assert core.rights(["*/admin"], "anything").can_see_keys
+
+
+def test_copied_commands_survive_a_shell_whatever_the_body_holds() -> None:
+    body = """{"text": "it's \\"quoted\\" $HOME `id`"}"""
+    made = core.snippets(
+        endpoint="echo", uri="https://h:1/score", body=body, deployment="blue", header="x-dep"
+    )
+    words = shlex.split(made.curl)
+    assert words[words.index("-d") + 1] == body
+    assert "Authorization: Bearer $KEY" in words
+    compile(made.python, "snippet", "exec")
+    assert made.az.endswith("-d blue")
+
+
+def test_figures_are_for_people() -> None:
+    assert [core.short(n) for n in (None, 0, 3, 0.25, 1234, 2.5e6)] == [
+        core.UNKNOWN, "0", "3", "0.2", "1.2k", "2.5M",
+    ]  # fmt: skip
+
+
+def test_a_sample_comes_from_the_scripts_own_description() -> None:
+    schema = {"example": {"data": [1]}}
+    document = {
+        "paths": {"/score": {"post": {"requestBody": {"content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/In"}}}}}}},
+        "components": {"schemas": {"In": schema}},
+    }  # fmt: skip
+    assert core.sample_of(document) == {"data": [1]}
+    for nothing in ({}, [], {"paths": None}, None):
+        assert core.sample_of(nothing) is None
+
+
+def test_only_our_own_pages_may_change_something() -> None:
+    assert same_origin(Headers({"host": "h:1", "origin": "https://h:1"}))
+    assert same_origin(Headers({"host": "h:1"}))  # a program, which no site can steer
+    for origin in ("https://evil", "null", "https://h:2", "https://h.evil:1"):
+        assert not same_origin(Headers({"host": "h:1", "origin": origin}))
