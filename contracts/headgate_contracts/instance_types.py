@@ -36,11 +36,17 @@ class InstanceType(Value):
 
 
 class InstanceTypes:
-    """The catalogue: sizes by name, whatever the case, as Azure has it."""
+    """The catalogue: sizes by name, whatever the case, as Azure has it, and what else has a price.
 
-    def __init__(self, types: Iterable[InstanceType], currency: str = "USD") -> None:
+    ``price_per_gb`` is that of 10^9 bytes of answers to clients.
+    """
+
+    def __init__(
+        self, types: Iterable[InstanceType], currency: str = "USD", price_per_gb: float = 0.0
+    ) -> None:
         self._by_name = {each.name.lower(): each for each in types}
         self.currency = currency
+        self.price_per_gb = price_per_gb
 
     def __iter__(self) -> Iterator[InstanceType]:
         return iter(self._by_name.values())

@@ -162,6 +162,14 @@ USAGE_PAGES_MAX = 256
 USAGE_ROWS_PER_MESSAGE = 500
 USAGE_AGE_S_MAX = 35 * 86_400.0
 
+# Costs. Minutes are added up to hours after two days, hours are kept for a year and a month.
+COST_ROWS_MAX = 5_000
+LEDGER_MINUTES_KEPT_S = 2 * 86_400.0
+LEDGER_HOURS_KEPT_S = 396 * 86_400.0
+BUDGETS_PER_WORKSPACE_MAX = 100
+BUDGET_AMOUNT_MAX = 1e12
+BUDGET_THRESHOLDS_MAX = 10
+
 # Requests that are sent again with the same Idempotency-Key.
 REPEATS_KEPT_S = 86_400.0
 REPEAT_KEY_CHARS_MAX = 255

@@ -132,6 +132,7 @@ class InstanceStarted(InstanceEvent):
 
     pid: int
     restarts: int = 0
+    instance_type: str = ""
 
 
 class InstanceReady(InstanceEvent):
@@ -146,6 +147,7 @@ class InstanceAdopted(InstanceEvent):
     WHAT: ClassVar[str] = "adopted"
 
     pid: int
+    instance_type: str = ""
 
 
 class InstanceLost(InstanceEvent):

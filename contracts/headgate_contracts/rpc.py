@@ -7,6 +7,7 @@ from headgate_contracts import (
     batch,
     identity,
     logs,
+    metering,
     power,
     provisioning,
     registry,
@@ -80,6 +81,7 @@ ANSWERS: dict[str, dict[type[Command] | type[Query], type[Reply]]] = {
     logs.SERVICE: {
         logs.QueryLogs: logs.LogRowsReply,
     },
+    metering.SERVICE: metering.ANSWERS,
     routing.SERVICE: {
         routing.GetTraffic: routing.TrafficReply,
     },

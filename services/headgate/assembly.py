@@ -24,7 +24,7 @@ from headgate_contracts.errors import ErrorCode, HeadgateError
 
 Build = Callable[[Settings, Bus, Clock], Awaitable[Service]]
 
-CONTROL = ("registry", "identity", "logs", "provisioner", "gateway")
+CONTROL = ("registry", "identity", "logs", "metering", "provisioner", "gateway")
 _log = Log("run")
 
 
@@ -42,6 +42,12 @@ async def _identity(settings: Settings, bus: Bus, clock: Clock) -> Service:
 
 async def _logs(settings: Settings, bus: Bus, clock: Clock) -> Service:
     from headgate.logs import app
+
+    return await app.build(settings, bus, clock)
+
+
+async def _metering(settings: Settings, bus: Bus, clock: Clock) -> Service:
+    from headgate.metering import app
 
     return await app.build(settings, bus, clock)
 
@@ -73,6 +79,7 @@ BUILDS: dict[str, Build] = {
     "registry": _registry,
     "identity": _identity,
     "logs": _logs,
+    "metering": _metering,
     "provisioner": _provisioner,
     "gateway": _gateway,
     "router": _router,

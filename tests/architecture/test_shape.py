@@ -25,6 +25,7 @@ HEAVY = {
         "registry",
         "identity",
         "logs/",
+        "metering/",
         "provisioner",
         "runtime/tables.py",
         "runtime/outbox.py",
@@ -33,6 +34,7 @@ HEAVY = {
         "registry",
         "identity",
         "logs/",
+        "metering/",
         "provisioner",
         "runtime/tables.py",
         "runtime/outbox.py",
@@ -41,7 +43,10 @@ HEAVY = {
     "azure": ("azure/sdk.py",),
     "jwt": ("runtime/tokens.py", "identity"),
     "faststream": ("runtime/answers.py", "schemas.py"),
-    "nats": ("runtime", "router", "gateway", "logs/intake.py", "provisioner/console.py"),
+    "nats": (
+        *("runtime", "router", "gateway"),
+        *("logs/intake.py", "metering/intake.py", "provisioner/console.py"),
+    ),
     "yaml": ("azure", "runtime/settings.py", "provisioner", "cli", "portal/pages/deploy.py"),
     **dict.fromkeys(("nicegui", "fastapi", "starlette", "uvicorn"), ("portal",)),
 }

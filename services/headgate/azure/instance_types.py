@@ -13,8 +13,9 @@ from headgate_contracts.instance_types import InstanceType, InstanceTypes
 
 SHIPPED = Path(__file__).with_name("instance_types.yaml")
 SETTING = "instance_types"
-_KEYS = ("currency", "instance_types")
+_KEYS = ("currency", "price_per_gb", "instance_types")
 _CURRENCY_CHARS = 3
+_PRICE_MAX = 1e9
 _PROBLEMS_SHOWN_MAX = 10
 
 
@@ -28,9 +29,10 @@ def load(custom: Path | None = None) -> InstanceTypes:
         documents.append(_read(custom.expanduser()))
     findings = Findings()
     nodes: dict[str, tuple[str, Node]] = {}
-    currency = "USD"
+    currency, price_per_gb = "USD", 0.0
     for document in documents:
         currency = _currency(document, findings) or currency
+        price_per_gb = _price(document, findings, price_per_gb)
         for name, node in _sizes(document, findings).items():
             known = nodes.get(name.lower())
             if known is not None and isinstance(node, Mapping):
@@ -42,7 +44,7 @@ def load(custom: Path | None = None) -> InstanceTypes:
         findings.refuse(place, "instance_types", f"at most {limits.INSTANCE_TYPES_MAX:,} sizes")
     if findings.problems:
         raise _refusal("\n".join(map(str, findings.problems[:_PROBLEMS_SHOWN_MAX])))
-    return InstanceTypes([each for each in types if each is not None], currency)
+    return InstanceTypes([each for each in types if each is not None], currency, price_per_gb)
 
 
 def _read(path: Path) -> Mapping:
@@ -69,6 +71,20 @@ def _currency(document: Mapping, findings: Findings) -> str:
     if len(text) != _CURRENCY_CHARS or not text.isalpha() or not text.isupper():
         findings.refuse(node.place, "currency", "must be the three letters of a currency (USD)")
     return text
+
+
+def _price(document: Mapping, findings: Findings, known: float) -> float:
+    node = document.items.get("price_per_gb")
+    if node is None:
+        return known
+    try:
+        price = float(node.text) if isinstance(node, Scalar) else -1.0
+    except ValueError:
+        price = -1.0
+    if not 0 <= price < _PRICE_MAX:
+        findings.refuse(node.place, "price_per_gb", "must be a price: a number, 0 or more")
+        return known
+    return price
 
 
 def _sizes(document: Mapping, findings: Findings) -> dict[str, Node]:

@@ -87,7 +87,13 @@ class Fleet:
 
     # --- acts ----------------------------------------------------------------------------------
 
-    async def start(self, start: Start, prepared: Prepared, allowed: Limits | None = None) -> bool:
+    async def start(
+        self,
+        start: Start,
+        prepared: Prepared,
+        allowed: Limits | None = None,
+        instance_type: str = "",
+    ) -> bool:
         """Start an instance; False when it could not be, which is on its record then."""
         tools, instance = self._tools, short_id()
         launch = Launch(
@@ -127,12 +133,15 @@ class Fleet:
         self._watch(running)
         _log.info("instance_started", **self._named(instance), pid=running.pid, slot=start.slot)
         event = provisioning.InstanceStarted(
-            **self._about(instance), pid=running.pid, restarts=start.failures
+            **self._about(instance),
+            pid=running.pid,
+            restarts=start.failures,
+            instance_type=instance_type,
         )
         await self._save(instance, event)
         return True
 
-    async def adopt(self, running: Running) -> None:
+    async def adopt(self, running: Running, instance_type: str = "") -> None:
         """Take over a process that an earlier run of this service started."""
         record = replace(self.records[running.instance], pid=running.pid, start=running.start)
         if record.observed.state is State.PENDING:
@@ -140,8 +149,10 @@ class Fleet:
         self.records[running.instance] = record
         self._watch(running)
         _log.info("instance_adopted", **self._named(running.instance), pid=running.pid)
-        about = self._about(running.instance)
-        await self._save(running.instance, provisioning.InstanceAdopted(**about, pid=running.pid))
+        event = provisioning.InstanceAdopted(
+            **self._about(running.instance), pid=running.pid, instance_type=instance_type
+        )
+        await self._save(running.instance, event)
         if record.observed.state is State.STOPPING:
             self._end_process(running, record)
 

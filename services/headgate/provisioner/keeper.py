@@ -105,7 +105,10 @@ class Keeper:
             if record.observed.state is State.ENDED:
                 continue
             if record.id in running:
-                await self.fleet.adopt(running[record.id])
+                spec = self.desire.deployment.spec
+                is_of_spec = record.observed.spec == core.version_of(spec)
+                size = spec.instance_type if is_of_spec else ""
+                await self.fleet.adopt(running[record.id], size)
             else:
                 await self.fleet.bury(record.id)
 
@@ -258,8 +261,9 @@ class Keeper:
             _log.error("fallback_lost", deployment="/".join(self.key), error=error.message)
 
     async def _start(self, start: Start) -> None:
-        limits = self._tools.size(self._types[start.spec]).limits
-        if not await self.fleet.start(start, self._prepared[start.spec], limits):
+        size = self._types[start.spec]
+        allowed = self._tools.size(size).limits
+        if not await self.fleet.start(start, self._prepared[start.spec], allowed, size):
             self._prepared.pop(start.spec)  # something of it may have been removed
 
     async def _fail(self, fail: Fail) -> None:

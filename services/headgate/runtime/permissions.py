@@ -69,6 +69,7 @@ _ROUTES = streams.ROUTES.name
 _TRUST = streams.TRUST.name
 _REPEATS = streams.REPEATS.name
 _LOGS = streams.LOGS.name
+_USAGE = streams.USAGE.name
 _RPC_ALL = f"{subjects.ROOT}.rpc.>"
 
 
@@ -122,6 +123,16 @@ _TABLE: Mapping[str, _Row] = {
     "logs": _Row(
         say=(*_read_stream(_LOGS), *_read_stream(_EVENTS)),
         hear=(subjects.rpc_all("logs"),),
+    ),
+    "metering": _Row(
+        say=(
+            subjects.rpc_all("registry"),
+            f"{subjects.ROOT}.evt.budget.>",
+            *_read_stream(_USAGE),
+            f"$JS.API.STREAM.PURGE.{_USAGE}",
+            *_read_stream(_EVENTS),
+        ),
+        hear=(subjects.rpc_all("metering"),),
     ),
     "gateway": _Row(
         say=(
