@@ -41,7 +41,7 @@ format: $(VENV)/.ready ## Put all files into the house format
 schemas: $(VENV)/.ready ## Write the JSON Schemas, the subject table and the AsyncAPI document
 	@$(BIN)/python -m headgate.schemas $(ARGS)
 
-bench: $(VENV)/.ready ## Compare speed with bare servers in one run (ARGS="--seconds 5 --save")
+bench: $(VENV)/.ready ## Compare speed with other servers, or run scenarios (ARGS="--quick --save")
 	@$(BIN)/python -m loadtests $(ARGS)
 
 up: $(VENV)/.ready ## Start Headgate (ARGS="--port 8900 --http ...")

@@ -1,103 +1,110 @@
-"""``make bench``: Headgate with all its features on, beside bare servers, in one run.
+"""``make bench``: Headgate with all its features on beside other servers, in one run.
 
-Every server runs the same model (a dot product in numpy) behind plain HTTP on this machine, one
-after the other, under the same closed loop. Figures are ratios to the plain in-process server.
+Without a scenario's name the servers are compared; ``python -m loadtests scenarios`` runs all of
+Headgate's own scenarios, and the name of one runs that one. A run that was stopped goes on where
+it was; README.md beside this file tells more.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
-import os
-import platform
+import math
 import sys
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from loadtests import closed_loop, servers
+from loadtests import compare, report, results, scenarios, servers
+from loadtests.closed_loop import generator
+from loadtests.runs import CURRENT, Run
 
-RESULTS = Path(__file__).parent / "results"
-BODY = b'{"data":[[1,2,3,4,5,6,7,8,9,10],[10,9,8,7,6,5,4,3,2,1]]}'
-CONNECTIONS = (1, 32, 128)
-
-
-async def measure(seconds: float) -> list[dict[str, float | str | int]]:
-    """One row per server and number of connections."""
-    rows: list[dict[str, float | str | int]] = []
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("measuring", total=len(servers.ALL) * len(CONNECTIONS))
-        for name, serve in servers.ALL.items():
-            async with serve() as target:
-                for connections in CONNECTIONS:
-                    progress.update(task, description=f"{name}, {connections} connections")
-                    await _run(target, connections, seconds / 4)  # warm-up
-                    outcome = await _run(target, connections, seconds)
-                    rows.append(_row(name, connections, outcome))
-                    progress.advance(task)
-    return rows
-
-
-async def _run(target: servers.Target, connections: int, seconds: float) -> closed_loop.Outcome:
-    return await closed_loop.run(
-        target.url, target.headers, BODY, connections=connections, seconds=seconds
-    )
-
-
-def _row(name: str, connections: int, outcome: closed_loop.Outcome) -> dict[str, float | str | int]:
-    return {
-        "server": name,
-        "connections": connections,
-        "requests_per_s": round(outcome.per_second, 1),
-        "p50_ms": round(outcome.quantile_ms(0.50), 3),
-        "p95_ms": round(outcome.quantile_ms(0.95), 3),
-        "p99_ms": round(outcome.quantile_ms(0.99), 3),
-        "errors": outcome.errors,
-    }
-
-
-def show(rows: list[dict[str, float | str | int]]) -> None:
-    """The table for people; the ratio is to the plain server at the same connections."""
-    plain = {r["connections"]: float(r["requests_per_s"]) for r in rows if r["server"] == "plain"}
-    table = Table(title="closed loop, load generator on the same machine")
-    for column in ("server", "connections", "requests/s", "ratio", "p50 ms", "p99 ms", "errors"):
-        table.add_column(column, justify="left" if column == "server" else "right")
-    for row in rows:
-        ratio = float(row["requests_per_s"]) / plain[row["connections"]]
-        table.add_row(
-            str(row["server"]),
-            str(row["connections"]),
-            f"{row['requests_per_s']:,.0f}",
-            f"{ratio:.2f}",
-            str(row["p50_ms"]),
-            str(row["p99_ms"]),
-            str(row["errors"]),
-        )
-    Console().print(table)
+COMPARE, SCENARIOS, SHOW = "compare", "scenarios", "show"
+QUICK_ROUNDS, ROUNDS = 3, 5
+QUICK_SECONDS, SECONDS = 2.0, 4.0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="loadtests", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0, help="time of each measurement")
-    parser.add_argument("--save", action="store_true", help="keep the result in loadtests/results")
-    chosen = parser.parse_args()
-    rows = asyncio.run(measure(chosen.seconds))
-    show(rows)
+    chosen = _parser().parse_args()
+    console = Console()
+    run = Run.resume(fresh=chosen.fresh)
+    kept = True
+    if chosen.what == COMPARE:
+        if not compare.measure(run, _plan(chosen), console, chosen.time):
+            console.print("there is more to measure: the same command goes on from here")
+            return 0
+        show(run, console)
+        kept = _tell(report.checks(run), console)
+    elif chosen.what == SHOW:
+        show(run, console)
+    else:
+        names = list(scenarios.ALL) if chosen.what == SCENARIOS else [chosen.what]
+        for name in names:
+            if name in run.scenarios and chosen.what == SCENARIOS:
+                continue
+            result = scenarios.run(name, quick=chosen.quick)
+            run.add_scenario(name, result)
+            console.rule(f"{name}: {result['title']}")
+            console.print("\n".join(report.figures(result)), markup=False, highlight=False)
+            kept &= _tell([report.Check(**check) for check in result["checks"]], console)
     if chosen.save:
-        at = datetime.now(UTC)
-        machine = (
-            f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-        )
-        RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"{at:%Y-%m-%d}.json"
-        path.write_text(
-            json.dumps({"at": at.isoformat(), "machine": machine, "rows": rows}, indent=2) + "\n"
-        )
-    return 1 if any(row["errors"] for row in rows) else 0
+        for path in results.save(run, console):
+            console.print(f"written: {path}", markup=False)
+        CURRENT.unlink(missing_ok=True)
+    return 0 if kept else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="loadtests", description=__doc__)
+    parser.add_argument(
+        "what",
+        nargs="?",
+        default=COMPARE,
+        choices=(COMPARE, SHOW, SCENARIOS, *scenarios.ALL),
+        help="compare servers (default), show what there is so far, or run scenarios",
+    )
+    names = ", ".join(servers.ALL)
+    parser.add_argument("--only", default="", help=f"servers, separated by commas: {names}")
+    parser.add_argument("--rounds", type=int, help=f"rounds over all servers ({ROUNDS})")
+    parser.add_argument("--seconds", type=float, help=f"time of each load ({SECONDS:g})")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds of {QUICK_SECONDS:g} s"
+    )
+    parser.add_argument("--save", action="store_true", help="write to loadtests/results")
+    parser.add_argument("--fresh", action="store_true", help="forget the run under way")
+    parser.add_argument(
+        "--time", type=float, default=math.inf, help="stop after about so many seconds"
+    )
+    return parser
+
+
+def _plan(chosen: argparse.Namespace) -> compare.Plan:
+    names = [name for name in chosen.only.split(",") if name] or list(servers.ALL)
+    if unknown := set(names) - set(servers.ALL):
+        raise SystemExit(f"no such server: {', '.join(sorted(unknown))}")
+    rounds = chosen.rounds or (QUICK_ROUNDS if chosen.quick else ROUNDS)
+    seconds = chosen.seconds or (QUICK_SECONDS if chosen.quick else SECONDS)
+    return compare.Plan(tuple(names), rounds, seconds)
+
+
+def show(run: Run, console: Console) -> None:
+    """All tables of a run, for people."""
+    console.print(f"closed loop by {generator()}; Headgate x: above 1 Headgate is better")
+    for table in report.tables(run):
+        shown = Table(title=table.title, title_justify="left")
+        for column in table.columns:
+            shown.add_column(column, justify="left" if column == "server" else "right")
+        for row in table.rows:
+            shown.add_row(*row)
+        console.print(shown)
+    for name, why in run.absent.items():
+        console.print(f"not measured: {name}: {why}", style="red", markup=False)
+
+
+def _tell(checks: Sequence[report.Check], console: Console) -> bool:
+    for check in checks:
+        console.print(check.line(), style="" if check.is_kept else "red", markup=False)
+    return all(check.is_kept for check in checks)
 
 
 if __name__ == "__main__":

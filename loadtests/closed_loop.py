@@ -1,101 +1,76 @@
-"""A closed-loop HTTP/1.1 load generator: each connection sends its next request on an answer.
+"""The closed loop: each connection sends its next request when its last one is answered.
 
-Latencies of a closed loop leave out the waiting that an open loop would see (coordinated
-omission); the figures are for ratios between servers in the same run, not for promises.
+``wrk`` where it is installed (``apt-get install wrk``), else our own, which takes more of the
+processor itself. A closed loop slows down with its server, so its latencies leave out the waiting
+that clients see who do not wait for each other: the open loop tells that.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
+import json
+import os
+import shutil
+import tempfile
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import Self
+
+from loadtests import open_loop
+from loadtests.workloads import Target
+
+_SCRIPT = Path(__file__).with_name("wrk.lua")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one run measured. Latencies are seconds, sorted."""
+    """What one run measured."""
 
-    latencies_s: tuple[float, ...]
+    requests: int
     errors: int
     elapsed_s: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+    @classmethod
+    def of(cls, shots: open_loop.Shots) -> Self:
+        return cls(
+            len(shots), shots.errors, shots.elapsed_s,
+            shots.quantile_ms(0.50), shots.quantile_ms(0.95), shots.quantile_ms(0.99),
+        )  # fmt: skip
 
     @property
-    def per_second(self) -> float:
-        return len(self.latencies_s) / self.elapsed_s
-
-    def quantile_ms(self, q: float) -> float:
-        """The q-quantile of the latency in milliseconds; nan when nothing was answered."""
-        if not self.latencies_s:
-            return float("nan")
-        return (
-            1000 * self.latencies_s[min(len(self.latencies_s) - 1, int(q * len(self.latencies_s)))]
-        )
+    def per_s(self) -> float:
+        return (self.requests - self.errors) / self.elapsed_s
 
 
-class _Connection(asyncio.Protocol):
-    """Sends one prepared request after the other; answers must carry a Content-Length."""
-
-    def __init__(self, request: bytes, until: float) -> None:
-        self.request = request
-        self.until = until
-        self.latencies_s: list[float] = []
-        self.errors = 0
-        self.done = asyncio.get_running_loop().create_future()
-        self._buffer = b""
-        self._sent_at = 0.0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._send()
-
-    def _send(self) -> None:
-        self._sent_at = time.perf_counter()
-        if self._sent_at >= self.until:
-            self._transport.close()
-            return
-        self._transport.write(self.request)
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        head_end = self._buffer.find(b"\r\n\r\n")
-        if head_end < 0:
-            return
-        head = self._buffer[:head_end].lower()
-        at = head.find(b"content-length:")
-        length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
-        if len(self._buffer) < head_end + 4 + length:
-            return
-        self.latencies_s.append(time.perf_counter() - self._sent_at)
-        self.errors += not head.startswith(b"http/1.1 200")
-        self._buffer = b""
-        self._send()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.errors += exc is not None
-        if not self.done.done():
-            self.done.set_result(None)
+def generator() -> str:
+    return "wrk" if shutil.which("wrk") else "own"
 
 
-async def run(
-    url: str, headers: dict[str, str], body: bytes, *, connections: int, seconds: float
-) -> Outcome:
-    """POST ``body`` over ``connections`` connections for ``seconds``. Plain HTTP only."""
-    parts = urlsplit(url)
-    lines = [f"POST {parts.path} HTTP/1.1", f"Host: {parts.netloc}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    lines += [f"Content-Length: {len(body)}", "", ""]
-    request = "\r\n".join(lines).encode() + body
-    loop = asyncio.get_running_loop()
-    begun = time.perf_counter()
-    made = [
-        await loop.create_connection(
-            lambda: _Connection(request, begun + seconds), parts.hostname, parts.port
-        )
-        for _ in range(connections)
-    ]
-    await asyncio.gather(*(connection.done for _, connection in made))
-    elapsed_s = time.perf_counter() - begun
-    latencies = sorted(latency for _, c in made for latency in c.latencies_s)
-    return Outcome(tuple(latencies), sum(c.errors for _, c in made), elapsed_s)
+async def run(target: Target, connections: int, seconds: float) -> Outcome:
+    """Load the target over so many connections for a time."""
+    if generator() == "wrk":
+        return await _wrk(target, connections, seconds)
+    return Outcome.of(await open_loop.closed(target, connections, seconds))
+
+
+async def _wrk(target: Target, connections: int, seconds: float) -> Outcome:
+    with tempfile.TemporaryDirectory(prefix="hg-wrk-") as name:
+        body, headers = Path(name) / "body", Path(name) / "headers"
+        body.write_bytes(target.body)
+        headers.write_text("".join(f"{key}: {value}\n" for key, value in target.headers.items()))
+        # Whole seconds are wrk's smallest unit; one thread, since the server needs the cores.
+        process = await asyncio.create_subprocess_exec(
+            "wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s",
+            "--latency", "-s", str(_SCRIPT), target.url, "--", target.path,
+            env={**os.environ, "LOADTESTS_BODY": str(body), "LOADTESTS_HEADERS": str(headers)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await process.communicate()
+    lines = [line for line in err.decode().splitlines() if line.startswith("{")]
+    if process.returncode or not lines:
+        raise RuntimeError(f"wrk: {(err or out).decode()[-400:]}")
+    return Outcome(**json.loads(lines[-1]))
