@@ -127,8 +127,8 @@ async def _supervise(
     ]
 
     if announcement.has_studio:
-        socket = settings.run_dir / "studio.sock"
-        children.append(_service("portal", environ, _listens(socket), _PORTAL_GRACE_S))
+        # Nothing waits for it: until it listens, the gateway asks browsers to come again.
+        children.append(_service("portal", environ, None, _PORTAL_GRACE_S))
 
     def on_ready() -> None:
         announcement.publish()
@@ -165,7 +165,7 @@ async def _bootstrap(url: str, creds: Path | None) -> None:
 def _service(
     name: str,
     environ: Mapping[str, str],
-    ready: Callable[[], Awaitable[None]],
+    ready: Callable[[], Awaitable[None]] | None,
     grace_s: float,
 ) -> Child:
     argv = (sys.executable, "-m", "headgate", "run", name)
@@ -192,20 +192,6 @@ def _answers(url: str, context: ssl.SSLContext | None) -> Callable[[], Awaitable
                         return
                 finally:
                     writer.close()
-            await asyncio.sleep(_READY_POLL_S)
-
-    return ready
-
-
-def _listens(socket: Path) -> Callable[[], Awaitable[None]]:
-    """A readiness check: returns when something listens on a UNIX socket."""
-
-    async def ready() -> None:
-        while True:
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_unix_connection(str(socket))
-                writer.close()
-                return
             await asyncio.sleep(_READY_POLL_S)
 
     return ready

@@ -24,6 +24,11 @@ _HOP = frozenset(
         "transfer-encoding", "upgrade", "content-length",
     }
 )  # fmt: skip
+_STARTING = """<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=1>
+<title>Headgate studio</title><body style="font: 16px system-ui; margin: 20vh auto; width: 30rem">
+<p role=status>The studio is starting; this page tries again by itself.</p>
+<p>If it stays away: <code>pip install 'headgate[portal]'</code>, and see
+<code>logs/portal.log</code> in the data folder.</p>"""
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=60)
 
 
@@ -56,6 +61,13 @@ class StudioProxy:
                 return await self._join(request)
             return await self._pass(request)
         except (aiohttp.ClientConnectionError, FileNotFoundError):
+            if request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
+                return web.Response(
+                    status=503,
+                    text=_STARTING,
+                    content_type="text/html",
+                    headers={"Retry-After": "1"},
+                )
             raise HeadgateError(
                 ErrorCode.UNAVAILABLE,
                 "the studio does not run: it comes with 'headgate up' where the extra is "

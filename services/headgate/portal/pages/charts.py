@@ -64,12 +64,16 @@ def _chart(title: str, unit: str) -> ui.echart:
         "tooltip": {"trigger": "axis", "renderMode": "richText"},
         "legend": {"top": 24, "type": "scroll", "textStyle": {"color": "#888"}},
         "grid": {"left": 48, "right": 16, "top": 56, "bottom": 28},
-        "xAxis": {"type": "time", "splitLine": {"show": False}},
+        "xAxis": {
+            "type": "time",
+            "splitLine": {"show": False},
+            "axisLabel": {"hideOverlap": True, "formatter": "{HH}:{mm}:{ss}"},
+        },
         "yAxis": {"type": "value", "min": 0, "splitLine": {"lineStyle": {"opacity": 0.25}}},
-        "aria": {"enabled": True},
         "series": [],
     }
-    return ui.echart(options).style("height: 15rem").classes("lane")
+    chart = ui.echart(options).style("height: 15rem").classes("lane")
+    return chart.props(f'role=img aria-label="{title}, {unit}, by deployment"')
 
 
 def _lines(

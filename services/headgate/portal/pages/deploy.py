@@ -16,7 +16,7 @@ from headgate.client.storage import Storage
 from headgate.portal import core
 from headgate.portal.gate import PREFIX
 from headgate.portal.pages import logs
-from headgate.portal.pages.frame import Studio, guarded, later, page, state_badge
+from headgate.portal.pages.frame import Studio, editor, guarded, later, page, state_badge
 from headgate.portal.sessions import Draft, Session
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
@@ -53,8 +53,8 @@ class Wizard:
     def draw(self, types: list[dict[str, object]]) -> None:
         choices = {str(t["name"]): _size_text(t) for t in types}
         size = self._draft.size if self._draft.size in choices else next(iter(choices), None)
-        with ui.row().classes("full-width"):
-            with ui.column().classes("col"):
+        with ui.element("div").classes("two"):
+            with ui.column():
                 self.name = ui.input(
                     "Name",
                     value=self._edited or "blue",
@@ -87,24 +87,20 @@ class Wizard:
                     on_upload=self._take,
                     max_file_size=limits.STUDIO_UPLOAD_BYTES_MAX,
                     max_files=_FILES_MAX,
-                ).classes("full-width").props("flat bordered")
-            with ui.column().classes("col"):
+                ).classes("full-width").props('flat bordered data-label="Model files"')
+            with ui.column():
                 with ui.tabs().props("dense no-caps align=left") as tabs:
                     script, packages, as_yaml = (
                         ui.tab(t) for t in ("Scoring script", "Packages (conda)", "Equivalent YAML")
                     )
                 with ui.tab_panels(tabs, value=script).classes("full-width"):
                     with ui.tab_panel(script).classes("q-px-none"):
-                        self.script = ui.codemirror(
-                            self._draft.script, language="Python", line_wrapping=True
-                        ).classes("full-width")
-                        self.script.style("height: 22rem")
+                        self.script = editor(
+                            self._draft.script, "Python", "Scoring script", "22rem"
+                        )
                     with ui.tab_panel(packages).classes("q-px-none"):
                         ui.label("Empty: the interpreter that runs Headgate, as it is.")
-                        self.conda = ui.codemirror(self._draft.conda, language="YAML").classes(
-                            "full-width"
-                        )
-                        self.conda.style("height: 20rem")
+                        self.conda = editor(self._draft.conda, "YAML", "Conda packages", "20rem")
                     with ui.tab_panel(as_yaml).classes("q-px-none"):
                         shown = ui.code("", language="yaml").classes("full-width")
                         command = ui.code("", language="bash").classes("full-width")

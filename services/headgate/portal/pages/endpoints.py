@@ -10,7 +10,7 @@ from nicegui import ui
 from headgate.azure.yaml_files import YamlFile, YamlFileError
 from headgate.portal import core
 from headgate.portal.gate import PREFIX
-from headgate.portal.pages.frame import REFRESH_S, Studio, finish, guarded, page
+from headgate.portal.pages.frame import REFRESH_S, Studio, editor, finish, guarded, page
 from headgate.portal.sessions import Session
 from headgate_contracts import limits
 from headgate_contracts.resources import AuthMode, EndpointSpec
@@ -126,23 +126,19 @@ def _new_endpoint(session: Session) -> ui.dialog:
 
 
 def _yaml_form(session: Session, dialog: ui.dialog) -> None:
-    editor = (
-        ui.codemirror("name: my-endpoint\nauth_mode: key\n", language="YAML", line_wrapping=True)
-        .classes("full-width")
-        .style("height: 14rem")
-    )
+    text = editor("name: my-endpoint\nauth_mode: key\n", "YAML", "YAML of the endpoint", "14rem")
     problems = ui.label().classes("text-negative wrap mono").props("role=status")
 
     def check() -> EndpointSpec | None:
         try:
-            spec = YamlFile.of_text(editor.value.encode(), Path("endpoint.yml")).endpoint()
+            spec = YamlFile.of_text(text.value.encode(), Path("endpoint.yml")).endpoint()
         except YamlFileError as error:
             problems.set_text("\n".join(map(str, error.problems)))
             return None
         problems.set_text("")
         return spec
 
-    editor.on_value_change(lambda: check())
+    text.on_value_change(lambda: check())
 
     async def create() -> None:
         if spec := check():

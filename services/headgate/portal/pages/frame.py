@@ -38,6 +38,19 @@ _CSS = """
 .mono, .mono textarea { font-family: ui-monospace, monospace; font-size: .85rem }
 .figure { font-size: 1.35rem; font-weight: 600; line-height: 1.2 }
 .quiet { opacity: .72 }
+.two { display: grid; gap: 1.5rem; width: 100%;
+  grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)) }
+.two > *, .many > * { min-width: 0 }
+.q-tabs, .nicegui-column { max-width: 100% }
+.many { display: grid; gap: 1rem; width: 100%;
+  grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)) }
+.body--dark main { --q-primary: #8ab4f8; --q-negative: #ffb4ab }
+.body--dark main .bg-primary, .body--dark main .q-uploader { --q-primary: #1a56a8 }
+.body--dark main .bg-negative { --q-negative: #a5110a }
+.body--light a.nicegui-link, .body--light td a { color: #1a56a8 }
+.body--dark a.nicegui-link, .body--dark td a { color: #8ab4f8 }
+.q-header a.nicegui-link { color: #fff !important }
+.q-loading-bar { display: none }
 .lane { background: var(--lane); border-radius: .6rem; padding: .8rem 1rem; width: 100% }
 .mid { align-items: center }
 .tight { gap: 0 }
@@ -49,6 +62,18 @@ _CSS = """
 .q-table td { white-space: normal }
 a:focus-visible, button:focus-visible, [tabindex]:focus-visible { outline: 3px solid #4c9bff;
   outline-offset: 2px }
+"""
+
+# Parts of the page library that cannot be named from Python get the name of what holds them.
+_NAMES = """
+new MutationObserver(() => {
+  for (const holder of document.querySelectorAll("[data-label]")) {
+    const parts = ".cm-content, .q-uploader__input, .q-uploader a.q-btn";
+    for (const part of holder.querySelectorAll(parts)) {
+      if (!part.ariaLabel) part.ariaLabel = holder.dataset.label;
+    }
+  }
+}).observe(document.body, {childList: true, subtree: true});
 """
 
 
@@ -72,7 +97,10 @@ def page(session: Session, title: str, *, back: tuple[str, str] | None = None) -
     """Everything around the content of one page."""
     ui.add_css(_CSS)
     ui.page_title(f"{title} · Headgate")
-    ui.colors(primary="#1a56a8")
+    ui.colors(
+        primary="#1a56a8", positive="#19692c", info="#0b5c7d", warning="#7a4b00", negative="#a5110a"
+    )
+    ui.add_body_html(f"<script>{_NAMES}</script>")
     dark = ui.dark_mode(None)
     session.watch.begin()
     ui.context.client.on_delete(session.watch.end)
@@ -108,6 +136,12 @@ def page(session: Session, title: str, *, back: tuple[str, str] | None = None) -
         trouble.set_visibility(bool(text))
 
     ui.timer(REFRESH_S, refresh)
+
+
+def editor(text: str, language: Any, label: str, height: str) -> ui.codemirror:
+    """A code editor that says what it holds."""
+    made = ui.codemirror(text, language=language, line_wrapping=True, theme="vscodeLight")
+    return made.classes("full-width").style(f"height: {height}").props(f'data-label="{label}"')
 
 
 def state_color(state: str) -> str:

@@ -11,7 +11,7 @@ from headgate.client.access import Access
 from headgate.client.api import Found
 from headgate.client.scoring import DEPLOYMENT_HEADER, Scored, score
 from headgate.portal import core
-from headgate.portal.pages.frame import guarded
+from headgate.portal.pages.frame import editor, guarded
 from headgate.portal.sessions import Session
 from headgate_contracts import limits
 from headgate_contracts.errors import HeadgateError
@@ -30,17 +30,16 @@ def draw(session: Session, found: Found[EndpointSpec], ca: str) -> None:
     name = found.spec.name
     uri = str(found.properties.get("scoringUri", ""))
     deployments = [each.spec.name for each in session.watch.view.deployments.get(name, [])]
-    with ui.row().classes("full-width"):
-        with ui.column().classes("col"):
+    with ui.element("div").classes("two"):
+        with ui.column():
             choice = ui.select([_ANYWHERE, *deployments], value=_ANYWHERE, label="Deployment")
             choice.style("min-width: 14rem")
-            editor = ui.codemirror(_SAMPLE, language="JSON", line_wrapping=True)
-            editor.classes("full-width").style("height: 16rem")
+            request = editor(_SAMPLE, "JSON", "Request body", "16rem")
             with ui.row():
                 send = ui.button("Send", icon="send").props("no-caps")
                 sample = ui.button("Sample from the script", icon="science")
                 sample.props("flat no-caps")
-        with ui.column().classes("col"):
+        with ui.column():
             status = ui.label("No request yet").classes("figure").props("role=status")
             timing = ui.label().classes("quiet")
             with ui.expansion("Headers").classes("full-width"):
@@ -62,7 +61,7 @@ def draw(session: Session, found: Found[EndpointSpec], ca: str) -> None:
         answer.set_text(core.pretty(scored.body.decode("utf-8", "replace"))[:_SHOWN_CHARS_MAX])
 
     async def go() -> None:
-        body = (editor.value or "").encode()
+        body = (request.value or "").encode()
         if len(body) > limits.CONTROL_BODY_BYTES_MAX:
             ui.notify("that is too large for this page; use the command line", type="warning")
             return
@@ -79,16 +78,16 @@ def draw(session: Session, found: Found[EndpointSpec], ca: str) -> None:
         secret = await Access(session.client).scoring_secret(found)
         text = await _sample(session, uri, secret, chosen())
         if text:
-            editor.set_value(text)
+            request.set_value(text)
         else:
             ui.notify("the script describes no sample; decorators of inference-schema would")
 
     send.on_click(guarded(go))
     sample.on_click(guarded(fill))
-    _snippets(name, uri, editor, chosen, ca)
+    _snippets(name, uri, request, chosen, ca)
 
 
-def _snippets(name: str, uri: str, editor: ui.codemirror, chosen: object, ca: str) -> None:
+def _snippets(name: str, uri: str, request: ui.codemirror, chosen: object, ca: str) -> None:
     with ui.expansion("Copy as curl, Python, command line").classes("full-width"):
         ui.label("The key is read from the variable KEY.").classes("quiet")
         shown = {
@@ -100,7 +99,7 @@ def _snippets(name: str, uri: str, editor: ui.codemirror, chosen: object, ca: st
             made = core.snippets(
                 endpoint=name,
                 uri=uri,
-                body=str(editor.value),
+                body=str(request.value),
                 deployment=chosen(),  # type: ignore[operator]
                 ca=ca,
                 header=DEPLOYMENT_HEADER,
@@ -109,7 +108,7 @@ def _snippets(name: str, uri: str, editor: ui.codemirror, chosen: object, ca: st
                 code.set_content(getattr(made, form))
 
         refresh()
-        editor.on_value_change(refresh)
+        request.on_value_change(refresh)
 
 
 async def _sample(session: Session, uri: str, secret: str, deployment: str) -> str:
