@@ -27,6 +27,9 @@ INT32_MAX = 2**31 - 1  # what Azure's counters hold
 BATCH_RETRIES_MAX = 1_000
 BATCH_TIMEOUT_S_MAX = 259_200  # Azure: three days for one mini-batch
 FILE_NAME_CHARS_MAX = 255
+BATCHING_ROWS_DEFAULT = 32
+BATCHING_ROWS_MAX = 100_000
+BATCHING_WAIT_MS_MAX = 60_000
 PENDING_PER_SLOT = 2  # Azure: pending <= 2 x max_concurrent_requests_per_instance x instances
 
 # NATS counts payload and headers together and closes the connection above its limit, so a

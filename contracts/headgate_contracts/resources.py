@@ -130,6 +130,23 @@ class RequestSettings(Value):
     max_queue_wait_ms: int = Field(500, ge=0, le=limits.REQUEST_TIMEOUT_MS_MAX)
 
 
+class Batching(Value):
+    """How requests share calls of the model. Headgate's own; Azure has nothing like it."""
+
+    max_rows: int = Field(
+        limits.BATCHING_ROWS_DEFAULT,
+        ge=1,
+        le=limits.BATCHING_ROWS_MAX,
+        description="rows of a batch; a request is one row unless the script counts them",
+    )
+    max_wait_ms: int = Field(
+        0,
+        ge=0,
+        le=limits.BATCHING_WAIT_MS_MAX,
+        description="how long an idle model waits for a batch to fill; 0: it starts at once",
+    )
+
+
 class Probe(Value):
     """When an instance counts as alive or ready (azure.md 1.4); times in seconds."""
 
@@ -212,11 +229,23 @@ class DeploymentSpec(Value):
     app_insights_enabled: bool = False
     scale_settings: ScaleSettings = ScaleSettings()
     request_settings: RequestSettings = RequestSettings()
+    batching: Batching | None = None
     liveness_probe: Probe = Probe()
     readiness_probe: Probe = Probe()
     startup_probe: Probe | None = None
     data_collector: DataCollector | None = None
     egress_public_network_access: Literal["enabled", "disabled"] = "enabled"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the worker finds in its environment: the user's variables, and the batching."""
+        if self.batching is None:
+            return dict(self.environment_variables)
+        return {
+            **self.environment_variables,
+            "BATCH_MAX_ROWS": str(self.batching.max_rows),
+            "BATCH_MAX_WAIT_MS": str(self.batching.max_wait_ms),
+        }
 
 
 class ModelSpec(Value):

@@ -84,6 +84,7 @@ deployments = st.builds(
     ),
     instance_type=texts,
     request_settings=st.builds(r.RequestSettings),
+    batching=st.none() | st.builds(r.Batching, max_wait_ms=st.integers(0, 60_000)),
     scale_settings=st.builds(r.ScaleSettings, polling_interval=st.none() | st.integers(1, 100_000)),
     liveness_probe=probes,
     startup_probe=st.none() | probes,
@@ -203,6 +204,7 @@ def test_a_deployment_looks_as_azure_documents_it() -> None:
         code_configuration=r.CodeConfiguration(code="azureml:c:2", scoring_script="score.py"),
         environment="azureml:sklearn@latest",
         instance_count=3,
+        batching=r.Batching(max_rows=64, max_wait_ms=5),
     )
     resource = arm_resources.deployment_resource(
         r.Deployment(workspace="local", spec=spec, created_at=1.5, updated_at=2), CONTEXT
@@ -224,6 +226,7 @@ def test_a_deployment_looks_as_azure_documents_it() -> None:
         "maxConcurrentRequestsPerInstance": 1,
         "maxQueueWait": "PT0.5S",
     }
+    assert properties["batching"] == {"maxRows": 64, "maxWait": "PT0.005S"}
     assert properties["livenessProbe"]["initialDelay"] == "PT10S"
     assert properties["scaleSettings"] == {"scaleType": "Default"}
     assert properties["egressPublicNetworkAccess"] == "Enabled"

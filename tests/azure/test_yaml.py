@@ -100,6 +100,7 @@ def test_every_setting_of_a_deployment_is_read(folder: Path) -> None:
       request_timeout_ms: 3000
       max_concurrent_requests_per_instance: 4
       max_queue_wait_ms: 100
+    batching: {max_rows: 64, max_wait_ms: 2}
     liveness_probe: {initial_delay: 20, period: 5, timeout: 3, failure_threshold: 7}
     readiness_probe: {success_threshold: 2}
     """
@@ -107,6 +108,11 @@ def test_every_setting_of_a_deployment_is_read(folder: Path) -> None:
     spec = deployment(folder, text).spec
     assert spec.environment_variables == {"WORKERS": "2", "GREETING": "no"}
     assert spec.request_settings.request_timeout_ms == 3_000
+    assert spec.batching is not None and spec.variables == {
+        **spec.environment_variables,
+        "BATCH_MAX_ROWS": "64",
+        "BATCH_MAX_WAIT_MS": "2",
+    }
     assert spec.liveness_probe.failure_threshold == 7
     assert spec.readiness_probe.success_threshold == 2
     assert spec.app_insights_enabled and spec.egress_public_network_access == "disabled"

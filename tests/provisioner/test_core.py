@@ -29,6 +29,7 @@ from headgate.provisioner.values import (
 )
 from headgate_contracts.errors import ErrorCode, WireError
 from headgate_contracts.resources import (
+    Batching,
     CodeConfiguration,
     DeploymentSpec,
     Probe,
@@ -118,6 +119,7 @@ def test_a_change_that_running_instances_need_not_notice_keeps_the_version(
         {"code_configuration": CodeConfiguration(code="azureml:c:1", scoring_script="other.py")},
         {"environment_variables": {"A": "B"}},
         {"request_settings": RequestSettings(max_concurrent_requests_per_instance=4)},
+        {"batching": Batching()},
         {"readiness_probe": Probe(period=20)},
         {"liveness_probe": Probe(period=20)},
         {"instance_type": "Standard_DS3_v2"},

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate_contracts import limits, scoring
-from headgate_worker import core, frames, streams
+from headgate_worker import batching, core, frames, settings, streams
 
 META = st.dictionaries(st.text(max_size=10), st.integers() | st.text(max_size=20), max_size=5)
 
@@ -31,6 +31,10 @@ def test_both_refuse_the_same(payload: bytes) -> None:
 
 def test_limits_and_words_are_the_same() -> None:
     assert core.SCORING_BODY_BYTES_MAX == limits.SCORING_BODY_BYTES_MAX
+    assert settings.BATCH_ROWS_MAX == limits.BATCHING_ROWS_MAX
+    assert settings.BATCH_WAIT_MS_MAX == limits.BATCHING_WAIT_MS_MAX
+    assert batching.MAX_ROWS_DEFAULT == limits.BATCHING_ROWS_DEFAULT
+    assert batching.ROOM_MAX == limits.CONCURRENCY_PER_INSTANCE_MAX
     assert core.BODY_BYTES_MAX == limits.BODY_BYTES_MAX
     assert core.BODY_WINDOW_BYTES == limits.BODY_WINDOW_BYTES
     assert streams.PART_BYTES_MAX == limits.ANSWER_PART_BYTES_MAX

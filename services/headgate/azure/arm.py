@@ -188,6 +188,11 @@ DEPLOYMENT = Shape(
                     Field("maxQueueWait", "max_queue_wait_ms", MILLISECONDS),
                 ),
             ),
+            Field(
+                "batching",
+                "batching",
+                Shape(Field("maxRows", "max_rows"), Field("maxWait", "max_wait_ms", MILLISECONDS)),
+            ),
             Field("livenessProbe", "liveness_probe", _PROBE),
             Field("readinessProbe", "readiness_probe", _PROBE),
             Field("startupProbe", "startup_probe", _PROBE),

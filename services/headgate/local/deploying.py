@@ -78,7 +78,7 @@ class Deployer:
             folder=folder,
             code=laid.code,
             port=port,
-            variables={**spec.environment_variables, **laid.variables},
+            variables={**spec.variables, **laid.variables},
             model_mount_path=spec.model_mount_path or "",
             debug_port=debug_port,
             wait_for_debugger=wait_for_debugger,

@@ -62,9 +62,17 @@ _NOT_OF_THE_VERSION = {
 }
 
 
+# Fields that older versions of Headgate do not know: without them a version keeps its hash, so that
+# an update of Headgate replaces no instance.
+_CAME_LATER = ("batching",)
+
+
 def version_of(spec: DeploymentSpec) -> str:
     """The hash of everything in a deployment that a running instance cannot change."""
     kept = spec.model_dump(mode="json", exclude=_NOT_OF_THE_VERSION)
+    for name in _CAME_LATER:
+        if kept[name] is None:
+            del kept[name]
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:_VERSION_CHARS]
 

@@ -141,7 +141,7 @@ class Preparer:
             return await self._lay_out_mlflow(recipe, say)
         script = configuration.scoring_script
         code = await self._artefacts.code(recipe.code, script, recipe.code_place, say)
-        variables = dict(recipe.deployment.environment_variables)
+        variables = recipe.deployment.variables
         variables |= {"AML_APP_ROOT": str(code), "AZUREML_ENTRY_SCRIPT": script}
         variables.pop("AZUREML_MODEL_DIR", None)
         recipe = recipe.model_copy(update={"code_place": code.name})
@@ -152,7 +152,14 @@ class Preparer:
 
     async def _lay_out_for_server(self, recipe: Recipe, say: Say) -> _Laid:
         """An image with a server of its own gets its model, if it has one, and no script."""
-        variables = dict(recipe.deployment.environment_variables)
+        if recipe.deployment.batching is not None:
+            raise HeadgateError(
+                ErrorCode.BAD_ARGUMENT,
+                "an image with a server of its own is asked request by request; leave batching "
+                "out, and let that server batch",
+                target="batching",
+            )
+        variables = recipe.deployment.variables
         if recipe.model is not None:
             directory, recipe = await self._model(recipe.model, recipe, say)
             variables["AZUREML_MODEL_DIR"] = str(directory)
@@ -172,7 +179,7 @@ class Preparer:
             for note in needs.notes:
                 say(note)
             recipe = recipe.model_copy(update={"environment": _made_for(model, needs)})
-        variables = dict(recipe.deployment.environment_variables)
+        variables = recipe.deployment.variables
         variables.pop("AZUREML_ENTRY_SCRIPT", None)  # none is what makes the worker bring its own
         variables |= {
             "AML_APP_ROOT": str(folder),
