@@ -1,0 +1,14 @@
+"""The same for all requests that are there."""
+
+import model
+
+from headgate_worker import tensors
+
+
+def init():
+    global predict
+    predict = tensors.Predictor(model.load(), device="cpu")
+
+
+def run_batch(items):
+    return [scores.tolist() for scores in predict([model.text_of(item) for item in items])]
