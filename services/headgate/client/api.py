@@ -97,10 +97,10 @@ class Client:
     # --- endpoints -----------------------------------------------------------------------------
 
     async def get_endpoint(self, name: str) -> Found[EndpointSpec]:
-        return _endpoint(await self._get(_endpoint_path(name)))
+        return _endpoint(await self.get(_endpoint_path(name)))
 
     async def list_endpoints(self) -> list[Found[EndpointSpec]]:
-        pages = self._pages("/onlineEndpoints")
+        pages = self.pages("/onlineEndpoints")
         return [_endpoint(Answer(200, {}, body)) async for body in pages]
 
     async def create_endpoint(self, spec: EndpointSpec) -> Started:
@@ -125,20 +125,16 @@ class Client:
 
     async def traffic(self, endpoint: str) -> Json:
         """What the routers measured, per deployment."""
-        return (await self._get(f"{_endpoint_path(endpoint)}/traffic")).object
-
-    async def live(self) -> Json:
-        """What every deployment of the workspace does at this moment: ``at`` and ``value``."""
-        return (await self._get("/live")).object
+        return (await self.get(f"{_endpoint_path(endpoint)}/traffic")).object
 
     # --- deployments ---------------------------------------------------------------------------
 
     async def get_deployment(self, endpoint: str, name: str) -> Found[DeploymentSpec]:
-        return _deployment(endpoint, await self._get(_deployment_path(endpoint, name)))
+        return found_deployment(endpoint, await self.get(_deployment_path(endpoint, name)))
 
     async def list_deployments(self, endpoint: str) -> list[Found[DeploymentSpec]]:
-        pages = self._pages(f"{_endpoint_path(endpoint)}/deployments")
-        return [_deployment(endpoint, Answer(200, {}, body)) async for body in pages]
+        pages = self.pages(f"{_endpoint_path(endpoint)}/deployments")
+        return [found_deployment(endpoint, Answer(200, {}, body)) async for body in pages]
 
     async def create_deployment(self, spec: DeploymentSpec) -> Started:
         """Refused with ResourceAlreadyExists when there is one of this name."""
@@ -192,15 +188,15 @@ class Client:
 
     async def instances(self, endpoint: str, name: str) -> list[Json]:
         path = f"{_deployment_path(endpoint, name)}/instances"
-        return [body async for body in self._pages(path)]
+        return [body async for body in self.pages(path)]
 
     # --- batch endpoints and deployments -------------------------------------------------------
 
     async def get_batch_endpoint(self, name: str) -> Found[BatchEndpointSpec]:
-        return _found(await self._get(_batch_path(name)), arm_batch.endpoint_spec)
+        return _found(await self.get(_batch_path(name)), arm_batch.endpoint_spec)
 
     async def list_batch_endpoints(self) -> list[Found[BatchEndpointSpec]]:
-        pages = self._pages("/batchEndpoints")
+        pages = self.pages("/batchEndpoints")
         return [_found(Answer(200, {}, body), arm_batch.endpoint_spec) async for body in pages]
 
     async def put_batch_endpoint(self, spec: BatchEndpointSpec, etag: str = "") -> Started:
@@ -212,10 +208,10 @@ class Client:
         return await self._delete(_batch_path(name))
 
     async def get_batch_deployment(self, endpoint: str, name: str) -> Found[BatchDeploymentSpec]:
-        return _batch_deployment(endpoint, await self._get(_batch_path(endpoint, name)))
+        return _batch_deployment(endpoint, await self.get(_batch_path(endpoint, name)))
 
     async def list_batch_deployments(self, endpoint: str) -> list[Found[BatchDeploymentSpec]]:
-        pages = self._pages(f"{_batch_path(endpoint)}/deployments")
+        pages = self.pages(f"{_batch_path(endpoint)}/deployments")
         return [_batch_deployment(endpoint, Answer(200, {}, body)) async for body in pages]
 
     async def put_batch_deployment(self, spec: BatchDeploymentSpec, etag: str = "") -> Started:
@@ -228,7 +224,7 @@ class Client:
 
     async def list_batch_jobs(self, endpoint: str, deployment: str = "") -> list[Json]:
         """The jobs of an endpoint, or of one of its deployments."""
-        return [body async for body in self._pages(f"{_batch_path(endpoint, deployment)}/jobs")]
+        return [body async for body in self.pages(f"{_batch_path(endpoint, deployment)}/jobs")]
 
     # --- assets --------------------------------------------------------------------------------
 
@@ -247,25 +243,25 @@ class Client:
 
     async def get_model(self, name: str, version: str = "") -> Found[ModelSpec]:
         """One version; ``@latest`` or another label, or nothing for the newest."""
-        return _model(name, await self._get(_version_path("models", name, version)))
+        return _model(name, await self.get(_version_path("models", name, version)))
 
     async def get_environment(self, name: str, version: str = "") -> Found[EnvironmentSpec]:
         """One version; ``@latest`` or another label, or nothing for the newest."""
-        return _environment(name, await self._get(_version_path("environments", name, version)))
+        return _environment(name, await self.get(_version_path("environments", name, version)))
 
     async def list_models(self, name: str) -> list[Found[ModelSpec]]:
         """Versions of one model, newest first."""
-        pages = self._pages(_versions_path("models", name))
+        pages = self.pages(_versions_path("models", name))
         return [_model(name, Answer(200, {}, body)) async for body in pages]
 
     async def list_environments(self, name: str) -> list[Found[EnvironmentSpec]]:
         """Versions of one environment, newest first."""
-        pages = self._pages(_versions_path("environments", name))
+        pages = self.pages(_versions_path("environments", name))
         return [_environment(name, Answer(200, {}, body)) async for body in pages]
 
     async def list_containers(self, kind: str) -> list[Json]:
         """What there is of a kind of asset: one entry per name."""
-        return [body async for body in self._pages(f"/{kind}")]
+        return [body async for body in self.pages(f"/{kind}")]
 
     # --- operations, system --------------------------------------------------------------------
 
@@ -294,7 +290,7 @@ class Client:
             method, f"{self._base}{path}", query=_QUERY, body=body, repeatable=repeatable
         )
 
-    async def _get(self, path: str) -> Answer:
+    async def get(self, path: str) -> Answer:
         return await self._send("GET", path)
 
     async def _put(self, path: str, body: Json, headers: Mapping[str, str]) -> Started:
@@ -307,8 +303,8 @@ class Client:
     async def _delete(self, path: str) -> Started:
         return _started(await self._send("DELETE", path))
 
-    async def _pages(self, path: str) -> AsyncIterator[Json]:
-        """Every item of a list, page after page."""
+    async def pages(self, path: str) -> AsyncIterator[Json]:
+        """Every item of a list below the workspace, page after page."""
         answer = await self.http.send(
             "GET", f"{self._base}{path}", query={**_QUERY, "count": str(limits.PAGE_SIZE_MAX)}
         )
@@ -371,7 +367,7 @@ def _endpoint(answer: Answer) -> Found[EndpointSpec]:
     return _found(answer, arm.endpoint_spec)
 
 
-def _deployment(endpoint: str, answer: Answer) -> Found[DeploymentSpec]:
+def found_deployment(endpoint: str, answer: Answer) -> Found[DeploymentSpec]:
     return _found(answer, lambda name, body: arm.deployment_spec(endpoint, name, body))
 
 

@@ -83,7 +83,8 @@ class Deployments:
         self._backend = backend
 
     async def list_all(self, call: Call) -> web.StreamResponse:
-        query = ListDeployments(workspace=call.workspace, endpoint=call.params["endpoint"])
+        endpoint = call.params.get("endpoint", "")
+        query = ListDeployments(workspace=call.workspace, endpoint=endpoint)
         reply = await self._backend.ask(query, DeploymentsReply)
         return list_answer(
             call, list(reply.deployments), lambda item: deployment_resource(item, call.context)
@@ -226,6 +227,14 @@ class Deployments:
                 _LIST,
                 self.list_all,
                 "List deployments of an endpoint",
+                query=listing,
+                reply=_PAGE,
+            ),
+            Route(
+                "GET",
+                f"{WORKSPACE}/onlineDeployments",
+                self.list_all,
+                "List deployments of all endpoints",
                 query=listing,
                 reply=_PAGE,
             ),

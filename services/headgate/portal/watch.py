@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from headgate.client import overview
 from headgate.client.api import Client, Found
 from headgate.portal import core
 from headgate.portal.core import Live
@@ -20,7 +21,7 @@ from headgate_contracts.errors import HeadgateError
 from headgate_contracts.resources import DeploymentSpec, EndpointSpec
 
 LIVE_S = 1.0
-RESOURCES_S = 5.0
+RESOURCES_S = 2.0
 
 Key = tuple[str, str]
 _log = Log("portal")
@@ -106,20 +107,15 @@ class Watch:
             self._changed.clear()
 
     async def _look_at_resources(self) -> None:
-        endpoints = await self._client.list_endpoints()
-        names = [each.spec.name for each in endpoints]
-        deployments: dict[str, list[Found[DeploymentSpec]]] = {}
-        for name in names:
-            with contextlib.suppress(HeadgateError):  # deleted in between
-                deployments[name] = await self._client.list_deployments(name)
-        self.view.endpoints, self.view.deployments = endpoints, deployments
+        self.view.endpoints = await self._client.list_endpoints()
+        self.view.deployments = await overview.deployments(self._client)
         self.view.loaded = True
-        gone = [key for key in self.view.rates if key[0] not in deployments]
+        gone = [key for key in self.view.rates if self.view.endpoint(key[0]) is None]
         for key in gone:
             del self.view.rates[key]
 
     async def _look_at_live(self) -> None:
-        for row in core.live_rows(await self._client.live()):
+        for row in core.live_rows(await overview.live(self._client)):
             key = (row.endpoint, row.deployment)
             series = self.view.rates.setdefault(key, deque(maxlen=limits.STUDIO_POINTS_MAX))
             series.append(row)
