@@ -15,6 +15,8 @@ HEAD = struct.Struct(">II")
 Buffer = Union[bytes, memoryview]
 
 _to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_from_json = json.JSONDecoder().raw_decode
+_quoted = json.encoder.encode_basestring  # a string in JSON, as ``_to_json`` has it
 
 
 class FrameError(ValueError):
@@ -26,6 +28,18 @@ def encode(meta: dict[str, Any], body: Buffer) -> bytes:
     # A header that a script made of undecodable bytes must not cost the whole answer.
     head = _to_json(meta).encode("utf-8", "replace")
     return HEAD.pack(len(head), len(body)) + head + body
+
+
+def encode_answer(
+    number: Any, in_flight: int, status: int, pairs: list[tuple[str, str]], run_ms: float, body: Any
+) -> bytes:
+    """The frame of a whole answer. ``run_ms`` below 0: run() was not called."""
+    took = f',"ms":{run_ms:.3f}' if run_ms >= 0 else ""
+    told = number if type(number) is int else _to_json(number)
+    headers = ",".join([f"[{_quoted(name)},{_quoted(value)}]" for name, value in pairs])
+    meta = f'{{"id":{told},"n":{in_flight},"s":{status},"h":[{headers}]{took}}}'
+    head = meta.encode("utf-8", "replace")
+    return b"".join((HEAD.pack(len(head), len(body)), head, body))
 
 
 def decode(payload: Buffer) -> Iterator[tuple[dict[str, Any], bytes]]:
@@ -40,7 +54,10 @@ def decode(payload: Buffer) -> Iterator[tuple[dict[str, Any], bytes]]:
         if end > size:
             raise FrameError("truncated frame")
         try:
-            meta = json.loads(bytes(payload[offset : offset + meta_bytes]))
+            text = str(payload[offset : offset + meta_bytes], "utf-8")
+            meta, used = _from_json(text)
+            if used != len(text):
+                raise ValueError("there is more after it")
         except ValueError as error:
             raise FrameError(f"frame meta is not JSON: {error}") from None
         if not isinstance(meta, dict):

@@ -309,17 +309,21 @@ class Lane:
 
     def _frame(self, request: Request, answer: Optional[Answer]) -> bytes:
         """The answer as one frame; empty when it leaves in parts because it is too large."""
-        meta: dict[str, Any] = {"id": request.id, "n": self._in_flight}
         if answer is None:
-            return frames.encode({**meta, "k": core.EXPIRED}, b"")
+            meta = {"id": request.id, "n": self._in_flight, "k": core.EXPIRED}
+            return frames.encode(meta, b"")
         self._finished += 1
-        frame = _answer_frame(meta, answer)
+        frame = self._whole(request, answer)
         if len(frame) <= self._bus.max_payload:
             return frame
         if request.window:
             self._transfers.send(request, answer)
             return b""
-        return _answer_frame(meta, too_large(len(answer.body)))
+        return self._whole(request, too_large(len(answer.body)))
+
+    def _whole(self, request: Request, answer: Answer) -> bytes:
+        status, headers, body, run_ms, _ = answer
+        return frames.encode_answer(request.id, self._in_flight, status, headers, run_ms, body)
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -368,13 +372,6 @@ class Lane:
         await self._bus.flush(LAST_WORD_TIMEOUT_S)
         if not self._over.done():
             self._over.set_result(None)
-
-
-def _answer_frame(meta: dict[str, Any], answer: Answer) -> bytes:
-    said = {**meta, "s": answer.status, "h": answer.headers}
-    if answer.run_ms >= 0:
-        said["ms"] = round(answer.run_ms, 3)
-    return frames.encode(said, answer.body)
 
 
 def _now_ms() -> float:

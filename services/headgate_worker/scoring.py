@@ -186,7 +186,7 @@ class Scorer:
     def _signed(self, request: Request, ids: Ids, answer: Answer) -> Answer:
         """With the ids and everything else that each answer carries. A script cannot set those."""
         theirs = ids.headers()
-        mine = {name for name, _ in theirs}
+        mine = [name for name, _ in theirs]
         headers = [pair for pair in answer.headers if pair[0].lower() not in mine]
         if self._server_version:
             headers.append(("x-ms-server-version", self._server_version))
@@ -196,7 +196,7 @@ class Scorer:
             headers.append(("TraceId", trace_id))
         if self._cors is not None:
             headers += self._cors.headers(request)
-        return answer._replace(headers=headers)
+        return Answer(answer.status, headers, answer.body, answer.run_ms, answer.stream)
 
 
 def message(status: int, text: str, *, failed: bool = False) -> Answer:
