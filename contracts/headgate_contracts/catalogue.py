@@ -12,6 +12,7 @@ from typing import Any, get_origin
 
 from headgate_contracts import (
     assets,
+    autoscale,
     batch,
     identity,
     load,
@@ -32,6 +33,7 @@ from headgate_contracts.envelope import Command, Done, Event, Message, Refused, 
 
 _MODULES = (
     assets,
+    autoscale,
     batch,
     identity,
     load,

@@ -53,6 +53,10 @@ class DeploymentLoad(Value):
             "that were refused at once"
         ),
     )
+    served: int = Field(0, description="requests that instances have answered, copies included")
+    service_s: float = Field(
+        0.0, description="how long these took, from the router to the instance and back"
+    )
     compute_s: float = Field(0.0, description="time that instances report for run()")
     mirrored_compute_s: float = 0.0
     request_bytes: int = Field(0, description="bodies received")

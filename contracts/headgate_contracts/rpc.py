@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from headgate_contracts import (
     assets,
+    autoscale,
     batch,
     identity,
     logs,
@@ -77,6 +78,13 @@ ANSWERS: dict[str, dict[type[Command] | type[Query], type[Reply]]] = {
         identity.DeleteIdentity: Done,
         identity.GetIdentity: identity.IdentityReply,
         identity.ListIdentities: identity.IdentitiesReply,
+    },
+    autoscale.SERVICE: {
+        autoscale.PutAutoscaleSetting: autoscale.AutoscaleSettingReply,
+        autoscale.DeleteAutoscaleSetting: storage.RemovedReply,
+        autoscale.GetAutoscaleSetting: autoscale.AutoscaleSettingReply,
+        autoscale.ListAutoscaleSettings: autoscale.AutoscaleSettingsReply,
+        autoscale.ListDecisions: autoscale.DecisionsReply,
     },
     logs.SERVICE: {
         logs.QueryLogs: logs.LogRowsReply,

@@ -24,7 +24,15 @@ from headgate_contracts.errors import ErrorCode, HeadgateError
 
 Build = Callable[[Settings, Bus, Clock], Awaitable[Service]]
 
-CONTROL = ("registry", "identity", "logs", "metering", "provisioner", "gateway")
+CONTROL = (
+    "registry",
+    "identity",
+    "logs",
+    "metering",
+    "provisioner",
+    "autoscaler",
+    "gateway",
+)
 _log = Log("run")
 
 
@@ -58,6 +66,12 @@ async def _provisioner(settings: Settings, bus: Bus, clock: Clock) -> Service:
     return await app.build(settings, bus, clock)
 
 
+async def _autoscaler(settings: Settings, bus: Bus, clock: Clock) -> Service:
+    from headgate.autoscaler import app
+
+    return await app.build(settings, bus, clock)
+
+
 async def _gateway(settings: Settings, bus: Bus, clock: Clock) -> Service:
     from headgate.gateway import app
 
@@ -81,6 +95,7 @@ BUILDS: dict[str, Build] = {
     "logs": _logs,
     "metering": _metering,
     "provisioner": _provisioner,
+    "autoscaler": _autoscaler,
     "gateway": _gateway,
     "router": _router,
 }

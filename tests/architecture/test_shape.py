@@ -12,7 +12,17 @@ ROOT = Path(__file__).parents[2]
 SERVICES = ROOT / "services" / "headgate"
 CONTRACTS = ROOT / "contracts" / "headgate_contracts"
 WORKER = ROOT / "services" / "headgate_worker"
-SERVICE_NAMES = ("registry", "identity", "logs", "provisioner", "router", "gateway", "portal")
+SERVICE_NAMES = (
+    "registry",
+    "identity",
+    "logs",
+    "metering",
+    "provisioner",
+    "autoscaler",
+    "router",
+    "gateway",
+    "portal",
+)
 SOURCES = sorted([*SERVICES.rglob("*.py"), *CONTRACTS.rglob("*.py"), *WORKER.rglob("*.py")])
 TABLES = (
     *("registry", "identity", "logs/", "provisioner"),
@@ -27,6 +37,7 @@ HEAVY = {
         "logs/",
         "metering/",
         "provisioner",
+        "autoscaler",
         "runtime/tables.py",
         "runtime/outbox.py",
     ),
@@ -36,6 +47,7 @@ HEAVY = {
         "logs/",
         "metering/",
         "provisioner",
+        "autoscaler",
         "runtime/tables.py",
         "runtime/outbox.py",
     ),

@@ -90,6 +90,7 @@ async def test_what_was_answered_and_what_is_in_hand_is_told(
             assert (load.request_bytes, load.response_bytes) == (15, 15)
             assert abs(load.compute_s - 5 * 0.001) < 1e-9
             assert 0 < load.latency_s < load.busy_s
+            assert load.served == 5 and 0 < load.service_s <= load.latency_s
             assert load.busy_s <= load.latency_s + 3 * (time.monotonic() - began)
             report = ear.reports[-1]
             assert [each.refused for each in report.endpoints if each.endpoint == endpoint] == [

@@ -11,7 +11,7 @@ from typer import Argument, Option
 from headgate.cli import options
 from headgate.cli.session import DEFAULT_DATA, Session, client_command
 
-PARTS = ("registry", "identity", "provisioner", "gateway", "router")
+PARTS = ("registry", "identity", "provisioner", "autoscaler", "gateway", "router")
 
 Config = Annotated[
     Path | None, Option("--config", help="Settings file; default: headgate.yaml in --data.")

@@ -100,6 +100,8 @@ def _deployment(endpoint: Endpoint, deployment: Deployment, now: float) -> Deplo
         mirrored=dict(traffic.mirrored),
         latency_s=traffic.latency_s,
         latency_buckets=traffic.latency_buckets(),
+        served=traffic.served,
+        service_s=traffic.service_s,
         compute_s=traffic.compute_s,
         mirrored_compute_s=traffic.mirrored_compute_s,
         request_bytes=traffic.request_bytes,

@@ -186,7 +186,9 @@ class Deployment:
         self.slots = sum(instance.capacity for instance in self.ready)
 
     def note_service_time(self, ms: float) -> None:
-        """A moving mean over about the last twenty requests."""
+        """A moving mean over about the last twenty requests, and the sum of all."""
+        self.traffic.served += 1
+        self.traffic.service_s += ms / 1000
         self.mean_ms = ms if not self.mean_ms else self.mean_ms + 0.05 * (ms - self.mean_ms)
 
 

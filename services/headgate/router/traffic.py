@@ -24,6 +24,8 @@ class Traffic:
         "request_bytes",
         "requests",
         "response_bytes",
+        "served",
+        "service_s",
         "statuses",
     )
 
@@ -34,7 +36,8 @@ class Traffic:
         self.mirrored: Counter[int] = Counter()
         self.ended_s = 0.0  # how long all requests were in hand that are no longer, copies too
         self.latency_s = self.compute_s = self.mirrored_compute_s = 0.0
-        self.request_bytes = self.response_bytes = 0
+        self.request_bytes = self.response_bytes = self.served = 0
+        self.service_s = 0.0  # how long instances took for those that they answered
         self._latency = [0] * (len(LATENCY_BOUNDS_MS) + 1)
         self._mirror_latency = [0] * (len(LATENCY_BOUNDS_MS) + 1)
 

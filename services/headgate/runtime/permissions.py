@@ -134,6 +134,15 @@ _TABLE: Mapping[str, _Row] = {
         ),
         hear=(subjects.rpc_all("metering"),),
     ),
+    "autoscaler": _Row(
+        say=(subjects.rpc_all("registry"), f"{subjects.ROOT}.evt.autoscale.>"),
+        hear=(
+            subjects.rpc_all("autoscaler"),
+            subjects.LOAD_ALL,
+            subjects.HEARTBEAT_ALL,
+            subjects.EVENT_ALL,
+        ),
+    ),
     "gateway": _Row(
         say=(
             _RPC_ALL,
