@@ -63,6 +63,25 @@ def test_copied_commands_survive_a_shell_whatever_the_body_holds() -> None:
     assert made.az.endswith("-d blue")
 
 
+def part(**told: object) -> dict[str, object]:
+    empty = {
+        "requests": 0, "declaredPercent": 0, "declaredMirrorPercent": 0,
+        "statuses": {}, "mirrored": {}, "latencyMs": {}, "mirrorLatencyMs": {},
+    }  # fmt: skip
+    return {**empty, **told}
+
+
+def test_a_mirror_is_shown_beside_those_that_answer_clients() -> None:
+    blue = part(requests=4, statuses={"200": 3, "424": 1}, latencyMs={"p50": 2.0})
+    green = part(declaredMirrorPercent=10, mirrored={"200": 1, "0": 1})
+    found = core.sides({"deployments": {"blue": blue, "green": green, "idle": part()}})
+    assert [(side.deployment, side.is_mirror) for side in found] == [
+        ("blue", False), ("green", True),
+    ]  # fmt: skip
+    assert [side.failed_percent for side in found] == [25, 50]
+    assert core.Side("x", False, {}, {}).failed_percent is None
+
+
 def test_figures_are_for_people() -> None:
     assert [core.short(n) for n in (None, 0, 3, 0.25, 1234, 2.5e6)] == [
         core.UNKNOWN, "0", "3", "0.2", "1.2k", "2.5M",

@@ -18,7 +18,7 @@ from portal.conftest import Visitor
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 NAME = "pages"
-TABS = ("Deployments", "Charts", "Test", "Keys", "Logs", "Events", "Settings")
+TABS = ("Deployments", "Charts", "Mirror", "Test", "Keys", "Logs", "Events", "Settings")
 PAGES = {
     "endpoints": "/studio/",
     "deploy": f"/studio/endpoints/{NAME}/deploy",

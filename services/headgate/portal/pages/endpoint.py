@@ -6,12 +6,12 @@ from fastapi import Request
 from nicegui import ui
 
 from headgate.portal import core
-from headgate.portal.pages import charts, history, keys, lanes, logs, tester
+from headgate.portal.pages import charts, history, keys, lanes, logs, mirror, tester
 from headgate.portal.pages.frame import Studio, confirm, finish, page
 from headgate.portal.sessions import Session
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
-TABS = ("Deployments", "Charts", "Test", "Keys", "Logs", "Events", "Settings")
+TABS = ("Deployments", "Charts", "Mirror", "Test", "Keys", "Logs", "Events", "Settings")
 
 
 def register(studio: Studio) -> None:
@@ -41,6 +41,8 @@ def register(studio: Studio) -> None:
                     lanes.draw(session, name)
                 with ui.tab_panel(made["Charts"]).classes("q-px-none"):
                     charts.draw(session, name)
+                with ui.tab_panel(made["Mirror"]).classes("q-px-none"):
+                    mirror.draw(session, name)
                 with ui.tab_panel(made["Test"]).classes("q-px-none"):
                     tester.draw(session, found, studio.scoring_ca)
                 with ui.tab_panel(made["Keys"]).classes("q-px-none"):
