@@ -315,11 +315,14 @@ class Deployment(Resource):
     """``generation`` grows when the spec changes; status reports name the one they speak of.
 
     ``is_stopped`` is no part of the spec: who replaces a stopped deployment does not start it.
+    ``environment_build`` names the build of its environment that a refresh gave it; empty: the
+    one that it was created with.
     """
 
     spec: DeploymentSpec
     generation: int = 1
     is_stopped: bool = False
+    environment_build: str = ""
     provisioning_state: ProvisioningState = ProvisioningState.CREATING
     ready_instances: int = 0
     error: WireError | None = None

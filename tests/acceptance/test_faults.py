@@ -170,7 +170,9 @@ async def test_killing_the_bus_refuses_fast_and_runs_nothing_behind_the_callers_
         await asyncio.sleep(WELL_AGAIN_S)  # the bound itself, not a wait for something
         well = time.monotonic()
         await load.more(500)
-    assert load.statuses().keys() <= {200, 503, 408}, "the router stays up, and nothing hangs"
+    # 429: so many are pending on a busy machine that one more would wait for nothing
+    answers = {200, 408, 429, 503}
+    assert load.statuses().keys() <= answers, "the router stays up, and nothing hangs"
     assert load.refused == 0
     assert set(load.statuses(since=well)) == {200}
 

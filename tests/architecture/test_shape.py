@@ -30,7 +30,7 @@ TABLES = (
 )
 HEAVY = {
     "torch": (),
-    "docker": ("provisioner/drivers", "provisioner/images.py", "local/boxes.py"),
+    "docker": ("provisioner/drivers", "provisioner/image", "local/boxes.py"),
     "sqlmodel": (
         "registry",
         "identity",

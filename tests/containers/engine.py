@@ -22,7 +22,12 @@ from pathlib import Path
 
 IMAGE = "headgate-test-base:1"
 SUITE = "bookworm"
-PACKAGES = ("docker.io", "debootstrap", "iptables")
+PACKAGES = {  # Debian's, and a program of each
+    "docker.io": "dockerd",
+    "debootstrap": "debootstrap",
+    "iptables": "iptables",
+    "docker-registry": "docker-registry",
+}
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 # Tried one after the other: not every machine may change its firewall or stack file systems.
@@ -73,11 +78,7 @@ def containers_of(data: Path) -> list[str]:
 
 def install() -> None:
     """Debian's engine and the tool for the image, as far as they are not there."""
-    missing = [
-        package
-        for package, program in zip(PACKAGES, ("dockerd", "debootstrap", "iptables"), strict=True)
-        if shutil.which(program) is None
-    ]
+    missing = [package for package, program in PACKAGES.items() if shutil.which(program) is None]
     if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:

@@ -19,7 +19,6 @@ from headgate.runtime.settings import Settings
 from headgate_contracts import subjects
 from headgate_contracts.provisioning import Instance
 from headgate_contracts.resources import Deployment, EnvironmentBuild
-from headgate_worker import frames
 from provisioner.harness import World, eventually, kill
 
 
@@ -39,15 +38,10 @@ class ContainerWorld(World):
     async def open(self) -> None:
         await super().open()
         self.events: list[Msg] = []
-        self.router = await self.connect("router")
         await self.probe.subscribe(subjects.EVENT_ALL, self._note_event)
 
     async def _note_event(self, message: Msg) -> None:
         self.events.append(message)
-
-    async def close(self) -> None:
-        await self.router.close()
-        await super().close()
 
     async def stop_provisioner(self, *, stop_instances: bool = False) -> None:
         await super().stop_provisioner(stop_instances=stop_instances)
@@ -124,12 +118,3 @@ class ContainerWorld(World):
             if procs.is_running(identity):
                 found.append(int(identity.partition(":")[0]))
         return found
-
-    async def score(self, body: Any, name: str = "blue") -> tuple[int, Any]:
-        """Status and document of an answer of the deployment."""
-        meta = {"id": "1", "m": "POST", "p": "/score", "h": [["content-type", "application/json"]]}
-        subject = subjects.deployment(self.endpoint, name)
-        asked = frames.encode(meta, json.dumps(body).encode())
-        message = await self.router.nc.request(subject, asked, timeout=20)
-        (said, answer), *_ = frames.decode(message.data)
-        return said["s"], json.loads(answer)

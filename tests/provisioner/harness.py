@@ -36,6 +36,7 @@ from headgate_contracts.resources import (
     Probe,
 )
 from headgate_contracts.scoring import Heartbeat, encode_frame
+from headgate_worker import frames
 
 WORKSPACE = "local"
 T = TypeVar("T")
@@ -77,6 +78,7 @@ class World:
         await bootstrap(boot)
         await boot.close()
         self.probe = await self.connect("probe")
+        self.router = await self.connect("router")
         await self.probe.subscribe(subjects.HEARTBEAT_ALL, self._note_beat)
         await self.probe.subscribe(subjects.events_of("instance"), self._note_event)
         await self.start_registry()
@@ -86,6 +88,7 @@ class World:
     async def close(self) -> None:
         await self.stop_provisioner(stop_instances=True)
         await self.stop_registry()
+        await self.router.close()
         await self.probe.close()
 
     async def connect(self, name: str) -> Bus:
@@ -259,14 +262,22 @@ class World:
         """What has been told of an instance, in order."""
         return [kind for kind, data in self.events if data["instance"] == instance]
 
+    async def score(self, body: Any, name: str = "blue") -> tuple[int, Any]:
+        """Status and document of an answer of the deployment."""
+        meta = {"id": "1", "m": "POST", "p": "/score", "h": [["content-type", "application/json"]]}
+        subject = subjects.deployment(self.endpoint, name)
+        asked = frames.encode(meta, json.dumps(body).encode())
+        message = await self.router.nc.request(subject, asked, timeout=20)
+        (said, answer), *_ = frames.decode(message.data)
+        return said["s"], json.loads(answer)
+
     async def send(self, instance: Instance, body: bytes, *, time_limit_ms: int) -> None:
         """A request such as a router's, whose answer nobody waits for."""
-        router = await self.connect("router")
         subject = subjects.instance(instance.endpoint, instance.deployment, instance.id)
         meta = {"id": 1, "ttl": time_limit_ms, "m": "POST", "p": "/score", "q": "", "h": []}
         reply = subjects.answers("test", instance.id)
-        await router.nc.publish(subject, encode_frame(meta, body), reply=reply)
-        await router.close()
+        await self.router.nc.publish(subject, encode_frame(meta, body), reply=reply)
+        await self.router.nc.flush()
 
     async def _note_event(self, message: Any) -> None:
         kind = message.headers["ce-type"].rsplit(".", 1)[-1]

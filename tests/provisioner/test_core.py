@@ -107,7 +107,7 @@ SPEC = DeploymentSpec(
 def test_a_change_that_running_instances_need_not_notice_keeps_the_version(
     changes: dict[str, object],
 ) -> None:
-    assert core.version_of(SPEC.model_copy(update=changes)) == core.version_of(SPEC)
+    assert core.version_from(SPEC.model_copy(update=changes)) == core.version_from(SPEC)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_change_that_running_instances_need_not_notice_keeps_the_version(
 def test_a_change_that_needs_new_instances_makes_a_new_version(
     changes: dict[str, object],
 ) -> None:
-    assert core.version_of(SPEC.model_copy(update=changes)) != core.version_of(SPEC)
+    assert core.version_from(SPEC.model_copy(update=changes)) != core.version_from(SPEC)
 
 
 # --- starting, scaling -------------------------------------------------------------------------

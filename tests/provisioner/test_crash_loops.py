@@ -38,7 +38,7 @@ async def prove(world: World, name: str) -> None:
     bus = await world.connect("provisioner")
     memory = await Memory.open(world.settings.database_url("provisioner"), bus)
     deployment = await world.deployment(name)
-    version = core.version_of(deployment.spec)
+    version = core.version_of(deployment)
     await memory.remember_desire(Desire(deployment, since=time.monotonic(), serving=version))
     await memory.close()
     await bus.close()

@@ -51,5 +51,5 @@ async def test_a_server_of_its_own_is_refused_as_a_process(
     venvs = Venvs(Builds(data_dir, say=say), {})
     environment = EnvironmentSpec(name="env", image="x:1", inference_config=SERVER, **fields)
     with pytest.raises(HeadgateError, match="server of its own") as found:
-        await venvs.base_for(environment, lambda _: None)
+        await venvs.base_for(environment, None, lambda _: None)
     assert found.value.error.target == "environment.inference_config"

@@ -123,6 +123,7 @@ DEPLOYMENT = resource(
         "provisioningState": _STATE,
         "powerState": {"enum": ["Running", "Stopped"]},
         "readyInstances": COUNT,
+        "environmentBuild": TEXT,
         **_FAILURE,
     },
 )

@@ -82,6 +82,7 @@ def deployment_resource(
         "provisioningState": deployment.provisioning_state.value,
         "powerState": "Stopped" if deployment.is_stopped else "Running",
         "readyInstances": deployment.ready_instances,
+        "environmentBuild": deployment.environment_build,
     }
     if deployment.error is not None:
         properties["error"] = error_body(deployment.error)["error"]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 models = typer.Typer(no_args_is_help=True, help="Models: register, list, show, archive, delete.")
 environments = typer.Typer(
-    no_args_is_help=True, help="Environments: register, list, show, archive, delete."
+    no_args_is_help=True, help="Environments: register, list, show, refresh, archive, delete."
 )
 
 NAME_COLUMNS = ("name", "latest_version", "description", "tags")
@@ -127,6 +127,26 @@ async def create_environment(
     tell_warnings(document)
     async with session.client() as client:
         session.show(shapes.environment(await register_environment(client, local, upload_bar)))
+
+
+@client_command(environments, "refresh")
+async def refresh_environments(
+    session: Session,
+    name: Annotated[str, Option("--name", "-n", help="Environment; all when not given.")] = "",
+    version: Version = "",
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Tell what has changed, and change nothing.")
+    ] = False,
+    no_wait: options.NoWait = False,
+) -> None:
+    """Look for newer base images and packages, and roll the deployments that use them.
+
+    New instances are ready before old ones go; a deployment that cannot start on the new
+    environment goes on as before.
+    """
+    from headgate.cli.refreshing import refresh
+
+    await refresh(session, name, version, dry_run=dry_run, no_wait=no_wait)
 
 
 @client_command(environments, "list")

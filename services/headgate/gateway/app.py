@@ -28,6 +28,7 @@ from headgate.gateway.jobs import Jobs
 from headgate.gateway.live import Live
 from headgate.gateway.logs import Logs
 from headgate.gateway.operations import Operations
+from headgate.gateway.refreshes import Refreshes
 from headgate.gateway.routes import Route, RouteTable
 from headgate.gateway.server import Listener
 from headgate.gateway.sizes import Sizes
@@ -83,6 +84,7 @@ async def build(
         Jobs(backend),
         Logs(backend),
         *(Assets(backend, kind) for kind in KINDS),
+        Refreshes(backend),
         Datastores(backend),
         Computes(backend),
         Workspaces(backend, settings.workspace),

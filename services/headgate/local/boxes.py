@@ -58,7 +58,9 @@ class Boxes:
         context = local.build if local is not None and local.build is not None else Path("/")
         store = Store(f"file://{context.absolute().parent}")
         images = Images(self._engine, self._builds, store, inherited(), default="")
-        return await images.base_for(environment, say)
+        base = (await images.base_for(environment, None, say)).base
+        assert isinstance(base, Image)
+        return base
 
     # --- starting ------------------------------------------------------------------------------
 

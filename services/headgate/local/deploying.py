@@ -101,7 +101,7 @@ class Deployer:
                 say(f"it runs in a container, because {reason}")
                 return await self._boxes.image_for(environment, local.environment, say)
             say(f"no Docker engine answers, although {reason}")
-        return await self._venvs.base_for(environment, say)
+        return (await self._venvs.base_for(environment, None, say)).base
 
     async def _start(
         self, launch: Launch, base: Interpreter | Image, budget_s: float | None

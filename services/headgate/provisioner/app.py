@@ -21,6 +21,7 @@ from headgate.provisioner.handlers import Handlers
 from headgate.provisioner.images import Images
 from headgate.provisioner.preparing import Preparer
 from headgate.provisioner.reconciler import Reconciler
+from headgate.provisioner.refreshing import Refresher
 from headgate.provisioner.shipping import Shipper
 from headgate.provisioner.state import Memory
 from headgate.provisioner.tokens import Tokens
@@ -64,14 +65,24 @@ async def build(
         ledger=Ledger(total),
         size=size,
     )
+    environments = _environments(settings, engine, store, memory)
     preparer = Preparer(
         bus,
         memory,
         Artefacts(store, settings.data / "artefacts"),
-        _environments(settings, engine, store, memory),
+        environments,
         settings.data / "deployments",
     )
     reconciler = Reconciler(tools, preparer, tick_s=settings.reconcile_s)
+    refresher = Refresher(
+        bus,
+        clock,
+        memory,
+        environments,
+        lambda: [keeper.desire.deployment for keeper in reconciler.keepers()],
+        every_s=settings.environment_refresh_hours * 3_600,
+        note=settings.data / "environments.refreshed",
+    )
 
     console = ConsoleLog(
         bus,
@@ -89,13 +100,14 @@ async def build(
     return Service(
         bus,
         description="Instances of deployments: wanted, observed, their logs",
-        handlers=Handlers(reconciler, preparer, shipper).table(),
+        handlers=Handlers(reconciler, preparer, shipper, refresher).table(),
         starts=(reconciler.start,),
         loops={
             "reconcile": reconciler.reconcile,
             "housekeeping": reconciler.housekeeping,
             "collection": lambda: shipper.run(reconciler.alive),
             "console_log": console.run,
+            "refresh": refresher.run,
             "outbox": memory.outbox.run,
         },
         stops=(memory.close, memory.outbox.drain, stop),

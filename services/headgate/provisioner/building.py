@@ -7,10 +7,15 @@ import contextlib
 import fcntl
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from headgate.runtime.files import private_dir
+from pydantic import ValidationError
+
+from headgate.provisioner.drivers import Base
+from headgate.provisioner.made import Made
+from headgate.runtime.files import private_dir, write_atomic
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.provisioning import (
@@ -21,11 +26,22 @@ from headgate_contracts.provisioning import (
 from headgate_contracts.resources import EnvironmentSpec
 
 Say = Callable[[str], None]
+Build = Callable[["Journal"], Awaitable[Made]]
+Kept = tuple[EnvironmentSpec | None, Made | None]
+"""What a version runs on, by its definition and by the build of it."""
 BUILD_TIMEOUT_S = 3_600.0
 UNUSED_KEPT_S = 7 * 86_400.0
 LOG_TAIL_LINES = 20
 LOG_TAIL_CHARS = 4_000
 _SHOWN_CHARS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Based:
+    """What an instance runs on; ``made`` is None when nothing was made for it."""
+
+    base: Base
+    made: Made | None = None
 
 
 class Journal:
@@ -58,41 +74,82 @@ class Builds:
     def log_of(self, digest: str) -> Path:
         return self.folder / f"{digest}.log"
 
+    def current(self, key: str) -> Made | None:
+        """The latest build of a definition: what a new version of a deployment gets."""
+        try:
+            return Made.model_validate_json(self._pointer(key).read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def set_current(self, key: str, made: Made) -> None:
+        write_atomic(self._pointer(key), made.model_dump_json())
+
     async def once(
         self,
         environment: EnvironmentSpec,
         digest: str,
-        is_here: Callable[[], Awaitable[bool]],
-        build: Callable[[Journal], Awaitable[None]],
+        find: Callable[[], Awaitable[Made | None]],
+        build: Build,
         say: Say,
-    ) -> None:
+    ) -> Made:
         """Build what is not here yet; whoever else wants the same waits for it.
 
         Raises HeadgateError(ImageBuildFailure), with the end of the build log where it helps.
         """
         shown = digest[:_SHOWN_CHARS]
+        async with self._alone(digest, say):
+            found = await find()
+            if found is not None:
+                say(f"environment {shown} is here already")
+                return found
+            say(f"environment {shown} is being built")
+            return await self._told(environment, digest, build, say, before=None)
+
+    async def again(
+        self, environment: EnvironmentSpec, digest: str, before: Made, build: Build, say: Say
+    ) -> Made:
+        """Build once more, of what its parts are today; nothing new may come of it."""
+        async with self._alone(digest, say):
+            return await self._told(environment, digest, build, say, before=before)
+
+    async def _told(
+        self,
+        environment: EnvironmentSpec,
+        digest: str,
+        build: Build,
+        say: Say,
+        *,
+        before: Made | None,
+    ) -> Made:
+        named = {"name": environment.name, "version": environment.version}
+        about = {**named, "sha256": digest}
+        journal = Journal(self.log_of(digest))
+        begun = asyncio.get_running_loop().time()
+        try:
+            made = await build(journal)
+        except HeadgateError as error:
+            journal.say(f"failed: {error}")
+            reason = str(error)[: limits.ERROR_MESSAGE_CHARS_MAX]
+            await self._say(EnvironmentBuildFailed(**about, reason=reason))
+            raise
+        if before is None or before.id != made.id:
+            build_s = asyncio.get_running_loop().time() - begun
+            say(f"environment {digest[:_SHOWN_CHARS]} was built in {build_s:.1f} s")
+            await self._say(EnvironmentBuilt(**about, build_s=build_s))
+        return made
+
+    def _pointer(self, key: str) -> Path:
+        return self.folder / f"{key}.json"
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, digest: str, say: Say) -> AsyncIterator[None]:
+        """One build of a definition at a time."""
         lock = self._locks.setdefault(digest, asyncio.Lock())
         if lock.locked():
+            shown = digest[:_SHOWN_CHARS]
             say(f"environment {shown} is being built already, waiting for it")
         async with lock, self._other_processes(digest):
-            if await is_here():
-                say(f"environment {shown} is here already")
-                return
-            say(f"environment {shown} is being built")
-            named = {"name": environment.name, "version": environment.version}
-            about = {**named, "sha256": digest}
-            journal = Journal(self.log_of(digest))
-            begun = asyncio.get_running_loop().time()
-            try:
-                await build(journal)
-            except HeadgateError as error:
-                journal.say(f"failed: {error}")
-                reason = str(error)[: limits.ERROR_MESSAGE_CHARS_MAX]
-                await self._say(EnvironmentBuildFailed(**about, reason=reason))
-                raise
-            build_s = asyncio.get_running_loop().time() - begun
-            say(f"environment {shown} was built in {build_s:.1f} s")
-            await self._say(EnvironmentBuilt(**about, build_s=build_s))
+            yield
 
     @contextlib.asynccontextmanager
     async def _other_processes(self, digest: str) -> AsyncIterator[None]:

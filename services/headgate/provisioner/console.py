@@ -113,7 +113,7 @@ class ConsoleLog:
         """The deployment's version; to work it out takes a while, so that is done once."""
         known = self._versions.get(key)
         if known is None or known[0] is not deployment:
-            known = self._versions[key] = (deployment, core.version_of(deployment.spec))
+            known = self._versions[key] = (deployment, core.version_of(deployment))
         return known[1]
 
     # --- reading, in a thread -------------------------------------------------------------------

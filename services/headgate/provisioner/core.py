@@ -44,7 +44,7 @@ from headgate.provisioner.values import (
 )
 from headgate_contracts.errors import ErrorCode
 from headgate_contracts.instance_types import in_gib
-from headgate_contracts.resources import DeploymentSpec
+from headgate_contracts.resources import Deployment, DeploymentSpec
 
 START_ATTEMPTS_MAX = 3
 SURGE_SHARE = 0.2
@@ -67,13 +67,18 @@ _NOT_OF_THE_VERSION = {
 _CAME_LATER = ("batching",)
 
 
-def version_of(spec: DeploymentSpec) -> str:
+def version_of(deployment: Deployment) -> str:
+    """The version that a deployment should run."""
+    return version_from(deployment.spec, deployment.environment_build)
+
+
+def version_from(spec: DeploymentSpec, environment_build: str = "") -> str:
     """The hash of everything in a deployment that a running instance cannot change."""
     kept = spec.model_dump(mode="json", exclude=_NOT_OF_THE_VERSION)
     for name in _CAME_LATER:
         if kept[name] is None:
             del kept[name]
-    text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":")) + environment_build
     return hashlib.sha256(text.encode()).hexdigest()[:_VERSION_CHARS]
 
 

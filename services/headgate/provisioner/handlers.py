@@ -1,4 +1,4 @@
-"""The provisioner's answers: instances and logs. Both only look."""
+"""The provisioner's answers: instances, logs, capacity, and refreshes of environments."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from headgate.provisioner import core, logs
 from headgate.provisioner.keeper import Keeper
 from headgate.provisioner.preparing import Preparer
 from headgate.provisioner.reconciler import Reconciler
+from headgate.provisioner.refreshing import Refresher
 from headgate.provisioner.shipping import Shipper
 from headgate.provisioner.state import Record
 from headgate.provisioner.values import State
@@ -25,12 +26,20 @@ from headgate_contracts.provisioning import (
     ListInstances,
     LogsReply,
 )
+from headgate_contracts.refreshing import GetRefresh, RefreshEnvironments
 
 
 class Handlers:
     """Answers from the reconciler's facts and the log files."""
 
-    def __init__(self, reconciler: Reconciler, preparer: Preparer, shipper: Shipper) -> None:
+    def __init__(
+        self,
+        reconciler: Reconciler,
+        preparer: Preparer,
+        shipper: Shipper,
+        refresher: Refresher,
+    ) -> None:
+        self._refresher = refresher
         self._reconciler = reconciler
         self._preparer = preparer
         self._shipper = shipper
@@ -41,6 +50,8 @@ class Handlers:
             ListInstances: self.list_instances,
             GetLogs: self.get_logs,
             GetCapacity: self.get_capacity,
+            RefreshEnvironments: self._refresher.begin,
+            GetRefresh: self._refresher.get,
         }
 
     async def get_capacity(self, query: GetCapacity) -> CapacityReply:
@@ -81,7 +92,7 @@ class Handlers:
         return LogsReply(content=content, cursor=cursor)
 
     async def _preparation(self, keeper: Keeper) -> list[logs.Source]:
-        version = core.version_of(keeper.desire.deployment.spec)
+        version = core.version_of(keeper.desire.deployment)
         paths = await self._preparer.logs_of(keeper.key, version)
         names = ("version", "environment")
         return [
@@ -106,7 +117,7 @@ def _present(keeper: Keeper) -> list[Record]:
     """Running instances, and those whose end left a slot of the wanted version empty."""
     records = keeper.fleet.records.values()
     running = [r for r in records if r.observed.state is not State.ENDED]
-    wanted = core.version_of(keeper.desire.deployment.spec)
+    wanted = core.version_of(keeper.desire.deployment)
     crashed = {i.id for i in core.crashed(wanted, keeper.desire.since, keeper.fleet.observed())}
     return [*running, *(r for r in records if r.id in crashed)]
 

@@ -7,15 +7,15 @@ this machine uses; the build itself needs no network.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import uv
 
-from headgate.provisioner import conda
+from headgate.provisioner import conda, packages
 from headgate.provisioner.building import Journal
-from headgate.provisioner.venvs import run_tool
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
 PYTHON_MIN = (3, 9)
@@ -30,6 +30,12 @@ PROBE = (
 )
 # The builds of glibc that uv knows by name; an image runs those up to its own.
 _GLIBC_MINORS = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
+_ARG = re.compile(r"\s*ARG\s+(\w+)(?:=[\"']?([^\s\"']*))?", re.IGNORECASE)
+_FROM = re.compile(
+    r"\s*FROM\s+(?:--\S+\s+)*(?P<image>\S+)(?:\s+AS\s+(?P<stage>\S+))?", re.IGNORECASE
+)
+_COPIED = re.compile(r"\s*COPY\s+(?:--\S+\s+)*?--from=(?P<image>\S+)", re.IGNORECASE)
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::-([^}]*))?\})")
 _DOCKERFILE = """\
 FROM {base}
 USER root
@@ -60,6 +66,11 @@ class Facts:
             return f"{self.machine}-unknown-linux-musl"
         fitting = [minor for minor in _GLIBC_MINORS if minor <= self.glibc_minor]
         return f"{self.machine}-manylinux_2_{max(fitting, default=_GLIBC_MINORS[0])}"
+
+    @property
+    def fitting(self) -> list[str]:
+        """Arguments that let uv choose packages for it."""
+        return ["--python-version", self.version, "--python-platform", self.platform]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +125,48 @@ def of_conda_file(text: str, base: str, facts: Facts) -> Recipe:
     return Recipe(dockerfile, recipe.lines, tuple(notes), facts)
 
 
+def bases_of(dockerfile: str) -> tuple[str, ...]:
+    """The images that a Dockerfile is built on, as far as its text alone tells."""
+    arguments: dict[str, str] = {}
+    inner = {"scratch"}
+    found: list[str] = []
+    for line in dockerfile.splitlines():
+        if argument := _ARG.match(line):
+            arguments.setdefault(argument[1], argument[2] or "")
+        elif taken := _FROM.match(line) or _COPIED.match(line):
+            name = _VARIABLE.sub(
+                lambda found: arguments.get(found[1] or found[2]) or found[3] or found[0],
+                taken["image"],
+            )
+            if name.lower() not in inner and not name.isdecimal() and "$" not in name:
+                found.append(name)
+            inner.add((taken.groupdict().get("stage") or "scratch").lower())
+    return tuple(dict.fromkeys(found))
+
+
+async def resolve(
+    recipe: Recipe, journal: Journal, environ: Mapping[str, str], *, fresh: bool
+) -> tuple[str, ...]:
+    """The packages that the recipe means for its image. Raises HeadgateError(ImageBuildFailure)."""
+    return await packages.resolve(
+        recipe.requirements, recipe.facts.fitting, journal, environ, fresh=fresh
+    )
+
+
 async def write_context(
-    recipe: Recipe, context: Path, journal: Journal, environ: Mapping[str, str]
+    recipe: Recipe,
+    resolved: Sequence[str],
+    context: Path,
+    journal: Journal,
+    environ: Mapping[str, str],
 ) -> None:
     """Fetch the packages and write the Dockerfile. Raises HeadgateError(ImageBuildFailure)."""
-    for note in recipe.notes:
-        journal.say(note)
     site = context / "site"
     site.mkdir()
     (context / "Dockerfile").write_text(recipe.dockerfile)
     if recipe.requirements:
-        requirements = context / "requirements.txt"
-        requirements.write_text("\n".join(recipe.requirements) + "\n")
-        await _install(recipe.facts, site, ["-r", str(requirements)], journal, environ)
+        wanted = packages.write_requirements(context, recipe.requirements, resolved)
+        await _install(recipe.facts, site, wanted, journal, environ)
     try:
         extra = ["--only-binary", "uvloop", "--no-deps", "uvloop"]
         await _install(recipe.facts, site, extra, journal, environ)
@@ -138,9 +178,8 @@ async def write_context(
 async def _install(
     facts: Facts, site: Path, what: list[str], journal: Journal, environ: Mapping[str, str]
 ) -> None:
-    fitting = ["--python-version", facts.version, "--python-platform", facts.platform]
-    argv = [uv.find_uv_bin(), "pip", "install", "--target", str(site), *fitting, *what]
-    await run_tool(argv, journal, environ)
+    argv = [uv.find_uv_bin(), "pip", "install", "--target", str(site), *facts.fitting, *what]
+    await packages.run_tool(argv, journal, environ)
 
 
 def _move_programs(source: Path, target: Path) -> None:

@@ -7,8 +7,9 @@ import contextlib
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,26 +17,30 @@ from headgate.provisioner import image_recipes
 from headgate.provisioner.building import (
     BUILD_TIMEOUT_S,
     UNUSED_KEPT_S,
+    Based,
     Builds,
     Journal,
+    Kept,
     Say,
     failure,
 )
 from headgate.provisioner.drivers import Image
 from headgate.provisioner.drivers.containers import LABEL_PREFIX
-from headgate.provisioner.drivers.engine import CALL_TIMEOUT_S, Engine
+from headgate.provisioner.drivers.engine import CALL_TIMEOUT_S, Engine, in_words
+from headgate.provisioner.image_parts import Parts, exists, id_of, look_for
 from headgate.provisioner.image_recipes import Facts
-from headgate.runtime.copies import contents_of, materialise, remove_tree
+from headgate.provisioner.made import Look, Made, Renewed, bounded, changes
+from headgate.runtime.copies import Contents, contents_of, materialise, remove_tree
 from headgate.runtime.store import Store
+from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
-from headgate_contracts.resources import EnvironmentBuild, EnvironmentSpec
+from headgate_contracts.resources import EnvironmentSpec
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 REPOSITORY = "headgate-environment"
 LABEL = LABEL_PREFIX + "environment"
-_TARGET = "environment.image"
 _TAG_CHARS = 32
 
 
@@ -71,75 +76,95 @@ class Images:
             return None
         return self._builds.log_of(definition_hash(environment))
 
-    async def base_for(self, environment: EnvironmentSpec | None, say: Say) -> Image:
+    async def base_for(
+        self, environment: EnvironmentSpec | None, made: Made | None, say: Say
+    ) -> Based:
         """The image of an environment, pulled or built if it is not there.
 
         Raises HeadgateError(ImageBuildFailure) with the end of the build log.
         """
-        if environment is None:
-            environment = EnvironmentSpec(name="default", image=self._default)
-        if environment.build is not None:
-            image = await self._from_dockerfile(environment, environment.build, say)
-        else:
-            image = await self._present(environment.image or self._default, say)
-        if environment.inference_config is not None:
-            if environment.inference_config.scoring_route is None:
-                raise HeadgateError(
-                    ErrorCode.BAD_ARGUMENT,
-                    "environment.inference_config has no scoring_route; add its path and port",
-                    target="environment.inference_config",
-                )
-            return Image(image, server=environment.inference_config)
-        facts = await self._facts_of(image)
-        if environment.conda_file is None:
-            return Image(image, python=facts.python)
-        built = await self._with_packages(environment, image, facts, say)
-        return Image(built, python=image_recipes.PYTHON)
+        environment = self._named(environment)
+        routes = environment.inference_config
+        if routes is not None and routes.scoring_route is None:
+            raise HeadgateError(
+                ErrorCode.BAD_ARGUMENT,
+                "environment.inference_config has no scoring_route; add its path and port",
+                target="environment.inference_config",
+            )
+        found = await self._found(environment, made, say)
+        if routes is not None:
+            return Based(Image(found.id, server=routes), found)
+        if environment.conda_file is not None:
+            return Based(Image(found.id, python=image_recipes.PYTHON), found)
+        facts = await self._facts_of(found.id)
+        return Based(Image(found.id, python=facts.python), found)
 
-    async def sweep(self, kept: Sequence[EnvironmentSpec | None]) -> None:
+    async def renew(self, environment: EnvironmentSpec | None, made: Made, say: Say) -> Renewed:
+        """Ask for the images by their names again, and build what is built on them."""
+        environment = self._named(environment)
+        parts = Parts(self._engine, fresh=True)
+        if not _is_built(environment):
+            found = await parts.image(environment.image or "", say)
+            return Renewed(Made(id=found, images=parts.images), tuple(parts.unknown))
+        contents = await self._contents(environment)
+        digest = definition_hash(environment)
+
+        async def build(journal: Journal) -> Made:
+            return await self._make(environment, contents, parts, journal)
+
+        made = await self._builds.again(environment, digest, made, build, say)
+        return Renewed(made, tuple(parts.unknown))
+
+    async def look(self, environment: EnvironmentSpec | None, made: Made, say: Say) -> Look:
+        """What :meth:`renew` would find; nothing is pulled, and nothing built."""
+        environment = self._named(environment)
+        unknown: list[str] = []
+        lines = []
+        for name, id in made.images.items():
+            say(f"asking for image {name}")
+            found = await look_for(self._engine, name, id, unknown)
+            lines += [found] if found else []
+        if environment.conda_file is not None and environment.inference_config is None:
+            if lines:
+                unknown.append("packages: they are resolved for the new image")
+            else:
+                journal = Journal(self._builds.log_of(definition_hash(environment)))
+                facts = await self._facts_of(made.id)
+                recipe = image_recipes.of_conda_file(environment.conda_file, "", facts)
+                packages = await image_recipes.resolve(recipe, journal, self._environ, fresh=True)
+                lines += changes(made, made.model_copy(update={"packages": packages}))
+        return Look(bounded(lines), bounded(unknown))
+
+    async def sweep(self, kept: Sequence[Kept]) -> None:
         """Remove images built here that no version names and that are old."""
         if not self._builds.folder.exists():  # then none was ever built
             return
-        names = {definition_hash(environment) for environment in kept if environment}
+        names = {made.id for _, made in kept if made is not None}
+        definitions = {definition_hash(environment) for environment, _ in kept if environment}
         oldest = datetime.now(UTC).timestamp() - UNUSED_KEPT_S
 
         def remove(client: DockerClient) -> None:
-            for image in client.images.list(filters={"label": LABEL}):
+            newest: set[str] = set()
+            for image in client.images.list(filters={"label": LABEL}):  # newest first
                 made = str(image.attrs.get("Created", ""))[:19]
                 is_old = datetime.fromisoformat(f"{made}+00:00").timestamp() < oldest
-                if is_old and image.labels.get(LABEL) not in names:
-                    client.images.remove(image.id)
+                definition = image.labels.get(LABEL, "")
+                is_current = definition in definitions and definition not in newest
+                newest.add(definition)
+                if is_old and image.id not in names and not is_current:
+                    with contextlib.suppress(HeadgateError):  # something runs on it
+                        in_words(partial(client.images.remove, image.id))
 
-        try:
+        with contextlib.suppress(HeadgateError):  # there is no engine now: another time
             await self._engine.call(remove)
-        except HeadgateError:  # it is in use, or there is no engine now: another time
-            return
 
-    # --- images as they are --------------------------------------------------------------------
-
-    async def _present(self, name: str, say: Say) -> str:
-        """The id of an image, pulled if it is not on this machine."""
-
-        def look(client: DockerClient) -> str:
-            return str(client.images.get(name).id)
-
-        def pull(client: DockerClient) -> str:
-            return str(client.images.pull(*_reference(name)).id)
-
-        with contextlib.suppress(HeadgateError):  # it is not here, or the engine is not
-            return await self._engine.call(look)
-        say(f"image {name} is not on this machine; it is being pulled")
-        try:
-            return await self._engine.call(pull)
-        except HeadgateError as error:
-            if error.error.code is ErrorCode.UNAVAILABLE:
-                raise
-            raise HeadgateError(
-                ErrorCode.IMAGE_BUILD_FAILURE,
-                f"image {name} cannot be pulled: {error}. Correct its name, or put it on this "
-                "machine (docker pull, docker load)",
-                target=_TARGET,
-            ) from None
+    def _named(self, environment: EnvironmentSpec | None) -> EnvironmentSpec:
+        """An environment that says what its image is."""
+        if environment is None:
+            return EnvironmentSpec(name="default", image=self._default)
+        if environment.build is None and not environment.image:
+            return environment.model_copy(update={"image": self._default})
+        return environment
 
     async def _facts_of(self, image: str) -> Facts:
         """What the Python of an image is. Raises HeadgateError when it has none for our worker."""
@@ -148,84 +173,149 @@ class Images:
             self._facts[image] = image_recipes.read_facts(output)
         return self._facts[image]
 
-    # --- images that are built -----------------------------------------------------------------
+    # --- images by what they hold --------------------------------------------------------------
+
+    async def _found(self, environment: EnvironmentSpec, pinned: Made | None, say: Say) -> Made:
+        """The image that a version runs on, or the one that a new version gets."""
+        if not _is_built(environment):
+            if pinned is not None and await exists(self._engine, pinned.id):
+                return pinned
+            parts = Parts(self._engine, fresh=False)
+            found = await parts.image(environment.image or "", say)
+            return Made(id=found, images=parts.images)
+        contents = await self._contents(environment)
+        digest = definition_hash(environment)
+
+        async def find() -> Made | None:
+            for made in (pinned, self._builds.current(_key(digest, contents))):
+                if made is not None and await exists(self._engine, made.id):
+                    return made
+            return None
+
+        async def build(journal: Journal) -> Made:
+            parts = Parts(self._engine, fresh=False)
+            return await self._make(environment, contents, parts, journal)
+
+        return await self._builds.once(environment, digest, find, build, say)
+
+    async def _contents(self, environment: EnvironmentSpec) -> Contents | None:
+        """The build context as it is now."""
+        build = environment.build
+        return await contents_of(self._store, build.path) if build is not None else None
+
+    async def _make(
+        self,
+        environment: EnvironmentSpec,
+        contents: Contents | None,
+        parts: Parts,
+        journal: Journal,
+    ) -> Made:
+        """Build what is not built yet of these parts; it is the current build from now on."""
+        if environment.build is not None and contents is not None:
+            image = await self._from_dockerfile(environment, contents, parts, journal)
+        else:
+            image = await parts.image(environment.image or "", journal.say)
+        packages: tuple[str, ...] = ()
+        if environment.conda_file is not None and environment.inference_config is None:
+            facts = await self._facts_of(image)
+            recipe = image_recipes.of_conda_file(environment.conda_file, image, facts)
+            for note in recipe.notes:
+                journal.say(note)
+            packages = await image_recipes.resolve(
+                recipe, journal, self._environ, fresh=parts.fresh
+            )
+            image = await self._with_packages(environment, recipe, packages, journal)
+        made = Made(id=image, images=parts.images, packages=packages)
+        key = _key(definition_hash(environment), contents)
+        await asyncio.to_thread(self._builds.set_current, key, made)
+        return made
 
     async def _with_packages(
-        self, environment: EnvironmentSpec, base: str, facts: Facts, say: Say
+        self,
+        environment: EnvironmentSpec,
+        recipe: image_recipes.Recipe,
+        packages: tuple[str, ...],
+        journal: Journal,
     ) -> str:
-        """The base image with the packages of a conda file."""
-        text = environment.conda_file or ""
+        async def fill(context: Path) -> None:
+            await image_recipes.write_context(recipe, packages, context, journal, self._environ)
 
-        async def fill(context: Path, journal: Journal) -> None:
-            recipe = image_recipes.of_conda_file(text, base, facts)
-            await image_recipes.write_context(recipe, context, journal, self._environ)
-
-        content = hashlib.sha256(f"{base}\0{text}".encode()).hexdigest()
-        return await self._build(environment, content, fill, "Dockerfile", say, network="none")
+        content = [recipe.dockerfile, *recipe.requirements, *packages]
+        return await self._built(
+            environment, content, fill, "Dockerfile", journal, network_mode="none"
+        )
 
     async def _from_dockerfile(
-        self, environment: EnvironmentSpec, build: EnvironmentBuild, say: Say
+        self,
+        environment: EnvironmentSpec,
+        contents: Contents,
+        parts: Parts,
+        journal: Journal,
     ) -> str:
-        contents = await contents_of(self._store, build.path)
+        dockerfile = environment.build.dockerfile_path if environment.build else "Dockerfile"
+        for name in image_recipes.bases_of(await self._text_of(contents, dockerfile)):
+            await parts.image(name, journal.say)
 
-        async def fill(context: Path, journal: Journal) -> None:
+        async def fill(context: Path) -> None:
             await asyncio.to_thread(context.rmdir)
             files = await materialise(self._store, contents, context, say=journal.say)
             journal.say(f"{files} files of the build context")
 
-        content = hashlib.sha256(f"{contents.digest}\0{build.dockerfile_path}".encode()).hexdigest()
-        return await self._build(environment, content, fill, build.dockerfile_path, say)
+        bases = [f"{name} {id}" for name, id in sorted(parts.images.items())]
+        content = [contents.digest, dockerfile, *bases]
+        return await self._built(environment, content, fill, dockerfile, journal)
 
-    async def _build(
+    async def _text_of(self, contents: Contents, dockerfile: str) -> str:
+        """The Dockerfile; empty when there is none, which the engine says better than we could."""
+        key = f"{contents.prefix.rstrip('/')}/{dockerfile}"
+        if key not in {blob.key for blob in contents.blobs}:
+            return ""
+        text = await self._store.read(key, bytes_max=limits.YAML_BYTES_MAX)
+        return text.decode(errors="replace")
+
+    async def _built(
         self,
         environment: EnvironmentSpec,
-        content: str,
-        fill: Callable[[Path, Journal], Any],
+        content: Sequence[str],
+        fill: Callable[[Path], Awaitable[None]],
         dockerfile: str,
-        say: Say,
-        *,
-        network: str = "default",
+        journal: Journal,
+        **more: str,
     ) -> str:
         """The id of the image of a build context, which ``fill`` writes if it must be built."""
-        digest = definition_hash(environment)
-        tag = f"{REPOSITORY}:{content[:_TAG_CHARS]}"
-        found: list[str] = []
-
-        async def is_here() -> bool:
-            try:
-                found.append(await self._engine.call(lambda c: str(c.images.get(tag).id)))
-            except HeadgateError as error:
-                if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
-                    raise
-            return bool(found)
-
-        async def build(journal: Journal) -> None:
-            folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="hg-image-"))
-            context = folder / "context"
-            context.mkdir()
-            options = {
-                "path": str(context),
-                "dockerfile": dockerfile,
-                "tag": tag,
-                "labels": {LABEL: digest},
-                "network_mode": network,
-            }
-            try:
-                await fill(context, journal)
-                found.append(await self._engine.call(lambda c: _build(c, options, journal)))
-            finally:
-                await asyncio.to_thread(remove_tree, folder)
-
-        await self._builds.once(environment, digest, is_here, build, say)
-        return found[-1]
+        named = hashlib.sha256("\0".join(content).encode()).hexdigest()[:_TAG_CHARS]
+        tag = f"{REPOSITORY}:{named}"
+        found = await id_of(self._engine, tag)
+        if found:
+            return found
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="hg-image-"))
+        context = folder / "context"
+        context.mkdir()
+        options = {
+            "path": str(context),
+            "dockerfile": dockerfile,
+            "tag": tag,
+            "labels": {LABEL: definition_hash(environment)},
+            **more,
+        }
+        try:
+            await fill(context)
+            return await self._engine.call(lambda client: _build(client, options, journal))
+        finally:
+            await asyncio.to_thread(remove_tree, folder)
 
 
-def _reference(name: str) -> tuple[str, str | None]:
-    """Repository and tag; a digest stays part of the repository's name."""
-    repository, colon, tag = name.rpartition(":")
-    if "@" in name:
-        return name, None
-    return (repository, tag) if colon and "/" not in tag else (name, "latest")
+def _is_built(environment: EnvironmentSpec) -> bool:
+    """Whether it is more than an image as it is."""
+    has_packages = environment.conda_file is not None and environment.inference_config is None
+    return environment.build is not None or has_packages
+
+
+def _key(digest: str, contents: Contents | None) -> str:
+    """What names the latest build of a definition, and of a build context as it is now."""
+    if contents is None:
+        return digest
+    return hashlib.sha256(f"{digest}\0{contents.digest}".encode()).hexdigest()
 
 
 def _probe(client: DockerClient, image: str) -> str:

@@ -201,7 +201,7 @@ class Keeper:
     def _wanted(self) -> Wanted:
         desire = self.desire
         spec = desire.deployment.spec
-        target = core.version_of(spec)
+        target = core.version_of(desire.deployment)
         self._types[target] = spec.instance_type
         proven = desire.serving == target
         fallback = desire.serving if desire.serving and not proven else ""
@@ -240,9 +240,7 @@ class Keeper:
             while spec not in self._prepared:
                 try:
                     self._tools.size(self._types.get(spec, deployment.spec.instance_type))
-                    self._prepared[spec] = await self._preparer.prepare(
-                        deployment.workspace, spec, deployment.spec
-                    )
+                    self._prepared[spec] = await self._preparer.prepare(spec, deployment)
                 except HeadgateError as error:
                     if error.error.blame is Blame.CALLER:
                         await self._give_up(spec, error.error)
@@ -255,7 +253,7 @@ class Keeper:
             self.wake()
 
     async def _give_up(self, spec: str, error: WireError) -> None:
-        if core.version_of(self.desire.deployment.spec) == spec:
+        if core.version_of(self.desire.deployment) == spec:
             await self._remember_failure(error)
         else:
             _log.error("fallback_lost", deployment="/".join(self.key), error=error.message)
@@ -325,7 +323,7 @@ class Keeper:
 
     async def _settle(self, report: Report) -> None:
         desire = self.desire
-        target = core.version_of(desire.deployment.spec)
+        target = core.version_of(desire.deployment)
         settled = replace(desire, settled=desire.deployment.generation)
         runs = desire.deployment.spec.instance_count > 0 and not desire.deployment.is_stopped
         if report.outcome == "succeeded" and runs:

@@ -11,7 +11,7 @@ from headgate.provisioner import collection, mlflow_models
 from headgate.provisioner.artefacts import Artefacts
 from headgate.provisioner.building import Journal
 from headgate.provisioner.collection import Target
-from headgate.provisioner.core import version_of
+from headgate.provisioner.core import version_from, version_of
 from headgate.provisioner.drivers import Base
 from headgate.provisioner.environments import Environments
 from headgate.provisioner.state import Key, Memory, Recipe
@@ -19,7 +19,12 @@ from headgate.runtime.bus import Bus
 from headgate.runtime.copies import remove_tree
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.registry import AssetReply, GetAsset
-from headgate_contracts.resources import DeploymentSpec, EnvironmentSpec, ModelSpec
+from headgate_contracts.resources import (
+    Deployment,
+    DeploymentSpec,
+    EnvironmentSpec,
+    ModelSpec,
+)
 
 Say = Callable[[str], None]
 _REFERENCE = "azureml:"
@@ -90,35 +95,40 @@ class Preparer:
             for recipe in recipes.values()
             for place in (recipe.code_place, recipe.model_place)
         )
-        await self._environments.sweep([recipe.environment for recipe in recipes.values()])
+        await self._environments.sweep(
+            [(recipe.environment, recipe.made) for recipe in recipes.values()]
+        )
 
     async def forget(self, key: Key) -> None:
         """Remove the journals of a deployment."""
         await asyncio.to_thread(remove_tree, self.log_of(key, "x").parent)
 
-    async def prepare(self, workspace: str, spec: str, deployment: DeploymentSpec) -> Prepared:
+    async def prepare(self, spec: str, wanted: Deployment) -> Prepared:
         """Raises HeadgateError that says what in the deployment cannot be met."""
-        key = (deployment.endpoint_name, deployment.name)
+        key, workspace = (wanted.spec.endpoint_name, wanted.spec.name), wanted.workspace
         journal = Journal(self.log_of(key, spec))
         await asyncio.to_thread(_keep_newest, journal.path.parent, JOURNALS_KEPT)
         try:
             recipe = await self._memory.recipe(key, spec)
             if recipe is None:
-                if version_of(deployment) != spec:
+                if version_of(wanted) != spec:
                     raise HeadgateError(
                         ErrorCode.RESOURCE_NOT_FOUND, f"version {spec} is not known any more"
                     )
-                recipe = await self._resolve(workspace, deployment)
+                recipe = await self._recipe_of(key, wanted)
                 await self._memory.remember_recipe(key, spec, recipe)
             laid = await self._lay_out(recipe, journal.say)
-            if laid.recipe != recipe:
-                await self._memory.remember_recipe(key, spec, laid.recipe)
             deployment = recipe.deployment
             folders = collection.folders_of(deployment, recipe.collected)
             egress = deployment.egress_public_network_access == "enabled"
-            base = await self._environments.base_for(laid.recipe.environment, egress, journal.say)
+            based = await self._environments.base_for(
+                laid.recipe.environment, recipe.made, egress, journal.say
+            )
+            pinned = laid.recipe.model_copy(update={"made": based.made})
+            if pinned != recipe:
+                await self._memory.remember_recipe(key, spec, pinned)
             return Prepared(
-                base=base,
+                base=based.base,
                 code=laid.code,
                 capacity=deployment.request_settings.max_concurrent_requests_per_instance,
                 lanes=1 if laid.code is None else lanes_of(deployment),
@@ -193,6 +203,14 @@ class Preparer:
         place = await self._artefacts.model(model, recipe.model_place, say)
         directory = self._artefacts.model_directory(place, model)
         return directory, recipe.model_copy(update={"model_place": place.name})
+
+    async def _recipe_of(self, key: Key, wanted: Deployment) -> Recipe:
+        """A version that differs in the build of its environment alone keeps all the rest."""
+        same = version_from(wanted.spec)
+        for known in await self._memory.recipes_of(key):
+            if version_from(known.deployment) == same:
+                return known.model_copy(update={"made": None})
+        return await self._resolve(wanted.workspace, wanted.spec)
 
     async def _resolve(self, workspace: str, deployment: DeploymentSpec) -> Recipe:
         code = model = environment = None

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Text
 from sqlmodel import Field, SQLModel, col, delete, select
 
+from headgate.provisioner.made import Made
 from headgate.provisioner.values import Ending, EndKind, Observed, State
 from headgate.runtime import tables
 from headgate.runtime.bus import Bus
@@ -59,7 +60,8 @@ class Recipe(Value):
     """Everything that a version is made of, with its references resolved.
 
     A version keeps the content that it was prepared with, even when the store gets other under
-    the same key: ``code_place`` and ``model_place`` name it among the artefacts of this machine.
+    the same key: ``code_place`` and ``model_place`` name it among the artefacts of this machine,
+    and ``made`` is the build of its environment.
     ``collected`` are the addresses of the collections' data assets.
     """
 
@@ -69,6 +71,7 @@ class Recipe(Value):
     environment: EnvironmentSpec | None = None
     code_place: str = ""
     model_place: str = ""
+    made: Made | None = None
     collected: dict[str, str] = {}
 
 
@@ -195,6 +198,13 @@ class Memory:
         async with self._database.reading() as session:
             row = await session.get(RecipeRow, (*key, spec))
             return Recipe.model_validate_json(row.document) if row else None
+
+    async def recipes_of(self, key: Key) -> list[Recipe]:
+        """The recipes of all versions of a deployment that are remembered."""
+        wanted = (RecipeRow.endpoint == key[0], RecipeRow.deployment == key[1])
+        async with self._database.reading() as session:
+            rows = await session.exec(select(RecipeRow).where(*wanted))
+            return [Recipe.model_validate_json(row.document) for row in rows]
 
     async def recipes(self) -> dict[tuple[Key, str], Recipe]:
         """All recipes by deployment and version."""

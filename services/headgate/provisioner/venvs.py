@@ -11,35 +11,37 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import uv
 
 from headgate.provisioner import conda
-from headgate.provisioner.building import (
-    BUILD_TIMEOUT_S,
-    UNUSED_KEPT_S,
-    Builds,
-    Journal,
-    Say,
-    failure,
-)
+from headgate.provisioner.building import UNUSED_KEPT_S, Based, Builds, Journal, Kept, Say
 from headgate.provisioner.drivers import Interpreter
-from headgate.runtime import procs
+from headgate.provisioner.made import Look, Made, Renewed, changes
+from headgate.provisioner.packages import resolve, run_tool, write_requirements
 from headgate.runtime.copies import remove_tree
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.resources import EnvironmentSpec
-
-_STOP_GRACE_S = 5.0
-_TARGET = "environment.conda_file"
 
 
 def definition_hash(environment: EnvironmentSpec) -> str:
     """Environments with the same hash are the same on this machine."""
     kept = {"conda_file": environment.conda_file, "python": sys.version_info[:2]}
     return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a venv is made of: ``lines`` as they were asked for, ``packages`` as they are meant,
+    the version of Python first."""
+
+    base: str
+    lines: tuple[str, ...]
+    packages: tuple[str, ...]
 
 
 class Venvs:
@@ -57,7 +59,9 @@ class Venvs:
             return None
         return self._builds.log_of(definition_hash(environment))
 
-    async def base_for(self, environment: EnvironmentSpec | None, say: Say) -> Interpreter:
+    async def base_for(
+        self, environment: EnvironmentSpec | None, made: Made | None, say: Say
+    ) -> Based:
         """The interpreter of an environment, built if it is not there.
 
         Raises HeadgateError(ImageBuildFailure) with the end of the build log.
@@ -66,7 +70,7 @@ class Venvs:
             environment.image or environment.build or environment.conda_file is not None
         ):
             say(f"environment: none given, the one of Headgate itself is used ({sys.executable})")
-            return Interpreter(Path(sys.executable))
+            return Based(Interpreter(Path(sys.executable)))
         name = f"{environment.name}:{environment.version}"
         if environment.inference_config is not None:
             raise HeadgateError(
@@ -87,11 +91,38 @@ class Venvs:
             )
         if environment.image:
             say(f"environment {name}: image {environment.image} is not used, its conda file is")
-        return Interpreter(await self._venv(environment, say))
+        made = await self._venv(environment, made, say)
+        return Based(Interpreter(self._python(made)), made)
 
-    async def sweep(self, kept: Iterable[EnvironmentSpec | None]) -> None:
+    async def renew(self, environment: EnvironmentSpec | None, made: Made, say: Say) -> Renewed:
+        """Resolve the packages again; a venv of its own when they are other ones today."""
+        if environment is None or environment.conda_file is None:
+            return Renewed(made)
+        digest = definition_hash(environment)
+
+        async def build(journal: Journal) -> Made:
+            plan = await self._plan(environment, journal, fresh=True)
+            return await self._make(digest, plan, journal)
+
+        return Renewed(await self._builds.again(environment, digest, made, build, say))
+
+    async def look(self, environment: EnvironmentSpec | None, made: Made, say: Say) -> Look:
+        """What :meth:`renew` would find; nothing is built."""
+        if environment is None or environment.conda_file is None:
+            return Look()
+        journal = Journal(self._builds.log_of(definition_hash(environment)))
+        say("packages are resolved again")
+        plan = await self._plan(environment, journal, fresh=True)
+        return Look(changes(made, Made(id=made.id, packages=plan.packages)))
+
+    async def sweep(self, kept: Sequence[Kept]) -> None:
         """Remove environments that no version names and nobody has used for long."""
-        names = {path.stem for path in map(self.log_of, kept) if path is not None}
+        names = {made.id for _, made in kept if made is not None}
+        for environment, _ in kept:
+            if environment is not None and environment.conda_file is not None:
+                digest = definition_hash(environment)
+                current = self._builds.current(digest)
+                names |= {digest, current.id if current else digest}
 
         def remove() -> None:
             if not self._folder.is_dir():
@@ -103,47 +134,67 @@ class Venvs:
 
         await asyncio.to_thread(remove)
 
-    async def _venv(self, environment: EnvironmentSpec, say: Say) -> Path:
+    async def _venv(self, environment: EnvironmentSpec, pinned: Made | None, say: Say) -> Made:
         digest = definition_hash(environment)
-        place = self._folder / digest
-        python = place / "bin" / "python"
 
-        async def is_here() -> bool:
-            return await asyncio.to_thread(_is_usable, python)
+        async def find() -> Made | None:
+            for made in (pinned, self._builds.current(digest)):
+                if made is not None and await asyncio.to_thread(_is_usable, self._python(made)):
+                    return made
+            return None
 
-        async def build(journal: Journal) -> None:
-            await self._build(environment, place, journal)
+        async def build(journal: Journal) -> Made:
+            plan = await self._plan(environment, journal, fresh=False)
+            return await self._make(digest, plan, journal)
 
-        await self._builds.once(environment, digest, is_here, build, say)
-        return python
+        return await self._builds.once(environment, digest, find, build, say)
 
-    async def _build(self, environment: EnvironmentSpec, place: Path, journal: Journal) -> None:
+    async def _plan(self, environment: EnvironmentSpec, journal: Journal, *, fresh: bool) -> _Plan:
+        """What the environment is made of; ``fresh``: whatever the package index says today."""
+        recipe = conda.parse(environment.conda_file or "")
+        for note in recipe.notes:
+            journal.say(note)
+        version, base = await self._interpreter(recipe.python, journal)
+        packages = await resolve(
+            recipe.lines, ["--python", base], journal, self._environ, fresh=fresh
+        )
+        return _Plan(base, recipe.lines, (f"python=={version}", *packages))
+
+    async def _make(self, digest: str, plan: _Plan, journal: Journal) -> Made:
+        """The venv of a plan, built if it is not there; it is the current one from now on."""
+        content = "\n".join([digest, *plan.packages])
+        made = Made(id=hashlib.sha256(content.encode()).hexdigest(), packages=plan.packages)
+        if not await asyncio.to_thread(_is_usable, self._python(made)):
+            await self._build(plan, self._folder / made.id, journal)
+        await asyncio.to_thread(self._builds.set_current, digest, made)
+        return made
+
+    def _python(self, made: Made) -> Path:
+        return self._folder / made.id / "bin" / "python"
+
+    async def _build(self, plan: _Plan, place: Path, journal: Journal) -> None:
         draft = place.with_name(f".{place.name}.draft")
         try:
             await asyncio.to_thread(remove_tree, draft)  # of a build that was killed
-            recipe = conda.parse(environment.conda_file or "")
-            for note in recipe.notes:
-                journal.say(note)
-            base = await self._interpreter(recipe.python, journal)
             uv_bin = uv.find_uv_bin()
-            make = [uv_bin, "venv", "--relocatable", "--no-project", "--python", base, str(draft)]
-            await self._run(make, journal)
-            if recipe.lines:
-                requirements = draft / "requirements.txt"
-                requirements.write_text("\n".join(recipe.lines) + "\n")
-                await self._install(draft, ["-r", str(requirements)], journal)
+            make = [uv_bin, "venv", "--relocatable", "--no-project", "--python", plan.base]
+            await run_tool([*make, str(draft)], journal, self._environ)
+            if plan.lines:
+                wanted = await asyncio.to_thread(
+                    write_requirements, draft, plan.lines, plan.packages[1:]
+                )
+                await self._install(draft, wanted, journal)
             await self._add_uvloop(draft, journal)
             await asyncio.to_thread(draft.rename, place)
         finally:
             await asyncio.to_thread(remove_tree, draft)
 
-    async def _interpreter(self, asked: str, journal: Journal) -> str:
-        """The asked Python when the machine has it, else the nearest one, and a word about it."""
-        if not asked:
-            return sys.executable
+    async def _interpreter(self, asked: str, journal: Journal) -> tuple[str, str]:
+        """Version and path of the asked Python when the machine has it, else of the nearest one,
+        and a word about it."""
         own = ".".join(map(str, sys.version_info[:3]))
-        if own == asked or own.startswith(f"{asked}."):
-            return sys.executable
+        if not asked or own == asked or own.startswith(f"{asked}."):
+            return own, sys.executable
         listing = await self._output(
             [uv.find_uv_bin(), "python", "list", "--only-installed", "--output-format", "json"]
         )
@@ -153,17 +204,18 @@ class Venvs:
                 paths.setdefault(str(entry["version"]), str(entry["path"]))
         for version, path in paths.items():
             if version == asked or version.startswith(f"{asked}."):
-                return path
+                return version, path
         chosen = conda.nearest(asked, list(paths)) or own
         journal.say(
             f"warning: Python {asked} is asked for and not on this machine; {chosen} is used. "
             f"Installed are {', '.join(sorted(paths))}"
         )
-        return paths[chosen]
+        return chosen, paths[chosen]
 
     async def _install(self, venv: Path, what: list[str], journal: Journal) -> None:
         python = str(venv / "bin" / "python")
-        await self._run([uv.find_uv_bin(), "pip", "install", "--python", python, *what], journal)
+        argv = [uv.find_uv_bin(), "pip", "install", "--python", python, *what]
+        await run_tool(argv, journal, self._environ)
 
     async def _add_uvloop(self, venv: Path, journal: Journal) -> None:
         """It makes the worker faster; an environment that cannot have it is as good."""
@@ -186,28 +238,6 @@ class Venvs:
             return found if isinstance(found, list) else []
 
         return await asyncio.to_thread(call)
-
-    async def _run(self, argv: list[str], journal: Journal) -> None:
-        await run_tool(argv, journal, self._environ)
-
-
-async def run_tool(argv: list[str], journal: Journal, environ: Mapping[str, str]) -> None:
-    """A build step; what it prints goes straight into the journal."""
-    journal.say(f"$ {' '.join([Path(argv[0]).name, *argv[1:]])}")
-    with await asyncio.to_thread(journal.path.open, "ab") as output:
-        child = procs.Process.start(argv, output=output, env=environ)
-    try:
-        async with asyncio.timeout(BUILD_TIMEOUT_S):
-            status = await child.wait()
-    except TimeoutError:
-        late = f"not finished within {BUILD_TIMEOUT_S:g} s"
-        raise failure(late, journal, target=_TARGET) from None
-    finally:
-        if child.returncode is None:
-            await child.stop(grace_s=_STOP_GRACE_S)
-    if status != 0:
-        ended = f"`uv {argv[1]}` ended with {procs.describe_exit(status)}"
-        raise failure(ended, journal, target=_TARGET)
 
 
 def _is_usable(python: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from headgate.registry import core, scaling, traffic
 from headgate.registry.core import Happening
 from headgate.registry.records import DeploymentRecord, Group, Moment, Outcome
-from headgate_contracts import limits, power, registry
+from headgate_contracts import limits, power, refreshing, registry
 from headgate_contracts.envelope import Event
 from headgate_contracts.errors import ErrorCode, ErrorDetail, WireError
 from headgate_contracts.instance_types import InstanceTypes
@@ -90,6 +90,8 @@ def _update(group: Group, record: DeploymentRecord, wanted: Resolved, moment: Mo
     else:
         operation = core.begun("update", group.workspace, resource, moment)
         changes |= {"provisioning_state": state, "generation": moment.revision, "error": None}
+    if "environment" in fields:
+        changes["environment_build"] = ""
     value = old.model_copy(update=changes)
     record = replace(record, value=value, operation=operation, scoring_path=wanted.scoring_path)
     event = registry.DeploymentUpdated(
@@ -186,20 +188,47 @@ def set_power(group: Group | None, command: core.Power, moment: Moment) -> Outco
     resource = core.path(found.name, command.name)
     if record.value.is_stopped == stops and not record.is_deleting:
         return Outcome(found, (core.done("update", found.workspace, resource, moment),))
-    state = core.deployment_after(record.state, Happening.UPDATE, command.name, record.operation)
-    operation = core.begun("update", found.workspace, resource, moment)
+    record, operation = _renewed(found, record, {"is_stopped": stops}, moment)
+    about = core.about(record.value)
+    event = (power.DeploymentStopping if stops else power.DeploymentStarting)(**about)
+    return Outcome(found.having(record), (operation,), (event,))
+
+
+def refresh(group: Group | None, command: refreshing.RefreshDeployment, moment: Moment) -> Outcome:
+    """Let the deployment run on a new build of its environment, as an update of it."""
+    found = core.visible(group, command.workspace, command.endpoint)
+    record = found.deployments.get(command.name)
+    if record is None:
+        raise core.absent_deployment(command.endpoint, command.name)
+    resource = core.path(found.name, command.name)
+    if record.value.environment_build == command.build and not record.is_deleting:
+        return Outcome(found, (core.done("update", found.workspace, resource, moment),))
+    changes = {"environment_build": command.build}
+    record, operation = _renewed(found, record, changes, moment)
+    event = refreshing.DeploymentRefreshing(
+        **core.about(record.value), build=command.build, changes=command.changes
+    )
+    return Outcome(found.having(record), (operation,), (event,))
+
+
+def _renewed(
+    group: Group, record: DeploymentRecord, changes: dict[str, Any], moment: Moment
+) -> tuple[DeploymentRecord, Operation]:
+    """A new generation of the deployment, and the operation that ends when it runs."""
+    name = record.value.spec.name
+    before = scaling.settled(record)
+    state = core.deployment_after(before, Happening.UPDATE, name, record.operation)
+    operation = core.begun("update", group.workspace, core.path(group.name, name), moment)
     value = record.value.model_copy(
         update={
-            "is_stopped": stops,
+            **changes,
             "provisioning_state": state,
             "generation": moment.revision,
             "error": None,
             **moment.touched,
         }
     )
-    event = (power.DeploymentStopping if stops else power.DeploymentStarting)(**core.about(value))
-    record = replace(record, value=value, operation=operation)
-    return Outcome(found.having(record), (operation,), (event,))
+    return replace(record, value=value, operation=operation), operation
 
 
 def _cancelled(operation: Operation, moment: Moment) -> tuple[Operation, ...]:

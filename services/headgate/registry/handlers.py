@@ -26,7 +26,7 @@ from headgate.runtime.bus import Handler
 from headgate.runtime.clock import Clock, new_id
 from headgate.runtime.outbox import Outbox
 from headgate.runtime.tables import Database
-from headgate_contracts import limits, power, registry
+from headgate_contracts import limits, power, refreshing, registry
 from headgate_contracts.envelope import Command, Done, Reply
 from headgate_contracts.errors import ErrorCode
 from headgate_contracts.instance_types import InstanceTypes
@@ -64,6 +64,7 @@ class Handlers:
             power.StopDeployment: self.set_power,
             power.StartDeployment: self.set_power,
             power.ScaleDeployment: self.scale_deployment,
+            refreshing.RefreshDeployment: self.refresh_deployment,
             registry.GetDeployment: self.get_deployment,
             registry.ListDeployments: self.list_deployments,
             registry.ReportDeployment: self.report_deployment,
@@ -182,11 +183,21 @@ class Handlers:
         return registry.OperationReply(operation=next(iter(outcome.operations), None))
 
     async def set_power(self, command: core.Power) -> registry.DeploymentReply:
-        outcome = await self._decide(
-            command.endpoint,
-            command,
-            lambda group, now: deployments.set_power(group, command, now),
+        return await self._renew(
+            command, lambda group, now: deployments.set_power(group, command, now)
         )
+
+    async def refresh_deployment(
+        self, command: refreshing.RefreshDeployment
+    ) -> registry.DeploymentReply:
+        return await self._renew(
+            command, lambda group, now: deployments.refresh(group, command, now)
+        )
+
+    async def _renew(
+        self, command: core.Power | refreshing.RefreshDeployment, decide: Decide
+    ) -> registry.DeploymentReply:
+        outcome = await self._decide(command.endpoint, command, decide)
         assert outcome.group is not None
         return registry.DeploymentReply(
             deployment=outcome.group.deployments[command.name].value,

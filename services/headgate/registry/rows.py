@@ -49,6 +49,7 @@ class DeploymentRow(Row, table=True):
     scoring_path: str
     was_ready: bool
     is_stopped: bool = False
+    environment_build: str = ""
     ready_instances: int
     operation_id: str
     generation: int = Field(sa_type=BigInteger)

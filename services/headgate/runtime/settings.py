@@ -80,6 +80,12 @@ class Settings(BaseModel):
     docker_image: str = Field(
         "python:3.11-slim-bookworm", description="image of environments that name none"
     )
+    environment_refresh_hours: float = Field(
+        0.0,
+        ge=0,
+        le=8_760,
+        description="time between looks for newer base images and packages; 0: only when asked",
+    )
     studio: bool = Field(True, description="serve the studio, where the extra portal is installed")
     oidc_issuer: str = Field(
         "", description="OpenID Connect issuer whose tokens count besides our own; empty: none"

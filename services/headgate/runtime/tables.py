@@ -153,7 +153,21 @@ def _migrate(connection: Connection, migrations: Path, version_table: str) -> No
 
 
 async def _say(session: AsyncSession, statement: str) -> None:
-    await (await session.connection()).exec_driver_sql(statement)
+    """The first words of a session, which take a connection out of the pool.
+
+    Whoever is cancelled meanwhile waits for their end: a connection that is half made would never
+    be closed.
+    """
+
+    async def say() -> None:
+        await (await session.connection()).exec_driver_sql(statement)
+
+    saying = asyncio.create_task(say())
+    try:
+        await asyncio.shield(saying)
+    except asyncio.CancelledError:
+        await asyncio.wait([saying])
+        raise
 
 
 def _busy() -> HeadgateError:
