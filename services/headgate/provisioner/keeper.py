@@ -105,9 +105,9 @@ class Keeper:
             if record.observed.state is State.ENDED:
                 continue
             if record.id in running:
-                spec = self.desire.deployment.spec
-                is_of_spec = record.observed.spec == core.version_of(spec)
-                size = spec.instance_type if is_of_spec else ""
+                wanted = self.desire.deployment
+                is_wanted = record.observed.spec == core.version_of(wanted)
+                size = wanted.spec.instance_type if is_wanted else ""
                 await self.fleet.adopt(running[record.id], size)
             else:
                 await self.fleet.bury(record.id)
