@@ -49,6 +49,7 @@ _SYSTEM_PROPERTIES = frozenset(
 )
 CODE_HASH_PROPERTY = "hash_sha256"
 
+_OBSERVED = ("provisioningState", "powerState", "readyInstances", "environmentBuild", "error")
 ENVELOPE_READ_ONLY = ("id", "name", "type", "kind", "location", "systemData", "etag")
 _SWITCH = choice({"enabled": "Enabled", "disabled": "Disabled"})
 
@@ -198,13 +199,7 @@ DEPLOYMENT = Shape(
             Field("startupProbe", "startup_probe", _PROBE),
             Field("dataCollector", "data_collector", arm_collection.DATA_COLLECTOR),
             Field("egressPublicNetworkAccess", "egress_public_network_access", _SWITCH),
-            ignored=(
-                "provisioningState",
-                "powerState",
-                "readyInstances",
-                "environmentBuild",
-                "error",
-            ),
+            ignored=_OBSERVED,
         ),
     ),
     ignored=(*ENVELOPE_READ_ONLY, "identity"),
