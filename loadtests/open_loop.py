@@ -85,13 +85,12 @@ async def run(
     messages: Sequence[bytes] = (),
     *,
     connections: int = CONNECTIONS_MAX,
-    warm: int = 32,
 ) -> Shots:
     """Send one request per arrival; ``messages`` are whole requests, one each (none: the
-    target's). Requests wait here when ``connections`` are all in use, and that counts."""
+    target's). Connections are made when they are needed: there are servers that would wait for
+    what an idle one says. Requests wait here when all are in use, and that counts."""
     requests = messages or [target.message()] * len(arrivals)
     pool = _Pool(target, connections)
-    await pool.warm(min(warm, connections))
     with _quiet_collector():
         await pool.drive(arrivals, requests)
     pool.close()
@@ -182,10 +181,13 @@ class _Pool:
     def _give_up(self) -> None:
         """What has no answer by now never gets one."""
         self.shots.elapsed_s = now = time.perf_counter() - self._begun
-        pending = [(c.number, c.meant_s) for c in self._all if c.busy]
-        pending += [(number, meant) for number, meant, _ in self._waiting]
-        for number, meant in pending:
-            self.shots.note(number, meant, now, NO_ANSWER)
+        for connection in self._all:
+            if connection.busy:
+                connection.busy = False
+                self.shots.note(connection.number, connection.meant_s, now, NO_ANSWER)
+        for number, meant_s, _ in self._waiting:
+            self.shots.note(number, meant_s, now, NO_ANSWER)
+        self._waiting.clear()
 
     def _send(self, number: int, meant_s: float, request: bytes) -> None:
         if self._idle:

@@ -39,7 +39,7 @@ class Server:
     command: tuple[str, ...]
     environ: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     path: str = _PATH
-    bodies: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
+    bodies: Mapping[str, tuple[bytes, str]] = field(default_factory=lambda: MappingProxyType({}))
     workloads: tuple[str, ...] = tuple(workloads.ALL)
     stop: signal.Signals = signal.SIGTERM
     program: str = "python"
@@ -83,7 +83,10 @@ MOSEC_BATCHING = Server(
     "mosec, batching", "mosec", "mosec", _MOSEC,
     environ={"LOADTESTS_BATCH": "32"}, workloads=("small",),
 )  # fmt: skip
-LITSERVE = Server("LitServe", "litserve", "litserve", ("{peers}/litserve_server.py", "{port}"))
+LITSERVE = Server(
+    "LitServe", "litserve", "litserve", ("{peers}/litserve_server.py", "{port}"),
+    workloads=("small", "slow"),
+)  # fmt: skip
 BENTOML = Server(
     "BentoML", "bentoml", "bentoml",
     (
@@ -107,7 +110,7 @@ MLSERVER = Server(
         "MLSERVER_ENVIRONMENTS_DIR": "{scratch}/envs",
     },
     path="/v2/models/scoring/infer",
-    bodies={"small": workloads.V2_BODY, "slow": workloads.V2_BODY},
+    bodies={"small": workloads.V2, "slow": workloads.V2},
     workloads=("small", "slow"),
     program="mlserver",
 )  # fmt: skip
@@ -176,8 +179,9 @@ def _running_peer(server: Server, workload: Workload) -> Iterator[Running]:
         log, tree, begun = scratch / "server.log", Tree(name), time.monotonic()
         process = spawn(command, environ, log)
         try:
-            body = server.bodies.get(workload.name, workload.body)
-            headers = {"Content-Type": workload.content_type}
+            usual = workload.body, workload.content_type
+            body, content_type = server.bodies.get(workload.name, usual)
+            headers = {"Content-Type": content_type}
             target = Target("127.0.0.1", port, server.path.format(**texts), headers, body)
             _until_answered(target, lambda: _ended(process, log), begun)
             yield Running(target, tree, time.monotonic() - begun)

@@ -37,10 +37,13 @@ SLOW = Workload("slow", "100 ms model", SMALL.body, serial_s=0.1)
 ALL = {each.name: each for each in (SMALL, BINARY, SLOW)}
 
 # The same two rows for servers that speak the Open Inference Protocol only.
-V2_BODY = json.dumps(
-    {"inputs": [{"name": "data", "shape": [2, 10], "datatype": "FP64", "data": _FLAT}]},
-    separators=(",", ":"),
-).encode()
+V2 = (
+    json.dumps(
+        {"inputs": [{"name": "data", "shape": [2, 10], "datatype": "FP64", "data": _FLAT}]},
+        separators=(",", ":"),
+    ).encode(),
+    _JSON,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 sys.path.insert(0, os.environ["LOADTESTS_MODELS"])
 import bentoml
@@ -15,6 +16,10 @@ class Scoring:
     @bentoml.api
     async def small(self, data: list[list[float]]) -> dict[str, list[float]]:
         return functions.small({"data": data})
+
+    @bentoml.api
+    def binary(self, body: Path, /) -> dict[str, float]:
+        return functions.binary(body.read_bytes())
 
     @bentoml.api
     def slow(self, data: list[list[float]]) -> dict[str, int]:

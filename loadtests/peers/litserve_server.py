@@ -6,7 +6,6 @@ import sys
 sys.path.insert(0, os.environ["LOADTESTS_MODELS"])
 import functions
 import litserve
-from fastapi import Request
 
 
 class Small(litserve.LitAPI):
@@ -22,17 +21,9 @@ class Slow(Small):
         return functions.slow(document)
 
 
-class Binary(Small):
-    async def decode_request(self, request: Request):
-        return await request.body()
-
-    def predict(self, body):
-        return functions.binary(body)
-
-
 if __name__ == "__main__":
     workload = os.environ["LOADTESTS_WORKLOAD"]
-    api = {"small": Small, "binary": Binary, "slow": Slow}[workload](api_path=f"/{workload}")
+    api = {"small": Small, "slow": Slow}[workload](api_path=f"/{workload}")
     server = litserve.LitServer(
         api, accelerator="cpu", workers_per_device=1, fast_queue=True, timeout=60
     )

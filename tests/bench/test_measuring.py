@@ -61,7 +61,7 @@ async def test_requests_to_nobody_are_failures() -> None:
     server, target = await answering(0.0)
     server.close()
     await server.wait_closed()
-    shots = await open_loop.run(target, [0.0, 0.01], connections=2, warm=0)
+    shots = await open_loop.run(target, [0.0, 0.01], connections=2)
     assert (len(shots), shots.errors) == (2, 2)
 
 
