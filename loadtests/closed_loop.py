@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from loadtests import open_loop
+from loadtests.processes import ServerError
 from loadtests.workloads import Target
 
 _SCRIPT = Path(__file__).with_name("wrk.lua")
@@ -72,5 +73,5 @@ async def _wrk(target: Target, connections: int, seconds: float) -> Outcome:
         out, err = await process.communicate()
     lines = [line for line in err.decode().splitlines() if line.startswith("{")]
     if process.returncode or not lines:
-        raise RuntimeError(f"wrk: {(err or out).decode()[-400:]}")
+        raise ServerError(f"wrk: {(err or out).decode()[-400:]}")
     return Outcome(**json.loads(lines[-1]))

@@ -55,7 +55,7 @@ def measure(run: Run, plan: Plan, console: Console, time_s: float = math.inf) ->
     begun, longest_s = time.monotonic(), 0.0
     steps = list(plan.steps())
     for position, (step, turn, name, workload) in enumerate(steps, 1):
-        if step in run.steps or name in run.absent:
+        if step in run.steps or f"{name}, {workload.name}" in run.absent:
             continue
         started = time.monotonic()
         if started - begun + longest_s > time_s:
@@ -64,7 +64,7 @@ def measure(run: Run, plan: Plan, console: Console, time_s: float = math.inf) ->
             cells = _step(servers.ALL[name], name, workload, turn, plan.seconds)
         except ServerError as error:
             console.print(f"{name}, {workload.name}: {error}", style="red", markup=False)
-            run.absent[name] = f"{workload.name}: {error}"
+            run.absent[f"{name}, {workload.name}"] = str(error)
             run.write()
             continue
         run.add(step, cells)

@@ -49,7 +49,9 @@ class Server:
         """The name with the version that is installed."""
         if not self.environment:
             return self.name
-        return f"{self.name} {environments.version(self.environment, self.distribution)}"
+        name, comma, kind = self.name.partition(",")
+        version = environments.version(self.environment, self.distribution)
+        return f"{name} {version}{comma}{kind}"
 
 
 @dataclass(frozen=True, slots=True)
