@@ -41,10 +41,15 @@ SCORING_BODY_BYTES_MAX = BUS_PAYLOAD_BYTES_MAX - SCORING_OVERHEAD_BYTES
 # is small enough that others' messages wait little for it, and a window large enough that a round
 # trip of the bus is not felt. A router may have thousands of answers to slow clients in hand.
 BODY_BYTES_MAX = 100 * 1024 * 1024  # Azure: the proxy of the inference image takes 100 MB
+SPOOLED_BYTES_MAX = 8 * 1024**3  # of all large bodies that one router has in hand, on disk
 BODY_PART_BYTES = 256 * 1024
 BODY_WINDOW_BYTES = 1024 * 1024
 ANSWER_PART_BYTES_MAX = 64 * 1024
 ANSWER_WINDOW_BYTES = 256 * 1024
+# An instance that may not go on with an answer hears so often that somebody still reads it, and
+# gives the answer up after so long a silence: its router has died.
+STREAM_KEPT_EVERY_S = 5.0
+STREAM_GIVEN_UP_S = 30.0
 FORWARDED_HEADER_BYTES_MAX = 8 * 1024
 REQUEST_HEADERS_MAX = 100
 REQUEST_HEADER_BYTES_MAX = 32 * 1024

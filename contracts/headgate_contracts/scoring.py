@@ -17,16 +17,17 @@ An empty message on the instance subject is a ping, answered by an empty message
 
 **What takes more than one frame** has frames with ``c``, the sequence number ``q`` where order
 counts, and the ``id`` of its request. Each side says how far the other may go, in bytes from the
-beginning of the body, and nobody sends more.
+beginning of the body, and nobody sends more. The router's frames go to the instance's subject for
+parts, without a reply subject; that of the request is in ``r``.
 
 - A request meta with ``w`` takes an answer in parts, up to that byte at first; without it the
   answer comes as a whole or is refused by size.
-- A request meta with ``size`` has no body in its frame: ``size`` bytes follow in ``body`` frames on
-  the instance subject, as far as the instance's ``take`` frames allow (``to``).
+- A request meta with ``size`` has no body in its frame: ``size`` bytes follow in ``body`` frames,
+  as far as the instance's ``take`` frames allow (``to``).
 - An answer in parts is a number of ``part`` frames. The first has ``s`` and ``h`` besides, ``size``
   where the length is known, and ``ms`` when the model has finished already (its slot is free). All
-  but the last have ``more``; the last has ``ms`` and ``n``. The router's ``take`` frames, on the
-  instance subject with the request's reply subject, let it go on (``to``).
+  but the last have ``more``; the last has ``ms`` and ``n``. The router's ``take`` frames let it go
+  on (``to``).
 - ``broken`` instead of a last part: the rest will never come; ``e`` says why.
 - ``leave`` from the router: nobody waits for this answer any more. It is still ended, by whatever
   frame fits, so that the slot is known to be free.

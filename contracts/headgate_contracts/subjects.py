@@ -41,6 +41,11 @@ def instance(endpoint: str, deployment_name: str, instance_id: str) -> str:
     return f"{ROOT}.inst.{token(endpoint)}.{token(deployment_name)}.{token(instance_id)}"
 
 
+def instance_parts(endpoint: str, deployment_name: str, instance_id: str) -> str:
+    """One instance, about requests that it has in hand; heard also while it drains."""
+    return f"{instance(endpoint, deployment_name, instance_id)}.parts"
+
+
 def heartbeat(endpoint: str, deployment_name: str, instance_id: str) -> str:
     """The heartbeats of one instance."""
     return f"{ROOT}.hb.{token(endpoint)}.{token(deployment_name)}.{token(instance_id)}"

@@ -11,6 +11,7 @@ BUS_PAYLOAD_BYTES_MAX = 8 * 1024 * 1024
 SCORING_BODY_BYTES_MAX = BUS_PAYLOAD_BYTES_MAX - 64 * 1024
 BODY_BYTES_MAX = 100 * 1024 * 1024
 BODY_WINDOW_BYTES = 1024 * 1024
+STREAM_GIVEN_UP_S = 30.0
 ERROR_MESSAGE_CHARS_MAX = 8_192
 ROOT = "hg.v1"
 QUEUE_GROUP = "w"
@@ -35,6 +36,10 @@ TAKE = "take"
 
 def instance_subject(endpoint: str, deployment: str, instance: str) -> str:
     return f"{ROOT}.inst.{endpoint}.{deployment}.{instance}"
+
+
+def parts_subject(endpoint: str, deployment: str, instance: str) -> str:
+    return f"{instance_subject(endpoint, deployment, instance)}.parts"
 
 
 def deployment_subject(endpoint: str, deployment: str) -> str:

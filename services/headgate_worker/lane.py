@@ -13,7 +13,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Any, Optional
 
-from headgate_worker import core, failure, frames, output
+from headgate_worker import core, failure, frames, memory, output
 from headgate_worker.bus import Bus
 from headgate_worker.collector import Collector
 from headgate_worker.execution import Executor
@@ -31,7 +31,6 @@ EXIT_REFUSED = 4
 
 LAST_WORD_TIMEOUT_S = 1.0
 JOINED_BYTES_MAX = 256 * 1024  # small answers to one router travel as one message up to here
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Lane:
@@ -43,6 +42,7 @@ class Lane:
         self.instance = core.lane_instance(settings.instance, number)
         names = (settings.endpoint, settings.deployment)
         self._own_subject = core.instance_subject(*names, self.instance)
+        self._parts_subject = core.parts_subject(*names, self.instance)
         self._shared_subject = core.deployment_subject(*names)
         self._beat_subject = core.heartbeat_subject(*names, self.instance)
         self._capacity = core.lane_capacity(settings.capacity, settings.lanes)
@@ -121,6 +121,7 @@ class Lane:
         )
         self._own_sid = bus.subscribe(self._own_subject, core.QUEUE_GROUP, self._on_message)
         self._shared_sid = 0
+        bus.subscribe(self._parts_subject, core.QUEUE_GROUP, self._on_parts)
         self._transfers = Transfers(bus, self._submit, self._on_gone, lambda: self._in_flight)
         bus.on_connect = self._beat
         bus.on_lost = self._transfers.lose_all
@@ -176,7 +177,7 @@ class Lane:
             "requests": self._finished,
             "overdue_ms": self._executor.overdue_ms(_now_ms()) if self._executor else 0.0,
             "pid": os.getpid(),
-            "rss_bytes": _rss_bytes(),
+            "rss_bytes": memory.rss_bytes(),
             "cpu_s": time.process_time(),
             "trouble": self.trouble,
             "error_code": self._error[0],
@@ -219,9 +220,6 @@ class Lane:
             return
         now_ms = _now_ms()
         for meta, body in frames.decode(payload):
-            if "c" in meta:
-                self._on_control(meta["c"], (reply, meta.get("id")), meta, body)
-                continue
             deadline = core.deadline_ms(meta, now_ms)
             refusal = core.refusal(
                 self._state,
@@ -249,8 +247,12 @@ class Lane:
             self._interruptible[request.reply, request.id] = request
         executor.submit(request)
 
-    def _on_control(self, kind: str, key: Key, meta: dict[str, Any], body: bytes) -> None:
-        """A frame about a request that is in hand."""
+    def _on_parts(self, subject: str, reply: str, payload: memoryview) -> None:
+        """About requests that are in hand."""
+        for meta, body in frames.decode(payload):
+            self._on_control(meta.get("c"), (str(meta.get("r")), meta.get("id")), meta, body)
+
+    def _on_control(self, kind: object, key: Key, meta: dict[str, Any], body: bytes) -> None:
         if kind == core.TAKE:
             self._transfers.may_go_on(key, meta["to"])
         elif kind == core.BODY:
@@ -376,15 +378,6 @@ class Lane:
 
 def _now_ms() -> float:
     return time.monotonic() * 1e3
-
-
-def _rss_bytes() -> int:
-    """Memory that the process occupies; 0 where the system does not tell."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * _PAGE_BYTES
-    except (OSError, ValueError, IndexError):
-        return 0
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -31,17 +31,25 @@ Key = tuple[str, Any]  # the router's inbox for us, and its number for the reque
 class Outgoing:
     """An answer that leaves in parts."""
 
-    __slots__ = ("allowed", "answer", "gathered", "over", "request", "sent", "sequence", "source")
+    __slots__ = (
+        "allowed", "answer", "gathered", "give_up_ms", "over", "request", "sent", "sequence",
+        "source",
+    )  # fmt: skip
 
     def __init__(self, request: Request, answer: Answer, source: Union[Stream, Whole]) -> None:
         self.request = request
         self.answer = answer
         self.source = source
         self.allowed: float = request.window or float("inf")
+        self.heard()
         self.sent = 0
         self.sequence = 0
         self.over = False
         self.gathered = bytearray()  # for a sender that takes only whole answers
+
+    def heard(self) -> None:
+        """Somebody still reads it."""
+        self.give_up_ms = (time.monotonic() + core.STREAM_GIVEN_UP_S) * 1e3
 
     @property
     def holds_slot(self) -> bool:
@@ -129,8 +137,9 @@ class Transfers:
     def may_go_on(self, key: Key, to: int) -> None:
         """The router takes the answer up to that byte."""
         outgoing = self._outgoing.get(key)
-        if outgoing is not None and to > outgoing.allowed:
-            outgoing.allowed = to
+        if outgoing is not None:
+            outgoing.heard()
+            outgoing.allowed = max(outgoing.allowed, to)
             self._pump(outgoing)
 
     def _break_off(self, outgoing: Outgoing) -> None:
@@ -148,6 +157,8 @@ class Transfers:
             if not part and not ended:
                 return
             outgoing.sent += len(part)
+            if outgoing.sent >= outgoing.allowed:
+                outgoing.heard()  # from now on it waits
             if not outgoing.request.window:
                 self._gather(outgoing, part, ended)
             elif not ended:
@@ -225,7 +236,10 @@ class Transfers:
         self._submit(incoming.request)
 
     def give_up_expired(self, now_ms: float) -> None:
-        """Bodies that have not come in time never will."""
+        """Bodies that have not come in time never will, and answers that nobody asks for."""
+        for outgoing in list(self._outgoing.values()):
+            if outgoing.sent >= outgoing.allowed and outgoing.give_up_ms <= now_ms:
+                self._break_off(outgoing)
         for key, incoming in list(self._incoming.items()):
             if incoming.request.deadline_ms <= now_ms:
                 self._give_up(key)

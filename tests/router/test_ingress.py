@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from headgate.runtime import natsd
 from headgate_contracts import limits, subjects
-from router.stage import KEY, Instance, Stage, connected, request
+from router.stage import KEY, Instance, Stage, connected, request, staged
 
 Names = Callable[[str], str]
 
@@ -33,7 +35,7 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_read(
     stage: Stage, served: Served
 ) -> None:
     wire = await stage.wire()
-    await wire.send(head(served[0], f"Content-Length: {limits.SCORING_BODY_BYTES_MAX + 1}"))
+    await wire.send(head(served[0], f"Content-Length: {limits.BODY_BYTES_MAX + 1}"))
     assert (await wire.receive()).status == 413
     assert served[1].runs == []
     await wire.close()
@@ -44,20 +46,24 @@ async def test_a_body_at_the_limit_arrives_whole(stage: Stage, served: Served) -
     assert (answer.status, len(answer.body)) == (200, limits.SCORING_BODY_BYTES_MAX)
 
 
+@pytest.mark.parametrize("bytes_max", [1_000_000, limits.BUS_PAYLOAD_BYTES_MAX + 1_000_000])
 async def test_a_chunked_body_is_cut_where_it_passes_the_limit(
-    stage: Stage, served: Served
+    nats: natsd.RunningServer, data_dir: Path, unique: Names, bytes_max: int
 ) -> None:
-    wire = await stage.wire()
-    await wire.send(head(served[0], "Transfer-Encoding: chunked"))
-    chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
-    try:
-        for _ in range(limits.SCORING_BODY_BYTES_MAX // 65_536 + 2):
-            await wire.send(chunk)
-    except ConnectionError:
-        pass
-    assert (await wire.receive()).status == 413
-    assert served[1].runs == []
-    await wire.close()
+    async with staged(nats, data_dir, body_bytes_max=bytes_max) as stage:
+        endpoint = unique("ep")
+        await stage.route(endpoint, {"blue": 100})
+        instance = await stage.instance(endpoint)
+        wire = await stage.wire()
+        await wire.send(head(endpoint, "Transfer-Encoding: chunked"))
+        chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+        try:
+            for _ in range(bytes_max // 65_536 + 2):
+                await wire.send(chunk)
+        except ConnectionError:
+            pass
+        assert (await wire.receive()).status == 413
+        assert instance.runs == []
 
 
 async def test_many_tiny_chunks_are_one_body(stage: Stage, served: Served) -> None:

@@ -75,9 +75,15 @@ class Listener:
 
     async def say(self, body: bytes = b"", **meta: Any) -> None:
         await self._router.client.publish(
-            self._worker.subject,
-            encode_frame({"id": self.number, **meta}, body),
-            reply=subjects.answers(self._router.name, self._worker.instance),
+            f"{self._worker.subject}.parts",
+            encode_frame(
+                {
+                    "id": self.number,
+                    "r": subjects.answers(self._router.name, self._worker.instance),
+                    **meta,
+                },
+                body,
+            ),
         )
 
 

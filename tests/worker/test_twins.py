@@ -36,6 +36,7 @@ def test_limits_and_words_are_the_same() -> None:
     assert batching.MAX_ROWS_DEFAULT == limits.BATCHING_ROWS_DEFAULT
     assert batching.ROOM_MAX == limits.CONCURRENCY_PER_INSTANCE_MAX
     assert core.BODY_BYTES_MAX == limits.BODY_BYTES_MAX
+    assert core.STREAM_GIVEN_UP_S == limits.STREAM_GIVEN_UP_S
     assert core.BODY_WINDOW_BYTES == limits.BODY_WINDOW_BYTES
     assert streams.PART_BYTES_MAX == limits.ANSWER_PART_BYTES_MAX
     for control in scoring.Control:

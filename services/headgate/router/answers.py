@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate.router import headers
 from headgate.router.core import Refusal
 from headgate.router.headers import Ids, Pairs
+
+if TYPE_CHECKING:
+    from headgate.router.streams import AnswerStream
 
 Body = bytes | bytearray
 
@@ -23,11 +26,12 @@ _JSON = ("content-type", "application/json")
 
 
 class Answer(NamedTuple):
-    """An answer on its way to a client."""
+    """An answer on its way to a client. With a ``stream`` the body is only its beginning."""
 
     status: int
     headers: Pairs
     body: Body = b""
+    stream: AnswerStream | None = None
 
 
 class ModelAnswer(NamedTuple):
@@ -35,6 +39,7 @@ class ModelAnswer(NamedTuple):
 
     meta: dict[str, Any]
     body: bytes
+    stream: AnswerStream | None = None
 
     @property
     def status(self) -> int:
@@ -57,10 +62,10 @@ def of_model(given: ModelAnswer, deployment: str, ids: Ids) -> Answer:
     pairs += headers.answered(said if isinstance(said, list) else ())
     status = given.meta.get("s")
     if type(status) is int and 200 <= status <= 299:
-        return Answer(status, pairs, given.body)
+        return Answer(status, pairs, given.body, given.stream)
     pairs.append((MODEL_STATUS_HEADER, str(status) if type(status) is int else "0"))
     pairs.append((MODEL_REASON_HEADER, _reason(status)))
-    return Answer(MODEL_ERROR, pairs, given.body)
+    return Answer(MODEL_ERROR, pairs, given.body, given.stream)
 
 
 def of_refusal(refusal: Refusal, ids: Ids, deployment: str = "") -> Answer:

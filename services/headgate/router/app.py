@@ -16,6 +16,7 @@ from headgate.router.lane import Lane
 from headgate.router.load import LoadReporter
 from headgate.router.routes import RouteFollower
 from headgate.router.scoring import Scoring
+from headgate.router.spool import Spools
 from headgate.router.table import Instance, Table
 from headgate.router.tokens import TokenGate
 from headgate.router.traffic_log import TrafficLog
@@ -57,8 +58,14 @@ class Router:
         self.table = Table(self.id)
         self.lane = Lane(bus.url, bus.creds, "headgate-router-scoring")
         self.dispatcher = Dispatcher(
-            self.lane, self.table, clock, self._tell_quarantine, self._tell_hold
+            self.lane,
+            self.table,
+            clock,
+            self._tell_quarantine,
+            self._tell_hold,
+            settings.body_bytes_max,
         )
+        self.spools = Spools(settings.run_dir / "spool", limits.SPOOLED_BYTES_MAX)
         self._bus = bus
         self._telling: set[asyncio.Task[None]] = set()
         self.routes = RouteFollower(bus, self.table)
@@ -76,8 +83,9 @@ class Router:
             self.traffic_log,
             journal,
             settings.body_bytes_max,
+            self.spools,
         )
-        self.entry = BusEntry(scoring, self.lane)
+        self.entry = BusEntry(scoring, self.lane, self.id)
         self.ingress = Ingress(scoring, self.is_ready, clock)
         self.load = LoadReporter(bus, self.table, self.ingress, self._since)
 

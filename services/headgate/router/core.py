@@ -155,6 +155,38 @@ def too_slow(timeout_ms: int) -> Refusal:
     )
 
 
+def client_left() -> Refusal:
+    """Said to nobody; how a request is recorded whose client did not wait."""
+    return Refusal(CLIENT_CLOSED, "ClientClosedRequest", "the client has closed the connection")
+
+
+def broken_off(why: str) -> Refusal:
+    return Refusal(424, "AnswerBrokenOff", f"the answer ended after some of its parts: {why}")
+
+
+def part_too_slow(idle_s: float) -> Refusal:
+    return Refusal(
+        408, "PartTimeout", f"the model made no further part within {1000 * idle_s:.0f} ms"
+    )
+
+
+def answer_too_large(size: int, bytes_max: int) -> Refusal:
+    return Refusal(
+        424,
+        "AnswerTooLarge",
+        f"the model's answer has {size} bytes, and at most {bytes_max} are passed on; return "
+        "less, or yield it in parts",
+    )
+
+
+def no_room() -> Refusal:
+    return Refusal(503, "TooManyLargeBodies", "too many large bodies are in hand; try again", 1)
+
+
+def bus_lost() -> Refusal:
+    return Refusal(502, "BusLost", "the bus broke off in the middle of the answer", 1)
+
+
 def worker_lost() -> Refusal:
     return Refusal(502, "WorkerLost", "the instance ended with this request in hand", 1)
 

@@ -17,10 +17,14 @@ from headgate.router import core, frames, quarantine
 from headgate.router.answers import ModelAnswer
 from headgate.router.core import Refusal, RetryBudget
 from headgate.router.deadlines import Deadlines
+from headgate.router.flights import Flights
 from headgate.router.holding import Holding
 from headgate.router.lane import NO_RESPONDERS, Lane
+from headgate.router.quarantine import Tell, Ward
 from headgate.router.requests import Copy, Flight, Outcome, Request
+from headgate.router.streams import AnswerStream
 from headgate.router.table import GONE, Deployment, Instance, Table
+from headgate.router.transfers import Transfers
 from headgate.runtime.clock import Clock
 from headgate.runtime.log import Log
 from headgate_contracts import limits, subjects
@@ -35,9 +39,6 @@ WATCH_S = 0.25
 HOLD_S = 0.005  # how long a full instance is left alone; its next slot is not known to us
 PING_TOKEN = "ping"
 
-# Called with the seconds that an instance is left out for, and with 0 when it is back.
-Tell = Callable[[Instance, float], None]
-
 _log = Log("router")
 
 
@@ -45,7 +46,13 @@ class Dispatcher:
     """All requests in the hands of this router."""
 
     def __init__(
-        self, lane: Lane, table: Table, clock: Clock, tell: Tell, on_hold: Callable[[], None]
+        self,
+        lane: Lane,
+        table: Table,
+        clock: Clock,
+        tell: Tell,
+        on_hold: Callable[[], None],
+        body_bytes_max: int,
     ) -> None:
         """``on_hold`` is called when requests begin to wait for a first instance."""
         self._lane = lane
@@ -53,13 +60,13 @@ class Dispatcher:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._numbers = itertools.count(1)
-        self._flights: dict[int, Flight] = {}
+        self._flights = Flights()
         self._deadlines = Deadlines(self._loop, clock, self._on_deadline)
         self._budget = RetryBudget()
         self._ping_token = f"{table.router_id}-{PING_TOKEN}"
         self._watch: asyncio.TimerHandle | None = None
-        self._tell = tell
-        self._left_out: set[Instance] = set()  # at most half of the instances
+        self._transfers = Transfers(lane, clock, body_bytes_max, self._on_opened, self._on_ended)
+        self._ward = Ward(tell)
         self._holding = Holding(self._deadlines, on_hold)
 
     def start(self) -> None:
@@ -80,7 +87,7 @@ class Dispatcher:
     @property
     def in_flight(self) -> int:
         """Requests with an instance that somebody waits for."""
-        return sum(flight.request is not None for flight in self._flights.values())
+        return sum(flight.request is not None for flight in self._flights)
 
     # From the edges
 
@@ -125,12 +132,14 @@ class Dispatcher:
         if waiting or not self._launch(copy):
             deployment.copies[copy] = None
 
-    def abandon(self, request: Request) -> bool:
-        """The client has gone. True when the request had not been started, and never will be."""
-        if request.settled or request.flight is not None:
-            return False
-        self._drop(request)
-        return True
+    def abandon(self, request: Request) -> None:
+        """The client has gone: a request that waits is dropped, an instance that has it is told."""
+        if request.settled:
+            return
+        if request.flight is not None:
+            self._transfers.say_left(request.flight)
+            self._flights.let_go(request.flight)
+        self._settle(request, core.client_left())
 
     # To the instances
 
@@ -143,11 +152,12 @@ class Dispatcher:
             return False
         number = next(self._numbers)
         deadline_ms = math.floor(1000 * request.deadline - instance.offset.ms)
-        head = frames.encode_head(number, deadline_ms, request.meta, len(request.body))
-        if not self._lane.post(instance.outbox, head, request.body):
+        head, body = frames.encode(number, deadline_ms, request.meta, request.body)
+        if not self._lane.post(instance.outbox, head, body):
             return False
-        flight = Flight(number, request, instance, self._clock.monotonic())
-        self._flights[number] = instance.flights[number] = request.flight = flight
+        flight = self._flights.take_off(number, request, instance, self._clock.monotonic())
+        if body is not request.body:
+            self._transfers.send_body(flight)
         return True
 
     def _pump(self, deployment: Deployment) -> None:
@@ -198,26 +208,22 @@ class Dispatcher:
             return
         try:
             for meta, body in decode_frames(payload):
-                number = meta.get("id")
-                flight = self._flights.get(number) if type(number) is int else None
-                if flight is not None and flight.instance.id == instance_id:
-                    self._on_frame(flight, meta, body)
+                flight = self._flights.find(meta.get("id"), instance_id)
+                if flight is not None:
+                    (self._on_parts if "c" in meta else self._on_frame)(flight, meta, body)
         except FrameError as error:
             _log.warning("bad_answer", instance=instance_id, error=str(error))
 
     def _on_frame(self, flight: Flight, meta: dict[str, object], body: bytes) -> None:
         request, instance = flight.request, flight.instance
         deployment = instance.deployment
-        self._land(flight)
+        self._flights.land(flight)
         refused = meta.get("k")
         if refused is None:
             now = self._clock.monotonic()
             deployment.note_service_time(1000 * (now - flight.sent))
             if request is not None:
-                if quarantine.is_own_failure(meta.get("s")):
-                    self._note_failure(instance, now)
-                else:
-                    instance.failures, instance.well_at = 0, now
+                self._ward.note_answer(instance, meta.get("s"), now)
                 self._settle(request, ModelAnswer(meta, body))
         elif refused == "busy":
             self._leave_alone(instance)
@@ -225,11 +231,33 @@ class Dispatcher:
                 self._wait_first(request)
         else:
             if refused == "draining":
-                self._leave_out(instance)
+                instance.refuse_all()
             if request is not None:
                 self._retry(request, core.refused_by_instances())
         if deployment.waiting or deployment.copies:
             self._pump(deployment)
+
+    def _on_parts(self, flight: Flight, meta: dict[str, object], body: bytes) -> None:
+        """One of several frames of an answer."""
+        deployment, held = flight.instance.deployment, flight.number in flight.instance.flights
+        if self._transfers.hear(flight, meta, body):
+            self._flights.land(flight)
+        if held and flight.number not in flight.instance.flights:
+            deployment.note_service_time(1000 * (self._clock.monotonic() - flight.sent))
+            self._pump(deployment)
+
+    def _on_opened(self, stream: AnswerStream, answer: ModelAnswer) -> None:
+        """An answer begins: its request is in time."""
+        flight, request = stream.flight, stream.request
+        self._deadlines.remove(request)
+        self._ward.note_answer(flight.instance, answer.meta.get("s"), self._clock.monotonic())
+        if "ms" in answer.meta:  # the model has finished; the rest costs it nothing
+            self._flights.free_slot(flight)
+        request.open(answer)
+
+    def _on_ended(self, stream: AnswerStream, outcome: Outcome) -> None:
+        self._flights.let_go(stream.flight)
+        self._settle(stream.request, outcome)
 
     def _on_nobody_there(self, instance_id: str) -> None:
         """A message met no subscriber: its instance is going, or away from the bus.
@@ -239,11 +267,11 @@ class Dispatcher:
         """
         for instance in self._table.instances():
             if instance.id == instance_id and instance.flights:
-                self._leave_out(instance)
+                instance.refuse_all()
                 newest = instance.flights[next(reversed(instance.flights))].message
                 missed = [f for f in instance.flights.values() if f.message == newest]
                 for flight in missed:
-                    self._land(flight)
+                    self._flights.land(flight)
                 for flight in reversed(missed):  # each goes to the front: the oldest comes first
                     if flight.request is not None:
                         self._retry(flight.request, core.refused_by_instances())
@@ -269,7 +297,7 @@ class Dispatcher:
             return
         instance = self._table.hear(beat, self._clock.monotonic())
         for flight in instance.excess(beat.in_flight):
-            self._free_slot(flight)
+            self._flights.forget(flight)
         if instance.state in GONE:
             self._lose(instance)
         self._pump(instance.deployment)
@@ -286,17 +314,14 @@ class Dispatcher:
                 late = core.never_started(request.deployment.name)
             self._settle(request, late)
             return
-        flight.request = None
         instance, now = flight.instance, self._clock.monotonic()
         limit_s = request.deployment.route.request_timeout_ms / 1000
         is_in_hand = flight.number in instance.flights and flight.number not in instance.doubtful
-        if flight.number in instance.flights:
-            instance.doubtful[flight.number] = flight
-        else:
-            del self._flights[flight.number]
+        self._transfers.say_left(flight)
+        self._flights.let_go(flight)
         # What may never have reached it, because the bus broke, is not its fault.
         if is_in_hand and quarantine.is_own_delay(now - flight.sent, limit_s):
-            self._note_failure(instance, now)
+            self._ward.note_failure(instance, now)
         self._settle(request, core.too_slow(round(1000 * (request.deadline - request.began))))
 
     def _look_around(self) -> None:
@@ -304,6 +329,7 @@ class Dispatcher:
         if not self._lane.up:
             return  # nobody can be heard
         now = self._clock.monotonic()
+        self._transfers.look_around(now)
         for instance in self._table.silent_since(now):
             if now - instance.heard < limits.DRAIN_TIMEOUT_S:
                 reply = subjects.answers(self._ping_token, instance.id)
@@ -311,30 +337,20 @@ class Dispatcher:
             self._pump(instance.deployment)
         self._table.forget(now)
         self._table.admit_again(now)
-        for instance in [i for i in self._left_out if now >= i.out_until or not i.left_out]:
-            self._left_out.discard(instance)
-            instance.take_back()
-            self._tell(instance, 0.0)
+        for instance in self._ward.discharge(now):
             self._pump(instance.deployment)
 
     def _on_lane_down(self) -> None:
-        """What is under way now may be lost; heartbeats will tell which slots are free."""
-        for flight in self._flights.values():
-            if flight.number in flight.instance.flights:
-                flight.instance.doubtful[flight.number] = flight
+        self._transfers.lose(None, core.bus_lost())
+        self._flights.doubt_all()
 
     def _on_lane_up(self) -> None:
         self._table.forgive(self._clock.monotonic())
+        for flight in self._flights:
+            if flight.request is None:  # its instance may not have heard that nobody waits
+                self._transfers.say_left(flight)
         for deployment in {instance.deployment for instance in self._table.instances()}:
             self._pump(deployment)
-
-    def _note_failure(self, instance: Instance, now: float) -> None:
-        instance.fail(now)
-        seconds = quarantine.sentence_s(instance, instance.deployment.able, now)
-        if seconds:
-            instance.leave_out(seconds, now)
-            self._left_out.add(instance)
-            self._tell(instance, seconds)
 
     def _leave_alone(self, instance: Instance) -> None:
         if not instance.held:
@@ -345,13 +361,10 @@ class Dispatcher:
         instance.held = False
         self._pump(instance.deployment)
 
-    def _leave_out(self, instance: Instance) -> None:
-        instance.out = True
-        instance.deployment.refresh()
-
     def _lose(self, instance: Instance) -> None:
         """The instance has ended: what it had in hand is tried elsewhere."""
         instance.deployment.refresh()
+        self._transfers.lose(instance, core.worker_lost())
         flights = list(instance.flights.values())
         if flights:
             _log.warning(
@@ -362,26 +375,12 @@ class Dispatcher:
                 in_flight=len(flights),
             )
         for flight in flights:
-            self._land(flight)
+            self._flights.land(flight)
         for flight in reversed(flights):  # each goes to the front, so the oldest comes first
             if flight.request is not None:
                 self._retry(flight.request, core.worker_lost())
 
     # Bookkeeping
-
-    def _land(self, flight: Flight) -> None:
-        """The flight is over; its slot is free."""
-        self._flights.pop(flight.number, None)
-        flight.instance.flights.pop(flight.number, None)
-        flight.instance.doubtful.pop(flight.number, None)
-        if flight.request is not None:
-            flight.request.flight = None
-
-    def _free_slot(self, flight: Flight) -> None:
-        """The instance does not have it in hand; its answer may still come if somebody waits."""
-        del flight.instance.flights[flight.number], flight.instance.doubtful[flight.number]
-        if flight.request is None:
-            del self._flights[flight.number]
 
     def _drop(self, request: Request) -> None:
         """Take a request out of everything."""

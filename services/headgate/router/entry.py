@@ -2,19 +2,26 @@
 
 Request headers are those of HTTP. The answer's body is the model's; its status is in ``Hg-Status``
 (never ``Status``, which clients take for the server's own), its headers are those of HTTP.
+
+An answer in parts comes as one message, unless the request has ``Hg-Parts: true``: then as many,
+numbered by ``Hg-Sequence`` from 0, the last with ``Hg-End: complete`` or ``broken``. They come as
+fast as they are made. A caller that no longer listens ends the answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable
 
 from headgate.router import answers, core
 from headgate.router.answers import Answer
-from headgate.router.headers import Head
-from headgate.router.lane import Lane
+from headgate.router.entry_parts import Joined, Parted, in_one
+from headgate.router.headers import Head, Pairs
+from headgate.router.lane import NO_RESPONDERS, Lane
 from headgate.router.scoring import Scoring
+from headgate.router.streams import AnswerStream
 from headgate.router.traffic_log import Target
 from headgate.runtime.log import Log
 from headgate_contracts import limits, subjects
@@ -27,6 +34,7 @@ _TARGET = Target("POST", "/score", "NATS")
 _HEARD = frozenset(
     [
         "authorization",
+        "hg-parts",
         "azureml-model-deployment",
         "content-type",
         "x-request-id",
@@ -43,16 +51,20 @@ _log = Log("router")
 class BusEntry:
     """Scoring requests that come over the bus; one router of all answers each."""
 
-    def __init__(self, scoring: Scoring, lane: Lane) -> None:
+    def __init__(self, scoring: Scoring, lane: Lane, router_id: str) -> None:
         self._scoring = scoring
         self._lane = lane
+        self._inbox = subjects.answers(f"{router_id}-entry", "parts")
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._end: Callable[[], None] = lambda: None
+        self._numbers = itertools.count(1)
+        self._parted: dict[str, AnswerStream] = {}  # by the reply subject of their parts
 
     def start(self) -> None:
         self._end = self._lane.subscribe(subjects.SCORE_ALL, self._on_request, queue=_QUEUE)
+        self._lane.subscribe(f"{self._inbox}.*", self._on_notice)
 
     async def stop(self) -> None:
         """Take no new request and finish those under way."""
@@ -79,14 +91,45 @@ class BusEntry:
             return
         self._in_flight += 1
         self._idle.clear()
+        in_parts = head.parts.strip().lower() == "true"
 
         def done(answer: Answer) -> None:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
-            self._send(reply, answer)
+            stream = answer.stream
+            if stream is None:
+                self._over()
+                self._send(reply, in_one(answer) if in_parts else answer)
+            elif in_parts:
+                self._send_parts(reply, answer, stream)
+            else:
+                room = self._lane.payload_bytes_max - limits.SCORING_OVERHEAD_BYTES
+                Joined(answer, stream, room, done)
 
         self._scoring.submit(admission, "", payload, done)
+
+    def _over(self) -> None:
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._idle.set()
+
+    def _send_parts(self, reply: str, answer: Answer, stream: AnswerStream) -> None:
+        notice = f"{self._inbox}.{next(self._numbers)}"
+        self._parted[notice] = stream
+        status = [(STATUS_HEADER, str(answer.status))]
+
+        def say(pairs: Pairs, part: bytes) -> None:
+            self._lane.send_with_headers(reply, _block([*status, *pairs]), part, notice)
+
+        def done() -> None:
+            del self._parted[notice]
+            self._over()
+
+        Parted(answer, stream, say, done)
+
+    def _on_notice(self, subject: str, _reply: str, block: bytes, _payload: bytes) -> None:
+        """Nobody listens where a part was sent."""
+        if subject in self._parted and block.startswith(NO_RESPONDERS):
+            self._parted.pop(subject).leave()
+            self._over()
 
     def _send(self, reply: str, answer: Answer) -> None:
         block = write_headers(answer)
@@ -109,6 +152,9 @@ def read_headers(block: bytes) -> Head:
 
 
 def write_headers(answer: Answer) -> bytes:
-    lines = [f"NATS/1.0\r\n{STATUS_HEADER}: {answer.status}"]
-    lines += [f"{name}: {value}" for name, value in answer.headers]
+    return _block([(STATUS_HEADER, str(answer.status)), *answer.headers])
+
+
+def _block(pairs: Pairs) -> bytes:
+    lines = ["NATS/1.0", *(f"{name}: {value}" for name, value in pairs)]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

@@ -8,6 +8,7 @@ from headgate.router.answers import Answer, Body
 from headgate.router.core import Refusal
 from headgate.router.headers import Head
 from headgate.router.shape import Shape
+from headgate.router.spool import RequestBody, Spool
 
 if TYPE_CHECKING:
     from headgate.router.http1 import Connection
@@ -21,6 +22,12 @@ class Application(Protocol):
 
     @property
     def body_bytes_max(self) -> int: ...
+
+    @property
+    def message_bytes_max(self) -> int: ...
+
+    def spool(self, body: Body) -> Spool:
+        """Where a body goes that is larger than ``message_bytes_max``. Raises SpoolError."""
 
     def receive(self, exchange: Exchange) -> Answer | None:
         """The headers are here: an answer refuses, None asks for the body."""
@@ -48,7 +55,7 @@ class Exchange:
         self.head = Head()
         self.method = ""
         self.url = b""
-        self.body: Body = b""
+        self.body: RequestBody = b""
         self.keep_alive = False
         self.version_1_0 = False
         self.complete = False  # nothing more of it will be read
@@ -69,6 +76,21 @@ class Exchange:
         made.version_1_0 = made.started = False
         made.refused = made.admission = made.ticket = None
         return made
+
+    def add(self, data: bytes, application: Application) -> None:
+        """More of its body: in memory, or on disk when no message can hold it. SpoolError."""
+        body = self.body
+        if not body:
+            self.body = data
+        elif isinstance(body, Spool):
+            body += data
+        elif len(body) + len(data) > application.message_bytes_max:
+            self.body = spool = application.spool(body)
+            spool += data
+        else:
+            if isinstance(body, bytes):
+                self.body = body = bytearray(body)
+            body += data
 
     def reply(self, answer: Answer) -> None:
         """Send the answer, unless the client has gone."""

@@ -45,6 +45,7 @@ _READ = {
     "azureml-model-deployment": "deployment",
     "content-length": "content_length",
     "expect": "expect",
+    "hg-parts": "parts",
     "host": "host",
     "x-ms-client-request-id": "client_request_id",
     "x-ms-request-id": "legacy_request_id",
@@ -92,6 +93,7 @@ class Head:
     deployment: str
     expect: str
     host: str
+    parts: str
     legacy_request_id: str
     request_id: str
     timeout_ms: str

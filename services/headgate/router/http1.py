@@ -10,16 +10,22 @@ but for the length of its body, is understood from the first time (``Shape``).
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import cast
 
 import httptools
 
+from headgate.router import core
 from headgate.router.answers import Answer
 from headgate.router.core import Refusal
 from headgate.router.exchange import Application, Exchange
+from headgate.router.parts import PartsWriter
 from headgate.router.shape import Shape
+from headgate.router.spool import SpoolError
 from headgate.runtime.log import Log
 from headgate_contracts import limits
 
@@ -43,6 +49,7 @@ _REPEATED_BODY_BYTES_MAX = 64 * 1024
 _COPIED_BYTES_MAX = 64 * 1024
 
 _NO_BODY = (204, 304)
+_NO_LINGER = struct.pack("ii", 1, 0)  # closing sends RST
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
 
@@ -64,7 +71,9 @@ class Connection(asyncio.Protocol):
         self._data = b""  # what is being parsed
         self._phase = _IDLE
         self._since = 0.0  # when this phase began, or the body last grew
-        self._stalled_since = 0.0  # when the client stopped reading
+        self._stalled_since = 0.0  # when the client last read something, while it reads too slowly
+        self._unread_bytes = 0  # what it had not read then
+        self._parts: PartsWriter | None = None  # the answer in parts that is under way
         self._received = 0  # bytes of the message being read
         self._deaf = False  # what still comes is ignored
         self._lingering = False
@@ -75,6 +84,11 @@ class Connection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         return not self._queue and self._phase == _IDLE
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the client has to read before more is sent."""
+        return self._stalled_since > 0
 
     # asyncio.Protocol
 
@@ -130,9 +144,12 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._stalled_since = self._loop.time()
+        self._unread_bytes = self._transport.get_write_buffer_size()
 
     def resume_writing(self) -> None:
         self._stalled_since = 0.0
+        if self._parts is not None:
+            self._parts.resume()
         self._advance()
 
     # httptools
@@ -190,12 +207,13 @@ class Connection(asyncio.Protocol):
             refusal = Refusal(413, "PayloadTooLarge", f"the body is larger than {bytes_max} bytes")
             exchange.refused = self._application.refuse(refusal, exchange.head)
             self._end_after_this()
-        elif not exchange.body:
-            exchange.body = data
-        else:
-            if isinstance(exchange.body, bytes):
-                exchange.body = bytearray(exchange.body)
-            exchange.body += data
+            return
+        try:
+            exchange.add(data, self._application)
+        except SpoolError as error:
+            _log.warning("no_room", error=str(error))
+            exchange.refused = self._application.refuse(core.no_room(), exchange.head)
+            self._end_after_this()
 
     def on_message_complete(self) -> None:
         exchange, self._exchange = self._exchange, None
@@ -218,9 +236,39 @@ class Connection(asyncio.Protocol):
         """Write the answer of the exchange that is first in the queue."""
         if not self._queue or self._queue[0] is not exchange:
             return  # the client has gone
-        self._queue.popleft()
-        last = not exchange.keep_alive or (self._application.closing and not self._queue)
+        last = not exchange.keep_alive or (self._application.closing and len(self._queue) == 1)
+        if answer.stream is not None and answer.status not in _NO_BODY:
+            self._parts = PartsWriter(self, exchange, answer.stream, last)
+            head = self._head(exchange, answer, self._parts.framing, self._parts.last)
+            self._parts.begin(head, bytes(answer.body))
+            return
         self._write(exchange, answer, last)
+        self.finish(exchange, last)
+
+    def send(self, buffers: Sequence[bytes]) -> None:
+        """Send something of the answer in parts that is under way."""
+        self._transport.writelines(buffers)
+
+    def cut(self, *, reset: bool) -> None:
+        """End the connection in the middle of an answer, after what of it was sent, or by RST."""
+        self._queue.clear()
+        self._parts = None
+        self._deaf = True
+        if reset:
+            raw = self._transport.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def finish(self, exchange: Exchange, last: bool) -> None:
+        """The answer of the exchange that is first in the queue has been sent."""
+        if not self._queue or self._queue[0] is not exchange:
+            return  # the client has gone
+        self._queue.popleft()
+        if self._parts is not None:
+            self._parts = None
+            self._since = self._loop.time()  # it has not been idle meanwhile
         if last:
             self._close()
             return
@@ -246,25 +294,29 @@ class Connection(asyncio.Protocol):
         self._advancing = False
 
     def _write(self, exchange: Exchange, answer: Answer, last: bool) -> None:
-        lines = [_STATUS_LINES.get(answer.status) or f"HTTP/1.1 {answer.status} -\r\n"]
-        lines += [f"{name}: {value}\r\n" for name, value in answer.headers]
         body = answer.body
         if answer.status in _NO_BODY:
-            body = b""
+            body, framing = b"", ""
         else:
-            lines.append(f"content-length: {len(body)}\r\n")
-        if last:
-            lines.append("connection: close\r\n")
-        elif exchange.version_1_0:
-            lines.append("connection: keep-alive\r\n")
-        lines.append(f"date: {self._application.date}\r\n\r\n")
-        head = "".join(lines).encode("latin-1")
+            framing = f"content-length: {len(body)}\r\n"
+        head = self._head(exchange, answer, framing, last)
         if exchange.method == "HEAD" or not body:
             self._transport.write(head)
         elif len(body) <= _COPIED_BYTES_MAX:
             self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))
+
+    def _head(self, exchange: Exchange, answer: Answer, framing: str, last: bool) -> bytes:
+        lines = [_STATUS_LINES.get(answer.status) or f"HTTP/1.1 {answer.status} -\r\n"]
+        lines += [f"{name}: {value}\r\n" for name, value in answer.headers]
+        lines.append(framing)
+        if last:
+            lines.append("connection: close\r\n")
+        elif exchange.version_1_0:
+            lines.append("connection: keep-alive\r\n")
+        lines.append(f"date: {self._application.date}\r\n\r\n")
+        return "".join(lines).encode("latin-1")
 
     # Ends
 
@@ -279,7 +331,10 @@ class Connection(asyncio.Protocol):
         """Enforce the time limits; called about once a second."""
         waited = now - self._since
         if self._stalled_since:
-            if now - self._stalled_since > STALLED_TIMEOUT_S:
+            unread_bytes = self._transport.get_write_buffer_size()
+            if unread_bytes < self._unread_bytes:
+                self._unread_bytes, self._stalled_since = unread_bytes, now
+            elif now - self._stalled_since > STALLED_TIMEOUT_S:
                 self._transport.abort()
         elif self._lingering:
             if waited > LINGER_S:

@@ -14,12 +14,13 @@ from email.utils import formatdate
 from typing import NamedTuple
 
 from headgate.router import answers, core
-from headgate.router.answers import Answer
+from headgate.router.answers import Answer, Body
 from headgate.router.core import Refusal
 from headgate.router.exchange import Exchange
 from headgate.router.headers import Head
 from headgate.router.http1 import Connection
 from headgate.router.scoring import Admission, Scoring, new_ids
+from headgate.router.spool import Spool
 from headgate.router.traffic_log import Target
 from headgate.runtime.clock import Clock
 from headgate.runtime.log import Log
@@ -109,6 +110,13 @@ class Ingress:
     @property
     def body_bytes_max(self) -> int:
         return self._scoring.body_bytes_max
+
+    @property
+    def message_bytes_max(self) -> int:
+        return self._scoring.message_bytes_max
+
+    def spool(self, body: Body) -> Spool:
+        return self._scoring.spool(body)
 
     def refuse(self, refusal: Refusal, head: Head) -> Answer:
         return answers.of_refusal(refusal, new_ids(head))

@@ -152,7 +152,7 @@ class Lane:
         box.size += size
         return True
 
-    def send_with_headers(self, subject: str, head: bytes, body: Part) -> bool:
+    def send_with_headers(self, subject: str, head: bytes, body: Part, reply: str = "") -> bool:
         """Send one message with a header block (``NATS/1.0`` to the blank line)."""
         wire = self._wire
         if wire is None:
@@ -160,7 +160,7 @@ class Lane:
         size = len(head) + len(body)
         if size > self.payload_bytes_max:
             raise ValueError(f"a message of {size} bytes; the bus takes {self.payload_bytes_max}")
-        wire.send(f"HPUB {subject} {len(head)} {size}\r\n".encode(), head, body, b"\r\n")
+        wire.send(f"HPUB {subject} {reply} {len(head)} {size}\r\n".encode(), head, body, b"\r\n")
         return True
 
     async def _keep(self, wire: Wire) -> None:

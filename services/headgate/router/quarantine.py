@@ -11,8 +11,14 @@ instances out for that would make a fault of the client's or of the script's an 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from headgate.router.table import Instance
+
+# Called with the seconds that an instance is left out for, and with 0 when it is back.
+Tell = Callable[["Instance", float], None]
 
 FAILURES_MAX = 5
 FIRST_S = 30.0
@@ -76,3 +82,35 @@ def too_many_out(able: Sequence[P]) -> list[P]:
     """Those that come back early, because too few others are there (any more)."""
     out = sorted((each for each in able if each.left_out), key=lambda each: each.out_until)
     return out[: max(0, len(out) - len(able) // 2)]
+
+
+class Ward:
+    """The instances that are left out now."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self._out: set[Instance] = set()
+
+    def note_answer(self, instance: Instance, status: object, now: float) -> None:
+        """An instance has answered with that status."""
+        if is_own_failure(status):
+            self.note_failure(instance, now)
+        else:
+            instance.failures, instance.well_at = 0, now
+
+    def note_failure(self, instance: Instance, now: float) -> None:
+        instance.fail(now)
+        seconds = sentence_s(instance, instance.deployment.able, now)
+        if seconds:
+            instance.leave_out(seconds, now)
+            self._out.add(instance)
+            self._tell(instance, seconds)
+
+    def discharge(self, now: float) -> list[Instance]:
+        """Take back whose time is over, or who is needed; those that are back."""
+        back = [each for each in self._out if now >= each.out_until or not each.left_out]
+        for instance in back:
+            self._out.discard(instance)
+            instance.take_back()
+            self._tell(instance, 0.0)
+        return back

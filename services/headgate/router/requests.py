@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headgate.router.answers import Body, ModelAnswer
+from headgate.router.answers import ModelAnswer
 from headgate.router.core import Refusal
+from headgate.router.spool import RequestBody
 
 if TYPE_CHECKING:
     from headgate.router.table import Deployment, Instance
@@ -32,7 +33,7 @@ class Request:
         self,
         deployment: Deployment,
         meta: bytes,
-        body: Body,
+        body: RequestBody,
         began: float,
         deadline: float,
     ) -> None:
@@ -48,6 +49,9 @@ class Request:
         self.settled = False
         self.flight: Flight | None = None
         self.due: dict[Request, None] | None = None  # others whose deadline is about as near
+
+    def open(self, answer: ModelAnswer) -> None:
+        """An answer in parts begins; ``settle`` comes when it has ended."""
 
     def settle(self, outcome: Outcome, elapsed_s: float) -> None:
         """Tell whoever asked. Called by the dispatcher, once."""
@@ -65,7 +69,7 @@ class Copy(Request):
         self,
         deployment: Deployment,
         meta: bytes,
-        body: Body,
+        body: RequestBody,
         began: float,
         deadline: float,
         usage: Journal,

@@ -17,6 +17,8 @@ from headgate.router.dispatch import Dispatcher
 from headgate.router.headers import Head, Ids
 from headgate.router.lane import Lane
 from headgate.router.requests import Copy, Outcome, Request
+from headgate.router.spool import RequestBody, Spool, Spools
+from headgate.router.streams import AnswerStream
 from headgate.router.table import Deployment, Endpoint, Table
 from headgate.router.tokens import TokenGate
 from headgate.router.traffic_log import Arrival, Target, TrafficLog
@@ -57,15 +59,18 @@ class Admission:
 
 
 class ClientRequest(Request):
-    """A request whose answer goes to a client."""
+    """A request whose answer goes to a client.
 
-    __slots__ = ("admission", "reply")
+    ``stream`` is its answer once that has begun, and ``status`` what its client was told then.
+    """
+
+    __slots__ = ("admission", "reply", "status", "stream")
 
     def __init__(
         self,
         deployment: Deployment,
         meta: bytes,
-        body: Body,
+        body: RequestBody,
         began: float,
         deadline: float,
         admission: Admission,
@@ -74,24 +79,39 @@ class ClientRequest(Request):
         super().__init__(deployment, meta, body, began, deadline)
         self.admission = admission
         self.reply: Reply | None = reply
+        self.status = core.CLIENT_CLOSED
+        self.stream: AnswerStream | None = None
+
+    def open(self, answer: ModelAnswer) -> None:
+        self.stream = answer.stream
+        self._tell(answers.of_model(answer, self.deployment.name, self.admission.arrival.ids))
+
+    def _tell(self, answer: Answer) -> None:
+        reply, self.reply = self.reply, None
+        if reply is not None:
+            self.status = answer.status
+            reply(answer)
 
     def settle(self, outcome: Outcome, elapsed_s: float) -> None:
         deployment, ids = self.deployment, self.admission.arrival.ids
-        status, answer = core.CLIENT_CLOSED, None
-        if self.reply is not None:
+        given = outcome if isinstance(outcome, ModelAnswer) else None
+        answer, response_bytes = None, 0
+        if self.stream is not None:
+            response_bytes = self.stream.taken
+            if isinstance(outcome, Refusal):
+                self.status = outcome.status  # its client has seen the break, not this
+        elif self.reply is not None:
             if isinstance(outcome, ModelAnswer):
                 answer = answers.of_model(outcome, deployment.name, ids)
             else:
                 answer = answers.of_refusal(outcome, ids, deployment.name)
-            status = answer.status
-        given = outcome if isinstance(outcome, ModelAnswer) else None
-        request_bytes, response_bytes = len(self.body), len(answer.body) if answer else 0
+            self.status, response_bytes = answer.status, len(answer.body)
+        status, request_bytes = self.status, len(self.body)
         self.admission.usage.note_answer(
             self.admission.arrival, deployment.name, status, given, request_bytes, response_bytes
         )
-        reply, self.reply = self.reply, None  # no cycle with the edge's exchange is left
-        if reply is not None and answer is not None:
-            reply(answer)
+        if answer is not None:
+            self._tell(answer)
         deployment.traffic.note(status, elapsed_s, given, request_bytes, response_bytes)
         body_s = self.began - self.admission.arrival.began
         self.admission.traffic_log.note(
@@ -119,6 +139,7 @@ class Scoring:
         traffic_log: TrafficLog,
         usage: Journal,
         body_bytes_max: int,
+        spools: Spools,
     ) -> None:
         self._table = table
         self._traffic_log = traffic_log
@@ -127,14 +148,18 @@ class Scoring:
         self._dispatcher = dispatcher
         self._lane = lane
         self._clock = clock
-        self._body_bytes_max = body_bytes_max
+        self._spools = spools
+        self.body_bytes_max = body_bytes_max
         self._dice = random.Random()  # noqa: S311 - shares of traffic are no secret
 
     @property
-    def body_bytes_max(self) -> int:
-        """The setting, or less on a bus that takes less."""
-        room = self._lane.payload_bytes_max - limits.SCORING_OVERHEAD_BYTES
-        return min(self._body_bytes_max, room)
+    def message_bytes_max(self) -> int:
+        """What a body may have to reach an instance in one message."""
+        return self._lane.payload_bytes_max - limits.SCORING_OVERHEAD_BYTES
+
+    def spool(self, body: Body) -> Spool:
+        """A larger one, that begins so. Raises SpoolError."""
+        return self._spools.spool(body)
 
     def admit(self, name: str, head: Head, target: Target) -> Admission | Answer:
         """Whether a request may go on, decided from its headers.
@@ -166,7 +191,7 @@ class Scoring:
         return Admission(endpoint, arrival, plan, self._traffic_log, self._usage)
 
     def submit(
-        self, admission: Admission, query: str, body: Body, reply: Reply
+        self, admission: Admission, query: str, body: RequestBody, reply: Reply
     ) -> ClientRequest | None:
         """Score; ``reply`` is called once, maybe before this returns (then there is no request)."""
         endpoint, plan = admission.endpoint, admission.plan
@@ -196,10 +221,12 @@ class Scoring:
         return request
 
     def leave(self, request: ClientRequest) -> None:
-        """The client has gone: what waits is dropped, what runs is finished and counted."""
+        """The client has gone: what waits is dropped, and an instance is told."""
         request.reply = None
-        if self._dispatcher.abandon(request):
-            request.settle(core.expired_waiting(), self._clock.monotonic() - request.began)
+        if request.stream is not None:
+            request.stream.leave()
+        else:
+            self._dispatcher.abandon(request)
 
     def _caller(self, endpoint: Endpoint | None, head: Head) -> str | Refusal:
         """Who calls: the id of the key, or whom the token speaks for.
@@ -238,6 +265,9 @@ class Scoring:
         length = head.content_length
         if len(length) > 19 or int(length or 0) > bytes_max:
             return core.too_large(bytes_max)
+        body_bytes = int(length or 0)
+        if body_bytes > self.message_bytes_max and not self._spools.has_room(body_bytes):
+            return core.no_room()
         return None
 
     def _deployment(self, endpoint: Endpoint, name: str) -> Deployment | None:

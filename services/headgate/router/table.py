@@ -41,7 +41,9 @@ class Instance:
         "out",
         "out_until",
         "outbox",
+        "parts_subject",
         "quarantines",
+        "reply",
         "silent",
         "state",
         "subject",
@@ -54,7 +56,10 @@ class Instance:
         self.deployment = deployment
         self.id = instance_id
         self.subject = subjects.instance(deployment.endpoint.name, deployment.name, instance_id)
-        self.outbox = Outbox(self.subject, subjects.answers(router_id, instance_id))
+        self.reply = subjects.answers(router_id, instance_id)
+        self.outbox = Outbox(self.subject, self.reply)
+        names = (deployment.endpoint.name, deployment.name, instance_id)
+        self.parts_subject = subjects.instance_parts(*names)
         self.state = InstanceState.STARTING
         self.capacity = 1
         self.others = 0  # requests of other routers, as of the last heartbeat
@@ -106,6 +111,11 @@ class Instance:
     def leave_out(self, seconds: float, now: float) -> None:
         self.quarantines = 1 + quarantine.held_against(self, now)
         self.left_out, self.out_until = True, now + seconds
+        self.deployment.refresh()
+
+    def refuse_all(self) -> None:
+        """It took no request although it was ready: not asked until its next heartbeat."""
+        self.out = True
         self.deployment.refresh()
 
     def take_back(self) -> None:

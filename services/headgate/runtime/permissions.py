@@ -203,6 +203,7 @@ def worker_permissions(endpoint: str, deployment: str, lanes: Sequence[str]) -> 
         hear=(
             f"{subjects.worker_inbox(lanes[0])}.>",
             *(subjects.instance(endpoint, deployment, lane) for lane in lanes),
+            *(subjects.instance_parts(endpoint, deployment, lane) for lane in lanes),
             f"{subjects.deployment(endpoint, deployment)} {WORKER_QUEUE}",
         ),
         responses_max=WORKER_RESPONSES_PER_MESSAGE_MAX,

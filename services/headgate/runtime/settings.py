@@ -44,10 +44,9 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
     body_bytes_max: int = Field(
-        limits.SCORING_BODY_BYTES_MAX,
+        limits.BODY_BYTES_MAX,
         ge=1,
-        le=limits.SCORING_BODY_BYTES_MAX,
-        description="largest scoring request body",
+        description="largest body of a scoring request, and of an answer that is made as a whole",
     )
     reconcile_s: float = Field(2.0, gt=0, description="time between looks at wanted and observed")
     restart_backoff_s: float = Field(
