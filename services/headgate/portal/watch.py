@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from headgate.client import overview
+from headgate.client import events, overview
 from headgate.client.api import Client, Found
 from headgate.portal import core
 from headgate.portal.core import Live
@@ -21,7 +21,8 @@ from headgate_contracts.errors import HeadgateError
 from headgate_contracts.resources import DeploymentSpec, EndpointSpec
 
 LIVE_S = 1.0
-RESOURCES_S = 2.0
+RESOURCES_S = 5.0
+SETTLE_S = 0.3
 
 Key = tuple[str, str]
 _log = Log("portal")
@@ -67,8 +68,9 @@ class Watch:
         self._viewers += 1
         if not self._tasks:
             self._tasks = [
-                asyncio.create_task(self._run(self._look_at_resources, RESOURCES_S)),
-                asyncio.create_task(self._run(self._look_at_live, LIVE_S)),
+                asyncio.create_task(self._run(self._look_at_resources, self._until_changed)),
+                asyncio.create_task(self._run(self._look_at_live, lambda: asyncio.sleep(LIVE_S))),
+                asyncio.create_task(self._run(self._follow, lambda: asyncio.sleep(RESOURCES_S))),
             ]
 
     def end(self) -> None:
@@ -88,7 +90,9 @@ class Watch:
             task.cancel()
         self._tasks = []
 
-    async def _run(self, look: Callable[[], Awaitable[None]], pause_s: float) -> None:
+    async def _run(
+        self, look: Callable[[], Awaitable[None]], pause: Callable[[], Awaitable[None]]
+    ) -> None:
         while True:
             try:
                 await look()
@@ -98,13 +102,19 @@ class Watch:
             except Exception:
                 _log.exception("look_failed")
                 self.view.trouble = "the studio failed; its log says why"
-            if pause_s < RESOURCES_S:
-                await asyncio.sleep(pause_s)
-                continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
-                    await self._changed.wait()
-            self._changed.clear()
+            await pause()
+
+    async def _until_changed(self) -> None:
+        """Until something has happened, but not for long: an event is a hint that may be lost."""
+        await asyncio.sleep(SETTLE_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RESOURCES_S):
+                await self._changed.wait()
+        self._changed.clear()
+
+    async def _follow(self) -> None:
+        async for _ in events.tail(self._client.http):
+            self._changed.set()
 
     async def _look_at_resources(self) -> None:
         self.view.endpoints = await self._client.list_endpoints()

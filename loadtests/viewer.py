@@ -1,0 +1,130 @@
+"""``python -m loadtests.viewer``: what one viewer of the studio costs, and how late pages are.
+
+Many endpoints and deployments (without instances, so that the machine has room), one endpoint with
+an instance under load, one browser that shows the list and then that endpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import psutil
+from playwright.async_api import async_playwright, expect
+
+from headgate.azure.yaml_files import YamlFile
+from headgate.client import Client, find_target
+from headgate.client.assets import register_all
+from loadtests import closed_loop
+from loadtests.system import ENDPOINT, System
+from loadtests.workloads import SMALL
+
+PER_ENDPOINT = 4
+SCRIPT = "def init(): pass\ndef run(data): return data\n"
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
+
+
+async def fill(client: Client, deployments: int) -> None:
+    """So many deployments without instances, four to an endpoint."""
+    with tempfile.TemporaryDirectory() as name:
+        files = Path(name)
+        (files / "code").mkdir()
+        (files / "code" / "score.py").write_text(SCRIPT)
+        for number in range(deployments):
+            endpoint, file = f"many-{number // PER_ENDPOINT}", files / "d.yml"
+            if number % PER_ENDPOINT == 0:
+                await client.create_endpoint(YamlFile.of_text(
+                    f"name: {endpoint}\n".encode(), files / "e.yml").endpoint())  # fmt: skip
+            file.write_text(
+                f"name: d{number % PER_ENDPOINT}00\nendpoint_name: {endpoint}\ninstance_count: 0\n"
+                "code_configuration: {code: code, scoring_script: score.py}\n"
+                "instance_type: Standard_DS3_v2\n"
+            )
+            spec = await register_all(client, YamlFile.open(file).deployment())
+            await client.create_deployment(spec)
+
+
+def portal() -> psutil.Process:
+    """The studio's process of this run."""
+    for process in psutil.process_iter(["cmdline"]):
+        if (process.info["cmdline"] or [])[-2:] == ["run", "portal"]:
+            return process
+    raise RuntimeError("no studio runs")
+
+
+async def cost(studio: psutil.Process, seconds: float) -> float:
+    """Per cent of a core, over a time."""
+    before = sum(studio.cpu_times()[:2])
+    await asyncio.sleep(seconds)
+    return 100 * (sum(studio.cpu_times()[:2]) - before) / seconds
+
+
+async def lateness(
+    change: Callable[[], Awaitable[None]], seen: Callable[[], Awaitable[None]]
+) -> float:
+    """Seconds from a change's answer to its sight."""
+    await change()
+    begun = time.monotonic()
+    await seen()
+    return time.monotonic() - begun
+
+
+async def measure(system: System, deployments: int, seconds: float) -> None:
+    system.deploy("blue", "small.py", concurrency=4)
+    async with Client(find_target(system.data)) as client, async_playwright() as playwright:
+        await fill(client, deployments)
+        browser = await playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=list(FLAGS)
+        )
+        page = await browser.new_page()
+        await page.goto(system.cli("studio").strip())
+        await expect(page.get_by_role("cell", name="many-0", exact=True)).to_be_visible()
+        loading = asyncio.create_task(closed_loop.run(system.target(SMALL), 2, 3 * seconds + 20))
+        studio = portal()
+        tell("list of endpoints", await cost(studio, seconds), studio)
+
+        async def tag() -> None:
+            found = await client.get_endpoint("many-0")
+            traffic = {"traffic": {"d000": 100}}
+            await client.update_endpoint(found.spec.model_copy(update=traffic), found.etag)
+
+        row = page.get_by_role("row").filter(has_text="d000 100 %")
+        late = await lateness(tag, lambda: expect(row.first).to_be_visible(timeout=20_000))
+        sys.stdout.write(f"a change is on the page after {late:.1f} s\n")
+        await page.goto(f"{page.url.rstrip('/')}/endpoints/{ENDPOINT}")
+        await expect(page.get_by_text("Requests/s").first).to_be_visible()
+        tell("one endpoint", await cost(studio, seconds), studio)
+        await page.get_by_role("tab", name="Charts").click()
+        tell("its charts", await cost(studio, seconds), studio)
+        await browser.close()
+        await asyncio.sleep(15)
+        tell("nobody looks", await cost(studio, seconds), studio)
+        await loading
+
+
+def tell(what: str, percent: float, studio: psutil.Process) -> None:
+    memory_mb = studio.memory_info().rss / 1e6
+    sys.stdout.write(f"{what:20} {percent:5.1f} % of a core, {memory_mb:.0f} MB\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="loadtests.viewer", description=__doc__)
+    parser.add_argument("--deployments", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=15.0)
+    chosen = parser.parse_args()
+    os.environ.pop("HEADGATE_STUDIO", None)
+    with System.running() as system:
+        asyncio.run(measure(system, chosen.deployments, chosen.seconds))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
