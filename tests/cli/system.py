@@ -22,6 +22,7 @@ from aiohttp import web
 
 from headgate.gateway import app as gateway
 from headgate.identity import app as identity
+from headgate.metering import app as metering
 from headgate.registry import app as registry
 from headgate.runtime import keyring, natsd, ports, tls
 from headgate.runtime.answers import make
@@ -104,7 +105,8 @@ class System:
             first = await self._connect("bootstrap")
             await bootstrap(first)
             await first.close()
-            for name, module in (("registry", registry), ("identity", identity)):
+            services = (("registry", registry), ("identity", identity), ("metering", metering))
+            for name, module in services:
                 bus = await self._connect(name)
                 service = await module.build(self._settings, bus, self._clock)
                 await service.start()

@@ -16,6 +16,7 @@ from headgate.cli import (
     batch_deployment,
     batch_endpoint,
     compute,
+    costs,
     data,
     datastore,
     events,
@@ -53,6 +54,8 @@ app.add_typer(instance_type.app, name="instance-type")
 app.add_typer(workspace.app, name="workspace")
 app.add_typer(events.app, name="events")
 app.add_typer(logs.app, name="logs")
+costs.register(app)
+app.add_typer(costs.budgets, name="budget")
 system.register(app)
 apply.register(app)
 azure_env.register(app)

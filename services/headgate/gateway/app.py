@@ -16,6 +16,7 @@ from headgate.gateway.batch_deployments import BatchDeployments
 from headgate.gateway.batch_endpoints import BatchEndpoints
 from headgate.gateway.blobs import Blobs
 from headgate.gateway.computes import Computes
+from headgate.gateway.costs import Costs
 from headgate.gateway.cursors import Cursors
 from headgate.gateway.datastores import Datastores
 from headgate.gateway.deployments import Deployments
@@ -83,6 +84,7 @@ async def build(
         BatchDeployments(backend),
         Jobs(backend),
         Logs(backend),
+        Costs(backend),
         *(Assets(backend, kind) for kind in KINDS),
         Refreshes(backend),
         Datastores(backend),
