@@ -183,6 +183,9 @@ BUDGETS_PER_WORKSPACE_MAX = 100
 BUDGET_AMOUNT_MAX = 1e12
 BUDGET_THRESHOLDS_MAX = 10
 
+# About forty series each, with buckets of latencies: what one page and one Prometheus take well.
+PROMETHEUS_DEPLOYMENTS_MAX = 1_000
+
 # Requests that are sent again with the same Idempotency-Key.
 REPEATS_KEPT_S = 86_400.0
 REPEAT_KEY_CHARS_MAX = 255

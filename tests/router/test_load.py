@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nats.aio.msg import Msg
 
-from headgate.runtime import natsd
+from headgate.runtime import natsd, ports
 from headgate_contracts import limits, subjects
 from headgate_contracts.load import DeploymentLoad, LoadReported
 from headgate_contracts.routing import LATENCY_BOUNDS_MS
@@ -163,3 +163,23 @@ async def test_many_deployments_come_in_parts(
         load.deployment for each in last for load in each.deployments if load.endpoint == endpoint
     ]
     assert sorted(told) == sorted(names)
+
+
+async def test_a_router_has_a_page_for_prometheus(
+    nats: natsd.RunningServer, data_dir: Path, unique: Unique
+) -> None:
+    """On a port of its own, since several routers share the port of scoring."""
+    port = ports.choose("127.0.0.1", 0, setting="router_metrics_port")
+    async with staged(nats, data_dir, router_metrics_port=port) as stage:
+        name = unique("ep")
+        await stage.route(name, {"blue": 100})
+        await stage.instance(name)
+        await stage.ask(name)
+        await stage.router.load.say()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        said = (await reader.read()).decode()
+        writer.close()
+    assert said.startswith("HTTP/1.1 200 OK\r\n")
+    labels = f'workspace="local",endpoint="{name}",deployment="blue"'
+    assert f'headgate_requests_total{{{labels},code="200"}} 1\n' in said

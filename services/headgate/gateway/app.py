@@ -29,6 +29,7 @@ from headgate.gateway.jobs import Jobs
 from headgate.gateway.live import Live
 from headgate.gateway.logs import Logs
 from headgate.gateway.operations import Operations
+from headgate.gateway.prometheus import Prometheus
 from headgate.gateway.refreshes import Refreshes
 from headgate.gateway.routes import Route, RouteTable
 from headgate.gateway.server import Listener
@@ -76,6 +77,7 @@ async def build(
     system = System(
         backend, settings.workspace, lambda: service.ready.is_set() and bus.nc.is_connected
     )
+    prometheus = Prometheus(backend)
     parts: tuple[Part, ...] = (
         system,
         Endpoints(backend),
@@ -97,6 +99,7 @@ async def build(
         Blobs(backend),
         events,
         live,
+        prometheus,
     )
     table = RouteTable(route for part in parts for route in part.routes())
     system.describe(table.routes)
@@ -131,7 +134,7 @@ async def build(
     service = GatewayService(
         bus,
         description=DESCRIPTION,
-        starts=(load_trust, events.start, live.start, listener.start),
+        starts=(load_trust, events.start, live.start, prometheus.start, listener.start),
         loops={"trust": trust.run, "old_blocks": storage.sweep},
         stops=(studio.close, listener.stop),
     )

@@ -9,11 +9,13 @@ from typing import Any
 
 from nats.errors import Error as NatsError
 
+from headgate import __version__
 from headgate.router.dispatch import Dispatcher
 from headgate.router.entry import BusEntry
 from headgate.router.ingress import Ingress
 from headgate.router.lane import Lane
 from headgate.router.load import LoadReporter
+from headgate.router.metrics_page import MetricsPage
 from headgate.router.routes import RouteFollower
 from headgate.router.scoring import Scoring
 from headgate.router.spool import Spools
@@ -25,6 +27,7 @@ from headgate.router.usage_journal import Journal
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock, short_id
 from headgate.runtime.log import Log
+from headgate.runtime.prometheus import LoadPage
 from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings
 from headgate.runtime.trust import TrustFollower
@@ -88,6 +91,12 @@ class Router:
         self.entry = BusEntry(scoring, self.lane, self.id)
         self.ingress = Ingress(scoring, self.is_ready, clock)
         self.load = LoadReporter(bus, self.table, self.ingress, self._since)
+        page = LoadPage(self._since, __version__)
+        self.metrics_page = MetricsPage(
+            settings.host, settings.router_metrics_port, lambda: page.text(clock.monotonic())
+        )
+        if settings.router_metrics_port:
+            self.load.tell(page.hear)
 
     def is_ready(self) -> bool:
         return self.routes.loaded.is_set() and self.lane.up
@@ -102,6 +111,7 @@ class Router:
             raise HeadgateError(ErrorCode.UNAVAILABLE, str(error)) from None
         await asyncio.gather(self.routes.load(), self.trust.load())
         await asyncio.sleep(LISTEN_BEFORE_SERVING_S)
+        await self.metrics_page.start()
         self.entry.start()
         await self.lane.sync()
         await self.ingress.start(self._settings.host, self._settings.scoring_port, self._tls)
@@ -111,6 +121,7 @@ class Router:
         self.dispatcher.stop()
         await self.lane.close()
         await self.load.say(is_last=True)
+        await self.metrics_page.stop()
         await self.traffic_log.say()
         await self.usage.stop()
 

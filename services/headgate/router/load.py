@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 from nats.errors import Error as NatsError
 
@@ -16,6 +17,9 @@ from headgate.runtime.bus import Bus
 from headgate.runtime.clock import new_id
 from headgate_contracts import limits
 from headgate_contracts.load import DeploymentLoad, EndpointLoad, LoadReported
+
+Listener = Callable[[LoadReported, float], None]
+"""Hears a report, at a time of the monotonic clock."""
 
 
 class LoadReporter:
@@ -27,7 +31,12 @@ class LoadReporter:
         self._ingress = ingress
         self._since = since
         self._seq = 0
+        self._listeners: list[Listener] = []
         self._soon = asyncio.Event()
+
+    def tell(self, listener: Listener) -> None:
+        """Also tell somebody in this process."""
+        self._listeners.append(listener)
 
     def soon(self) -> None:
         """Something has happened that should be known at once."""
@@ -67,6 +76,8 @@ class LoadReporter:
                 endpoints=tuple(map(_endpoint, endpoints[at])),
                 deployments=tuple(_deployment(e, d, now) for e, d in rows[at]),
             )
+            for listener in self._listeners:
+                listener(report, now)
             with contextlib.suppress(NatsError):  # the next one says it all
                 await self._bus.publish(report.subject(), report.model_dump_json().encode())
 

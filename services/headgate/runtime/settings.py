@@ -37,6 +37,9 @@ class Settings(BaseModel):
     scoring_address: str = Field(
         "", description="URL under which clients reach the scoring ingress, if another"
     )
+    router_metrics_port: int = Field(
+        0, ge=0, le=65_535, description="port of a router's own /metrics; 0: it has none"
+    )
     nats: str = Field("", description="URL of the bus; empty starts a private nats-server")
     nats_server: Path | None = Field(None, description="nats-server binary; empty: our wheel's")
     database: str = Field("", description="SQLAlchemy URL; empty: SQLite files in the data folder")
