@@ -10,6 +10,7 @@ once and kept as a file in the user's cache folder.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 IMAGE = "headgate-test-base:1"
@@ -144,6 +146,29 @@ class Daemon:
             time.sleep(0.1)
         self.stop()
         return False
+
+
+@contextlib.contextmanager
+def apart() -> Iterator[Daemon]:
+    """An engine beside the one that answers, with the image of the tests, which may be stopped."""
+    folder = Path(tempfile.mkdtemp(prefix="hg-engine-"))
+    daemon = Daemon(folder, is_apart=True)
+    before = os.environ.get("DOCKER_HOST")
+    try:
+        daemon.start()
+        os.environ["DOCKER_HOST"] = daemon.host
+        try:
+            ensure_image()
+        finally:
+            if before is None:
+                del os.environ["DOCKER_HOST"]
+            else:
+                os.environ["DOCKER_HOST"] = before
+        yield daemon
+    finally:
+        daemon.stop()
+        subprocess.run(["umount", "-q", "-R", str(folder / "root")], check=False)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def ensure_image() -> None:

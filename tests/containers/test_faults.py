@@ -7,15 +7,12 @@ import gc
 import os
 import shutil
 import signal
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import docker
 import pytest
 
-from containers.engine import Daemon, ensure_image
+from containers.engine import Daemon, apart
 from containers.harness import ContainerWorld
 from headgate.runtime import natsd, procs
 from headgate.runtime.settings import Settings
@@ -110,22 +107,8 @@ def own_engine(engine: docker.DockerClient) -> Iterator[Daemon]:
     """A second engine, which the tests may stop."""
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("only root can start a Docker engine, and dockerd must be installed")
-    folder = Path(tempfile.mkdtemp(prefix="hg-engine-"))
-    daemon = Daemon(folder, is_apart=True)
-    before = os.environ.get("DOCKER_HOST")
-    try:
-        daemon.start()
-        os.environ["DOCKER_HOST"] = daemon.host
-        ensure_image()
-    finally:
-        if before is None:
-            del os.environ["DOCKER_HOST"]
-        else:
-            os.environ["DOCKER_HOST"] = before
-    yield daemon
-    daemon.stop()
-    subprocess.run(["umount", "-q", "-R", str(folder / "root")], check=False)
-    shutil.rmtree(folder, ignore_errors=True)
+    with apart() as daemon:
+        yield daemon
 
 
 @pytest.fixture
