@@ -12,11 +12,12 @@ import importlib.util
 import json
 import os
 import secrets
+import socket
 import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -120,10 +121,11 @@ async def _supervise(
     if not server:
         await _bootstrap(announcement.bus_url, assembly.creds_of("bootstrap", settings))
     gateway, scoring = settings.gateway_url(), settings.scoring_url()
+    doors = ports.listeners(settings.host, settings.scoring_port, settings.routers)
     client = tls.client_context(announcement.ca) if announcement.ca else None
     children += [
         _service("control", environ, _answers(f"{gateway}/readyz", client), _CONTROL_GRACE_S),
-        _service("router", environ, _answers(f"{scoring}/readyz", client), _ROUTER_GRACE_S),
+        *_routers(settings, announcement.bus_url, doors, _answers(f"{scoring}/readyz", client)),
     ]
 
     if announcement.has_studio:
@@ -135,7 +137,10 @@ async def _supervise(
         _greet(announcement, time.monotonic() - begun)
 
     supervisor = Supervisor(
-        children, logs=settings.logs_dir, orphan_grace_s=settings.drain_timeout_s + 5
+        children,
+        logs=settings.logs_dir,
+        orphan_grace_s=settings.drain_timeout_s + 5,
+        on_stop=lambda: _close(doors),  # clients are refused as soon as the routers end, not later
     )
     await supervisor.run(on_ready)
 
@@ -160,6 +165,28 @@ async def _bootstrap(url: str, creds: Path | None) -> None:
         await bootstrap(bus)
     finally:
         await bus.close()
+
+
+def _routers(
+    settings: Settings,
+    bus_url: str,
+    doors: Sequence[socket.socket],
+    ready: Callable[[], Awaitable[None]],
+) -> list[Child]:
+    """The routers. Each has a door of its own, which we hold open while it restarts."""
+    made = []
+    for number in range(settings.routers):
+        fds = (doors[number].fileno(),) if doors else ()
+        own = settings.model_copy(update={"scoring_fd": fds[0] if fds else None})
+        child = _service("router", _child_environ(own, bus_url), ready, _ROUTER_GRACE_S)
+        name = f"router-{number + 1}" if number else "router"
+        made.append(replace(child, name=name, fds=fds))
+    return made
+
+
+def _close(doors: Sequence[socket.socket]) -> None:
+    for door in doors:
+        door.close()
 
 
 def _service(

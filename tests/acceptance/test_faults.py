@@ -119,7 +119,7 @@ async def test_a_hung_worker_is_killed_by_its_probe_and_replaced(served: Journal
 
 
 async def test_killing_the_router_costs_only_the_requests_in_flight(served: Journaled) -> None:
-    """It comes back by itself, on the same port, and knows the routes before it listens."""
+    """It comes back by itself and knows the routes before it listens; new clients wait for it."""
     await until_ready(served, 2)
     load = load_on(served)
     async with load.running():
@@ -130,6 +130,7 @@ async def test_killing_the_router_costs_only_the_requests_in_flight(served: Jour
     lost = failures(load)
     assert {shot.status for shot in lost} <= {NO_ANSWER}
     assert len(lost) <= CONNECTIONS
+    assert load.refused == 0
     first = min(shot.ended for shot in load.shots if shot.sent > killed)
     assert first - killed < WELL_AGAIN_S
 

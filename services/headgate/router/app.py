@@ -114,7 +114,8 @@ class Router:
         await self.metrics_page.start()
         self.entry.start()
         await self.lane.sync()
-        await self.ingress.start(self._settings.host, self._settings.scoring_port, self._tls)
+        given = self._settings
+        await self.ingress.start(given.host, given.scoring_port, self._tls, given.scoring_fd)
 
     async def stop(self) -> None:
         await asyncio.gather(self.ingress.stop(), self.entry.stop())

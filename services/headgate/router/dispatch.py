@@ -20,6 +20,7 @@ from headgate.router.deadlines import Deadlines
 from headgate.router.flights import Flights
 from headgate.router.holding import Holding
 from headgate.router.lane import NO_RESPONDERS, Lane
+from headgate.router.peers import Peers
 from headgate.router.quarantine import Tell, Ward
 from headgate.router.requests import Copy, Flight, Outcome, Request
 from headgate.router.streams import AnswerStream
@@ -67,6 +68,7 @@ class Dispatcher:
         self._watch: asyncio.TimerHandle | None = None
         self._transfers = Transfers(lane, clock, body_bytes_max, self._on_opened, self._on_ended)
         self._ward = Ward(tell)
+        self._peers = Peers(lane, table, clock)
         self._holding = Holding(self._deadlines, on_hold)
 
     def start(self) -> None:
@@ -84,11 +86,6 @@ class Dispatcher:
             self._watch.cancel()
         self._deadlines.stop()
 
-    @property
-    def in_flight(self) -> int:
-        """Requests with an instance that somebody waits for."""
-        return sum(flight.request is not None for flight in self._flights)
-
     # From the edges
 
     def door(self, deployment: Deployment) -> Refusal | None:
@@ -100,7 +97,7 @@ class Dispatcher:
             deployment.route,
             ready=len(deployment.ready),
             slots=deployment.slots,
-            waiting=len(deployment.waiting),
+            waiting=len(deployment.waiting) + deployment.elsewhere,
             held_bytes=deployment.held_bytes,
             mean_ms=deployment.mean_ms,
             startup_s=deployment.startup_s,
@@ -336,6 +333,7 @@ class Dispatcher:
                 self._lane.send(instance.subject, reply)
             self._pump(instance.deployment)
         self._table.forget(now)
+        self._peers.forget(now)
         self._table.admit_again(now)
         for instance in self._ward.discharge(now):
             self._pump(instance.deployment)

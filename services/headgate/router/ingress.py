@@ -8,10 +8,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from headgate.router import answers, core
 from headgate.router.answers import Answer, Body
@@ -24,6 +25,7 @@ from headgate.router.spool import Spool
 from headgate.router.traffic_log import Target
 from headgate.runtime.clock import Clock
 from headgate.runtime.log import Log
+from headgate.runtime.ports import BACKLOG
 from headgate_contracts import limits
 
 METHODS = ("GET", "POST", "OPTIONS")
@@ -64,16 +66,19 @@ class Ingress:
         self._ticking: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
-    async def start(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-        """Listen; several routers may share one port."""
+    async def start(
+        self, host: str, port: int, tls: ssl.SSLContext | None, fd: int | None = None
+    ) -> None:
+        """Listen there, or on the socket ``fd``; several routers may share one port."""
+        where: dict[str, Any] = {"host": host, "port": port, "reuse_port": True}
+        if fd is not None:
+            where = {"sock": socket.socket(fileno=fd)}
         self._server = await self._loop.create_server(
             self._connect,
-            host,
-            port,
             ssl=tls,
             ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT_S if tls else None,
-            reuse_port=True,
-            backlog=1_024,
+            backlog=BACKLOG,
+            **where,
         )
         self.port = self._server.sockets[0].getsockname()[1]
         self._tick()

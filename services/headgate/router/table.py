@@ -138,6 +138,7 @@ class Deployment:
 
     __slots__ = (
         "copies",
+        "elsewhere",
         "endpoint",
         "held_bytes",
         "held_since",
@@ -166,6 +167,7 @@ class Deployment:
         self.held_since: float | None = None  # since when there are such
         self.startup_s = STARTUP_S_GUESS  # how long it took the last time
         self.waiting: OrderedDict[Request, None] = OrderedDict()
+        self.elsewhere = 0  # requests that wait at other routers, as of their last reports
         self.copies: OrderedDict[Request, None] = OrderedDict()
         self.traffic = Traffic()
 

@@ -118,7 +118,12 @@ _TABLE: Mapping[str, _Row] = {
             *_read_bucket(_ROUTES),
             *_read_bucket(_TRUST),
         ),
-        hear=(subjects.rpc_all("router"), subjects.HEARTBEAT_ALL, subjects.SCORE_ALL),
+        hear=(
+            subjects.rpc_all("router"),
+            subjects.HEARTBEAT_ALL,
+            subjects.SCORE_ALL,
+            subjects.LOAD_ALL,
+        ),
     ),
     "logs": _Row(
         say=(*_read_stream(_LOGS), *_read_stream(_EVENTS)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import secrets
 import socket
 from collections.abc import Collection
@@ -12,6 +13,7 @@ from headgate_contracts.errors import ErrorCode, HeadgateError
 # that range on its own machine while nobody listens there may end up connected to itself.
 FREE_PORTS = range(20_000, 32_000)
 _TRIES_MAX = 200
+BACKLOG = 1_024
 
 
 def choose(host: str, port: int, *, setting: str, avoid: Collection[int] = ()) -> int:
@@ -46,3 +48,20 @@ def is_free(host: str, port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def listeners(host: str, port: int, count: int) -> list[socket.socket]:
+    """So many sockets that listen there, each for a process; the kernel spreads clients over them.
+
+    Whoever holds one keeps its clients waiting while the process behind it is away: they are not
+    refused. None for a host that is a name, which may stand for several addresses.
+    """
+    try:
+        version = ipaddress.ip_address(host).version
+    except ValueError:
+        return []
+    family = socket.AF_INET6 if version == 6 else socket.AF_INET
+    return [
+        socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=True)
+        for _ in range(count)
+    ]

@@ -221,8 +221,12 @@ class Process:
         output: IO[bytes] | int = subprocess.DEVNULL,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        fds: Sequence[int] = (),
     ) -> Self:
-        """Starts it in a process group of its own, so that Ctrl-C reaches only us."""
+        """Starts it in a process group of its own, so that Ctrl-C reaches only us.
+
+        ``fds`` are descriptors of ours that it gets under the same numbers.
+        """
         return cls(
             subprocess.Popen(
                 [str(part) for part in argv],
@@ -231,6 +235,7 @@ class Process:
                 stderr=output,
                 env=None if env is None else dict(env),
                 cwd=cwd,
+                pass_fds=fds,
                 process_group=0,
                 preexec_fn=die_with_parent(),
             )

@@ -34,6 +34,12 @@ class Settings(BaseModel):
     host: str = Field("127.0.0.1", description="address that gateway and scoring listen on")
     port: int = Field(8900, ge=0, le=65_535, description="gateway port; 0 picks a free one")
     scoring_port: int = Field(8901, ge=0, le=65_535, description="scoring port; 0: a free one")
+    routers: int = Field(
+        1, ge=1, le=64, description="router processes of `headgate up`; they share the scoring port"
+    )
+    scoring_fd: int | None = Field(
+        None, ge=3, description="socket that listens for scoring already; `headgate up` sets it"
+    )
     scoring_address: str = Field(
         "", description="URL under which clients reach the scoring ingress, if another"
     )

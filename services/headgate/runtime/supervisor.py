@@ -58,7 +58,8 @@ class Child:
     """One process to keep. ``ready`` returns when it works and raises HeadgateError if never.
 
     A ``foundation`` is what the others stand on (the bus): it ends after everything else, adopted
-    processes included. ``output`` takes stdout and stderr (default ``<logs>/<name>.log``).
+    processes included. ``output`` takes stdout and stderr (default ``<logs>/<name>.log``). It
+    inherits our descriptors ``fds``.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Child:
     foundation: bool = False
     output: Path | None = None
     env: Mapping[str, str] | None = None
+    fds: Sequence[int] = ()
 
 
 @dataclass(slots=True)
@@ -93,13 +95,18 @@ class Supervisor:
         policy: RestartPolicy | None = None,
         orphan_grace_s: float = 35.0,
         on_start: Callable[[], None] = lambda: None,
+        on_stop: Callable[[], None] = lambda: None,
     ) -> None:
-        """``on_start`` is called after each start and restart of a child, when it is ready."""
+        """``on_start`` is called after each start and restart of a child, when it is ready.
+
+        ``on_stop`` is called before the first child is ended.
+        """
         private_dir(logs)
         self._kept = [_Kept(c, c.output or logs / f"{c.name}.log") for c in children]
         self._policy = policy or RestartPolicy()
         self._orphan_grace_s = orphan_grace_s
         self._on_start = on_start
+        self._on_stop = on_stop
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
         self._failure: HeadgateError | None = None
@@ -139,6 +146,7 @@ class Supervisor:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                self._on_stop()
                 await self._end_all()
         if self._failure is not None:
             raise self._failure
@@ -196,7 +204,9 @@ class Supervisor:
         bound_log(kept.output)
         try:
             with kept.output.open("ab") as output:
-                kept.process = procs.Process.start(child.argv, output=output, env=child.env)
+                kept.process = procs.Process.start(
+                    child.argv, output=output, env=child.env, fds=child.fds
+                )
         except OSError as error:
             raise HeadgateError(
                 ErrorCode.INTERNAL, f"{child.name} cannot be started: {error}"
