@@ -9,20 +9,25 @@ from email.utils import formatdate
 
 import uvloop
 
-from headgate.router.answers import Answer
+from headgate.router.answers import Answer, Body
 from headgate.router.core import Refusal
+from headgate.router.exchange import Exchange
 from headgate.router.headers import Head
-from headgate.router.http1 import Connection, Exchange
+from headgate.router.http1 import Connection
+from headgate.router.spool import Spool, SpoolError
 
 
 class Echo:
     """The least that the edge asks of an application."""
 
     closing = False
-    body_bytes_max = 8 * 1024 * 1024
+    body_bytes_max = message_bytes_max = 8 * 1024 * 1024
 
     def __init__(self) -> None:
         self.date = formatdate(usegmt=True)
+
+    def spool(self, body: Body) -> Spool:
+        raise SpoolError("nothing is larger than a message here")
 
     def receive(self, exchange: Exchange) -> Answer | None:
         return None

@@ -9,7 +9,7 @@ import pytest
 from loadtests import open_loop, report, servers
 from loadtests.queueing import central_queue
 from loadtests.runs import Run
-from loadtests.workloads import SMALL, Target
+from loadtests.workloads import BINARY, SMALL, Target, Workload
 
 
 async def answering(delay_s: float, keeps: bool = True) -> tuple[asyncio.Server, Target]:
@@ -95,8 +95,9 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert "not measured" in kept["32 connections, requests/s by mosec's"].line()
 
 
-def test_the_ceiling_is_the_edge_itself() -> None:
+@pytest.mark.parametrize("workload", [SMALL, BINARY])
+def test_the_ceiling_is_the_edge_itself(workload: Workload) -> None:
     """The echo server speaks with our HTTP edge as it is now."""
-    with servers.running(servers.CEILING, SMALL) as running:
+    with servers.running(servers.CEILING, workload) as running:
         shots = asyncio.run(open_loop.run(running.target, [0.0] * 5, connections=1))
     assert (len(shots), shots.errors) == (5, 0)
