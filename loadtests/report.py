@@ -63,27 +63,23 @@ def tables(run: Run) -> list[Table]:
 
 
 def _table(run: Run, workload: str, loop: str, size: int) -> Table:
-    unit = "connections" if loop == "closed" else "requests/s"
-    rows = []
+    rows, rounds = [], 0
     for name, server in servers.ALL.items():
         found = cells(run, name, workload, loop, size)
         if not found:
             continue
+        rounds = max(rounds, len(found))
         figures = [f"{_median(found, key):,.{digits}f}" for _, key, digits in _COLUMNS]
-        ratio = _ratio_of(run, workload, loop, size, name)
-        rows.append((server.title, *figures, f"{ratio:.2f}" if ratio == ratio else ""))
-    rounds = max(len(cells(run, n, workload, loop, size)) for n in servers.ALL)
-    plural = "s" if size != 1 and unit == "connections" else ""
-    title = (
-        f"{workloads.ALL[workload].title}, {loop} loop, {size:,} {unit.rstrip('s')}{plural}"
-        if unit == "connections"
-        else f"{workloads.ALL[workload].title}, {loop} loop, {size:,} {unit}"
-    )
-    return Table(
-        f"{title} (median of {rounds})",
-        ("server", *(name for name, _, _ in _COLUMNS), RATIO),
-        rows,
-    )
+        better = _ratio_of(run, workload, loop, size, name)
+        rows.append((server.title, *figures, "" if _is_nan(better) else f"{better:.2f}"))
+    title = f"{workloads.ALL[workload].title}, {_load(loop, size)} (median of {rounds})"
+    return Table(title, ("server", *(name for name, _, _ in _COLUMNS), RATIO), rows)
+
+
+def _load(loop: str, size: int) -> str:
+    if loop == "open":
+        return f"open loop, {size:,} requests/s"
+    return f"closed loop, {size:,} connection{'s' if size > 1 else ''}"
 
 
 def _ratio_of(run: Run, workload: str, loop: str, size: int, name: str) -> float:
