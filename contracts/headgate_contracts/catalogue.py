@@ -15,9 +15,12 @@ from headgate_contracts import (
     autoscale,
     batch,
     identity,
+    jobs,
     load,
     logs,
     metering,
+    mini_batches,
+    nodes,
     power,
     provisioning,
     refreshing,
@@ -37,9 +40,12 @@ _MODULES = (
     autoscale,
     batch,
     identity,
+    jobs,
     load,
     logs,
     metering,
+    mini_batches,
+    nodes,
     power,
     provisioning,
     refreshing,
@@ -52,6 +58,7 @@ _MODULES = (
 # Told to whoever listens now, and kept nowhere.
 PASSING_EVENTS: tuple[type[Event], ...] = (load.LoadReported, scoring.Heartbeat)
 STORED_VALUES: dict[str, type[Value]] = {
+    "headgate.batch.value.v1.task": mini_batches.Task,
     "headgate.router.value.v1.route": scoring.Route,
     "headgate.identity.value.v1.trust": identity.Trust,
 }
@@ -148,12 +155,15 @@ def subject_table() -> str:
         f"| `{subjects.SCORE_ALL}` | core request-reply | opaque body, headers | opaque body |",
         f"| `{subjects.INSTANCE_ALL}` | core request-reply | scoring frames | scoring frames |",
         f"| `{subjects.DEPLOYMENT_ALL}` | core request-reply | scoring frames | scoring frames |",
+        f"| `{subjects.BATCH_ALL}` | stream `{streams.BATCH.name}` "
+        "| value `headgate.batch.value.v1.task` | |",
     ]
     stored = ["| name | kind | subjects | limits | holds |", "|---|---|---|---|---|"]
     for stream in streams.LAYOUT.streams:
+        kind = "work queue" if stream.is_queue else "stream"
         stored.append(
-            f"| `{stream.name}` | stream | {', '.join(f'`{s}`' for s in stream.subjects)} "
-            f"| {stream.max_bytes // 2**20} MiB, {stream.max_age_s / 86_400:g} days "
+            f"| `{stream.name}` | {kind} | {', '.join(f'`{s}`' for s in stream.subjects)} "
+            f"| {stream.max_bytes // 2**20} MiB, {_age(stream)} "
             f"| {stream.description} |"
         )
     for bucket in streams.LAYOUT.buckets:
@@ -162,6 +172,10 @@ def subject_table() -> str:
             f"| {bucket.max_bytes // 2**20} MiB | {bucket.description} |"
         )
     return _PAGE.format(rows="\n".join(rows), stored="\n".join(stored))
+
+
+def _age(stream: streams.Stream) -> str:
+    return f"{stream.max_age_s / 86_400:g} days" if stream.max_age_s else "until it is done"
 
 
 def event_subject(event: type[Event]) -> str:

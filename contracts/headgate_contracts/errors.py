@@ -51,6 +51,13 @@ class ErrorCode(StrEnum):
     USER_SCRIPT_FUNCTION_NOT_FOUND = "UserScriptFunctionNotFound"
     OPERATION_CANCELED = "OperationCanceled"
     OUT_OF_MEMORY = "OutOfMemory"
+    # 1600: batch
+    ERROR_THRESHOLD_EXCEEDED = "ErrorThresholdExceeded"
+    NO_SUCCESS = "NoSuccess"
+    URI_NOT_ALLOWED = "UriNotAllowed"
+    OUTPUT_EXISTS = "OutputAlreadyExists"
+    NO_INPUT = "NoInputFiles"
+    NODES_FAILED = "NodesFailed"
     # 1400: gateway
     UNAUTHORIZED = "Unauthorized"
     FORBIDDEN = "Forbidden"
@@ -87,6 +94,12 @@ _TABLE: dict[ErrorCode, tuple[int, Blame, int]] = {
     ErrorCode.USER_SCRIPT_FUNCTION_NOT_FOUND: (1205, Blame.CALLER, 400),
     ErrorCode.OPERATION_CANCELED: (1206, Blame.CALLER, 409),
     ErrorCode.OUT_OF_MEMORY: (1207, Blame.CALLER, 400),
+    ErrorCode.ERROR_THRESHOLD_EXCEEDED: (1600, Blame.CALLER, 400),
+    ErrorCode.NO_SUCCESS: (1601, Blame.CALLER, 400),
+    ErrorCode.URI_NOT_ALLOWED: (1602, Blame.CALLER, 400),
+    ErrorCode.OUTPUT_EXISTS: (1603, Blame.CALLER, 409),
+    ErrorCode.NO_INPUT: (1604, Blame.CALLER, 400),
+    ErrorCode.NODES_FAILED: (1605, Blame.OURS, 500),
     ErrorCode.UNAUTHORIZED: (1400, Blame.CALLER, 401),
     ErrorCode.FORBIDDEN: (1401, Blame.CALLER, 403),
     ErrorCode.INVALID_JSON: (1402, Blame.CALLER, 400),

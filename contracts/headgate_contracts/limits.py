@@ -30,6 +30,19 @@ FILE_NAME_CHARS_MAX = 255
 BATCHING_ROWS_DEFAULT = 32
 BATCHING_ROWS_MAX = 100_000
 BATCHING_WAIT_MS_MAX = 60_000
+JOB_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+JOBS_ACTIVE_MAX = 200  # in one workspace
+JOB_NODES_MAX = 200  # of all jobs together
+BATCH_REPORTS_MAX = 64
+BATCH_ROWS_INLINE_CHARS_MAX = 16 * 1024  # longer results are objects of their own
+BATCH_FILES_INLINE_MAX = 100  # more files of a mini-batch are asked for
+BATCH_FILES_MAX = 20_000  # of one mini-batch
+BATCH_OUTPUT_FILES_MAX = 1_000  # that one call of run() may write
+BATCH_LOSSES_MAX = 10  # ends of nodes that one mini-batch survives without blame
+BATCH_ACK_WAIT_S = 10.0  # after which a silent node's work goes to another
+BATCH_HTTP_BYTES_MAX = 1024**3
+BATCH_HTTP_IDLE_S = 60.0
+JOB_PARTS_KEPT_S = 7 * 86_400.0  # of jobs that failed or were canceled, so that they can go on
 PENDING_PER_SLOT = 2  # Azure: pending <= 2 x max_concurrent_requests_per_instance x instances
 
 # NATS counts payload and headers together and closes the connection above its limit, so a

@@ -14,7 +14,9 @@ _DAY_S = 86_400.0
 class Stream:
     """A stream. Every one has a size limit: a full disk gives publishers no error, only silence.
 
-    A full one drops its oldest messages, or takes no new ones when it ``refuses_when_full``.
+    A full one drops its oldest messages, or takes no new ones when it ``refuses_when_full``. In a
+    queue a message goes to one consumer and is gone once acknowledged. ``max_age_s`` 0: what it
+    holds stays.
     """
 
     name: str
@@ -25,6 +27,7 @@ class Stream:
     max_msg_bytes: int
     duplicate_window_s: float = 120.0
     refuses_when_full: bool = False
+    is_queue: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,17 @@ USAGE = Stream(
     max_msg_bytes=1024 * 1024,
     refuses_when_full=True,  # reporters keep what it does not take
 )
+BATCH = Stream(
+    name="HG_BATCH",
+    subjects=(subjects.BATCH_ALL,),
+    description="Mini-batches of jobs that wait for a node; what they are is in the database",
+    max_bytes=512 * _MIB,
+    max_age_s=0.0,
+    max_msg_bytes=64 * 1024,
+    duplicate_window_s=600.0,
+    refuses_when_full=True,
+    is_queue=True,
+)
 ROUTES = Bucket(
     name="hg_routes",
     description="Routing tables, one key per endpoint; rebuilt from the registry",
@@ -88,4 +102,4 @@ REPEATS = Bucket(
     max_bytes=64 * _MIB,
     max_age_s=limits.REPEATS_KEPT_S,
 )
-LAYOUT = Layout(streams=(EVENTS, LOGS, USAGE), buckets=(ROUTES, TRUST, REPEATS))
+LAYOUT = Layout(streams=(EVENTS, LOGS, USAGE, BATCH), buckets=(ROUTES, TRUST, REPEATS))

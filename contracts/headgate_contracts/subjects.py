@@ -72,6 +72,11 @@ def events_of(kind: str) -> str:
     return f"{ROOT}.evt.{token(kind)}.>"
 
 
+def batch_tasks(job: str) -> str:
+    """The mini-batches of one job that wait for a node."""
+    return f"{ROOT}.batch.{token(job)}"
+
+
 def log(table: str, writer: str) -> str:
     """Rows of a log table, said by one of its writers."""
     return f"{ROOT}.log.{token(table)}.{token(writer)}"
@@ -101,6 +106,7 @@ IDENTITY_ALL = f"{ROOT}.idt.>"
 LOG_ALL = f"{ROOT}.log.>"
 LOAD_ALL = f"{ROOT}.load.*"
 USAGE_ALL = f"{ROOT}.usage.*"
+BATCH_ALL = f"{ROOT}.batch.*"
 
 
 # What routers say of instances.

@@ -30,6 +30,7 @@ CONTROL = (
     "logs",
     "metering",
     "provisioner",
+    "batch",
     "autoscaler",
     "gateway",
 )
@@ -72,6 +73,12 @@ async def _autoscaler(settings: Settings, bus: Bus, clock: Clock) -> Service:
     return await app.build(settings, bus, clock)
 
 
+async def _batch(settings: Settings, bus: Bus, clock: Clock) -> Service:
+    from headgate.batch import app
+
+    return await app.build(settings, bus, clock)
+
+
 async def _gateway(settings: Settings, bus: Bus, clock: Clock) -> Service:
     from headgate.gateway import app
 
@@ -96,6 +103,7 @@ BUILDS: dict[str, Build] = {
     "metering": _metering,
     "provisioner": _provisioner,
     "autoscaler": _autoscaler,
+    "batch": _batch,
     "gateway": _gateway,
     "router": _router,
 }

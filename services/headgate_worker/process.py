@@ -60,6 +60,10 @@ def main() -> int:
         _last_words(os.environ.get("HEADGATE_LAST_WORDS", ""), "BadArgument", str(error))
         return EXIT_SCRIPT_FAILED
     settings.forget(os.environ)
+    if chosen.batch:
+        from headgate_worker import batch
+
+        return batch.main(chosen)
     if chosen.server:
         return _agent(chosen)
     if chosen.lanes == 1:
@@ -102,7 +106,7 @@ def _fork(chosen: Settings, number: int, mask: Iterable[int]) -> int:
         return pid
     status = EXIT_CRASHED
     try:
-        _die_with(parent)
+        die_with(parent)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         status = _model_process(chosen, number)
         sys.exit(status)
@@ -111,7 +115,7 @@ def _fork(chosen: Settings, number: int, mask: Iterable[int]) -> int:
         _leave(status)
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """The kernel kills us when our parent ends, however it ends."""
     with suppress(OSError, AttributeError):  # not Linux
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)

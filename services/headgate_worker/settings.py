@@ -55,6 +55,7 @@ class Settings(NamedTuple):
     collect: str
     collect_dir: str
     collect_bytes_max: int
+    batch: str
 
 
 def load(environ: Mapping[str, str], *, version: str) -> Settings:
@@ -95,6 +96,7 @@ def load(environ: Mapping[str, str], *, version: str) -> Settings:
         collect=said("HEADGATE_COLLECT", ""),
         collect_dir=said("HEADGATE_COLLECT_DIR", ""),
         collect_bytes_max=_whole(environ, "HEADGATE_COLLECT_BYTES_MAX", COLLECT_BYTES_MAX_DEFAULT),
+        batch=said("HEADGATE_BATCH", ""),
     )
 
 

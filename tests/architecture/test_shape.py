@@ -18,6 +18,7 @@ SERVICE_NAMES = (
     "logs",
     "metering",
     "provisioner",
+    "batch",
     "autoscaler",
     "router",
     "gateway",
@@ -25,7 +26,7 @@ SERVICE_NAMES = (
 )
 SOURCES = sorted([*SERVICES.rglob("*.py"), *CONTRACTS.rglob("*.py"), *WORKER.rglob("*.py")])
 TABLES = (
-    *("registry", "identity", "logs/", "provisioner"),
+    *("registry", "identity", "logs/", "provisioner", "batch/"),
     *("runtime/tables.py", "runtime/outbox.py"),
 )
 HEAVY = {
@@ -38,6 +39,7 @@ HEAVY = {
         "metering/",
         "provisioner",
         "autoscaler",
+        "batch/",
         "runtime/tables.py",
         "runtime/outbox.py",
     ),
@@ -48,6 +50,7 @@ HEAVY = {
         "metering/",
         "provisioner",
         "autoscaler",
+        "batch/",
         "runtime/tables.py",
         "runtime/outbox.py",
     ),
@@ -57,7 +60,8 @@ HEAVY = {
     "faststream": ("runtime/answers.py", "schemas.py"),
     "nats": (
         *("runtime", "router", "gateway"),
-        *("logs/intake.py", "metering/intake.py", "provisioner/console.py"),
+        *("logs/intake.py", "metering/intake.py", "batch/"),
+        *("provisioner/console.py", "provisioner/nodes"),
     ),
     "yaml": ("azure", "runtime/settings.py", "provisioner", "cli", "portal/pages/deploy.py"),
     **dict.fromkeys(("nicegui", "fastapi", "starlette", "uvicorn"), ("portal",)),

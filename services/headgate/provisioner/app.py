@@ -19,6 +19,9 @@ from headgate.provisioner.environments import Environments
 from headgate.provisioner.fleet import Tools
 from headgate.provisioner.handlers import Handlers
 from headgate.provisioner.images import Images
+from headgate.provisioner.nodes.node import Tools as NodeTools
+from headgate.provisioner.nodes.nodes import Nodes
+from headgate.provisioner.nodes.reporting import Reporter
 from headgate.provisioner.preparing import Preparer
 from headgate.provisioner.reconciler import Reconciler
 from headgate.provisioner.refreshing import Refresher
@@ -83,6 +86,9 @@ async def build(
         every_s=settings.environment_refresh_hours * 3_600,
         note=settings.data / "environments.refreshed",
     )
+    reporter = Reporter(bus)
+    nodes = Nodes(NodeTools(bus, clock, drivers, preparer, store, reporter, size, memory.say))
+    reconciler.guests = nodes.alive
 
     console = ConsoleLog(
         bus,
@@ -93,6 +99,7 @@ async def build(
     )
 
     async def stop() -> None:
+        await nodes.close()
         await reconciler.stop(stop_instances=stop_instances)
         await shipper.finish(reconciler.alive)
         await console.look()
@@ -100,7 +107,10 @@ async def build(
     return Service(
         bus,
         description="Instances of deployments: wanted, observed, their logs",
-        handlers=Handlers(reconciler, preparer, shipper, refresher).table(),
+        handlers={
+            **Handlers(reconciler, preparer, shipper, refresher).table(),
+            **nodes.table(),
+        },
         starts=(reconciler.start,),
         loops={
             "reconcile": reconciler.reconcile,
@@ -108,6 +118,7 @@ async def build(
             "collection": lambda: shipper.run(reconciler.alive),
             "console_log": console.run,
             "refresh": refresher.run,
+            "mini_batch_reports": reporter.run,
             "outbox": memory.outbox.run,
         },
         stops=(memory.close, memory.outbox.drain, stop),

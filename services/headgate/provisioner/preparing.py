@@ -142,6 +142,23 @@ class Preparer:
             journal.say(f"failed: {error}")
             raise
 
+    async def prepare_once(self, recipe: Recipe, journal: Journal) -> Prepared:
+        """What a node of a batch job starts from; nothing of it is remembered.
+
+        Raises HeadgateError that says what cannot be met.
+        """
+        try:
+            laid = await self._lay_out(recipe, journal.say)
+            based = await self._environments.base_for(
+                laid.recipe.environment, recipe.made, True, journal.say
+            )
+        except HeadgateError as error:
+            journal.say(f"failed: {error}")
+            raise
+        return Prepared(
+            base=based.base, code=laid.code, capacity=1, lanes=1, variables=laid.variables
+        )
+
     async def _lay_out(self, recipe: Recipe, say: Say) -> _Laid:
         """Copies of code and model, and the recipe with the places of its content."""
         configuration = recipe.deployment.code_configuration

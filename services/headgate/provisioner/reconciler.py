@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -44,6 +44,8 @@ class Reconciler:
         self._hinted = asyncio.Event()
         self._hearing_since: float | None = None
         self._registry_answers = True
+        self.guests: Callable[[], set[str]] = set
+        """Ids of processes that run here and are somebody else's: nodes of batch jobs."""
 
     def keepers(self) -> Sequence[Keeper]:
         return list(self._keepers.values())
@@ -216,7 +218,7 @@ class Reconciler:
     # --- processes -----------------------------------------------------------------------------
 
     def _unowned(self, found: Iterable[Running]) -> list[Running]:
-        owned = self.alive()
+        owned = self.alive() | self.guests()
         return [running for running in found if running.instance not in owned]
 
     async def _end_strangers(self, strangers: Sequence[Running]) -> None:

@@ -57,7 +57,7 @@ def _stream_config(stream: Stream) -> StreamConfig:
         name=stream.name,
         description=stream.description,
         subjects=list(stream.subjects),
-        retention=RetentionPolicy.LIMITS,
+        retention=RetentionPolicy.WORK_QUEUE if stream.is_queue else RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
         discard=DiscardPolicy.NEW if stream.refuses_when_full else DiscardPolicy.OLD,
         max_bytes=stream.max_bytes,

@@ -70,6 +70,7 @@ _TRUST = streams.TRUST.name
 _REPEATS = streams.REPEATS.name
 _LOGS = streams.LOGS.name
 _USAGE = streams.USAGE.name
+_BATCH = streams.BATCH.name
 _RPC_ALL = f"{subjects.ROOT}.rpc.>"
 
 
@@ -102,9 +103,29 @@ _TABLE: Mapping[str, _Row] = {
             subjects.HEARTBEAT_ALL,
             f"{subjects.ROOT}.evt.instance.>",
             f"{subjects.ROOT}.evt.environment.>",
+            f"{subjects.ROOT}.evt.node.>",
             subjects.logs_of("console"),
+            subjects.rpc_all("batch"),
+            f"$JS.API.CONSUMER.MSG.NEXT.{_BATCH}.>",
+            f"$JS.API.CONSUMER.INFO.{_BATCH}.>",
+            f"$JS.ACK.{_BATCH}.>",
         ),
         hear=(subjects.rpc_all("provisioner"), subjects.HEARTBEAT_ALL, subjects.EVENT_ALL),
+    ),
+    "batch": _Row(
+        say=(
+            subjects.rpc_all("registry"),
+            subjects.rpc_all("provisioner"),
+            f"{subjects.ROOT}.evt.job.>",
+            subjects.BATCH_ALL,
+            f"$JS.API.STREAM.INFO.{_BATCH}",
+            f"$JS.API.STREAM.PURGE.{_BATCH}",
+            f"$JS.API.CONSUMER.CREATE.{_BATCH}.>",
+            f"$JS.API.CONSUMER.DURABLE.CREATE.{_BATCH}.>",
+            f"$JS.API.CONSUMER.INFO.{_BATCH}.>",
+            f"$JS.API.CONSUMER.DELETE.{_BATCH}.>",
+        ),
+        hear=(subjects.rpc_all("batch"), subjects.events_of("node")),
     ),
     "router": _Row(
         say=(

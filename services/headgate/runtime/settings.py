@@ -95,6 +95,12 @@ class Settings(BaseModel):
         description="time between looks for newer base images and packages; 0: only when asked",
     )
     studio: bool = Field(True, description="serve the studio, where the extra portal is installed")
+    batch_inputs: str = Field(
+        "",
+        description="addresses beside the workspace's datastores that jobs may read, as prefixes "
+        "with spaces between them, such as s3://bucket/in; empty: none",
+    )
+    batch_outputs: str = Field("", description="the same for what jobs may write to; empty: none")
     oidc_issuer: str = Field(
         "", description="OpenID Connect issuer whose tokens count besides our own; empty: none"
     )

@@ -6,10 +6,15 @@ outside, so each is checked here before it reaches a disk or a cloud.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
+import os
 import re
+import stat
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import obstore
@@ -149,8 +154,11 @@ class Store:
         """Raises HeadgateError(BadArgument) for a URL that no storage answers to."""
         try:
             # A plain path, not a parsed URL: folders may be called "a b#c".
+            self.folder: Path | None = None
+            """Where the objects lie as files of this machine, if they do."""
             if url.startswith(_FILE_SCHEME):
-                self._store: Any = LocalStore(prefix=url.removeprefix(_FILE_SCHEME), mkdir=True)
+                self.folder = Path(url.removeprefix(_FILE_SCHEME))
+                self._store: Any = LocalStore(prefix=self.folder, mkdir=True)
             else:
                 self._store = from_url(url)
         except (BaseError, ValueError, OSError) as error:
@@ -255,6 +263,24 @@ class Store:
                 for meta in batch:
                     yield _blob(meta)
 
+    async def walk_ordered(self, prefix: str, *, after: str = "") -> AsyncIterator[Blob]:
+        """Every object below a folder in the order of their keys, from behind the key ``after``.
+
+        However many there are; of a folder of this machine, one level's names are in memory.
+        """
+        checked_key(prefix)
+        if self.folder is not None:
+            found = _files_below(self.folder, prefix, after)
+            while part := await asyncio.to_thread(lambda: tuple(itertools.islice(found, 500))):
+                for blob in part:
+                    yield blob
+            return
+        with _explained(prefix):
+            # Object stores list in the order of keys by themselves.
+            async for batch in obstore.list(self._store, prefix, offset=after or None):
+                for meta in batch:
+                    yield _blob(meta)
+
     async def list(self, prefix: str, *, limit: int = limits.UPLOAD_FILES_MAX) -> list[Blob]:
         """The objects below a folder, in order of their keys.
 
@@ -284,6 +310,29 @@ class Store:
         checked_key(key)
         with _none_if_missing(), _explained(key):
             await obstore.delete_async(self._store, key)
+
+
+def _files_below(root: Path, prefix: str, after: str) -> Iterator[Blob]:
+    """The files of a folder in the order of their keys, a level's names at a time.
+
+    In that order a folder comes where its name with a slash would: ``a-b`` before ``a/c``.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with os.scandir(root / prefix) as entries:
+            names = sorted(
+                f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
+                for entry in entries
+            )
+        for name in names:
+            key = f"{prefix}/{name}"
+            if name.endswith("/"):
+                if after < key or after.startswith(key):
+                    yield from _files_below(root, key[:-1], after)
+            elif key > after and not _DRAFT_NAME.search(name):
+                with contextlib.suppress(FileNotFoundError):
+                    found = (root / key).lstat()
+                    if stat.S_ISREG(found.st_mode):
+                        yield Blob(key, found.st_size, found.st_mtime)
 
 
 def _blob(meta: Any) -> Blob:

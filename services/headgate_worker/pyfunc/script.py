@@ -33,6 +33,32 @@ def load(settings: Settings) -> Script:
     )
 
 
+def loaded(folder: str) -> Any:
+    """The model. Raises ScriptError that says what keeps it from being loaded."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a server tells nobody else
+    try:
+        import mlflow.pyfunc
+    except ImportError as error:
+        _cannot(
+            IMPORT_ERROR,
+            error,
+            folder,
+            "MLflow cannot be imported. Add mlflow, or mlflow-skinny with numpy and pandas, "
+            "to the deployment's environment; or leave the environment out, and it is made "
+            "from the model's own files",
+        )
+    try:
+        return mlflow.pyfunc.load_model(folder)
+    except BaseException as error:
+        advice = (
+            f"Add the package of {error.name!r} to the requirements that the model is logged "
+            "with, or give the deployment an environment that has it"
+            if isinstance(error, ModuleNotFoundError)
+            else ""
+        )
+        _cannot(INIT_FAILED, error, folder, advice)
+
+
 class _Model:
     """The loaded model and what it wants."""
 
@@ -43,28 +69,7 @@ class _Model:
 
     def init(self) -> None:
         """Raises ScriptError that says what keeps the model from being loaded."""
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a server tells nobody else
-        try:
-            import mlflow.pyfunc
-        except ImportError as error:
-            _cannot(
-                IMPORT_ERROR,
-                error,
-                self.folder,
-                "MLflow cannot be imported. Add mlflow, or mlflow-skinny with numpy and pandas, "
-                "to the deployment's environment; or leave the environment out, and it is made "
-                "from the model's own files",
-            )
-        try:
-            self._model = mlflow.pyfunc.load_model(self.folder)
-        except BaseException as error:
-            advice = (
-                f"Add the package of {error.name!r} to the requirements that the model is logged "
-                "with, or give the deployment an environment that has it"
-                if isinstance(error, ModuleNotFoundError)
-                else ""
-            )
-            _cannot(INIT_FAILED, error, self.folder, advice)
+        self._model = loaded(self.folder)
         metadata = self._model.metadata
         free = getattr(metadata, "_is_signature_from_type_hint", bool)()
         found = metadata.signature.to_dict() if metadata.signature is not None else None

@@ -54,7 +54,7 @@ class Launch:
     ``variables`` too. ``code`` is None when the base needs none. Without ``limits`` an instance
     may use all of its machine; without ``egress`` it reaches the bus and nothing else. ``collect``
     says as JSON what the worker collects into ``collect_folder``, which is not the instance's own:
-    it outlives it.
+    it outlives it. ``batch`` says as JSON what a node of a batch job is told: it takes no requests.
     """
 
     instance: str
@@ -71,6 +71,7 @@ class Launch:
     collect_folder: Path | None = None
     egress: bool = True
     model_mount_path: str = ""
+    batch: str = ""
 
 
 @dataclass(frozen=True, slots=True)

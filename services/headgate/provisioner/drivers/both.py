@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from headgate.provisioner.drivers import Driver, Exit, Image, Launch, Running
+from headgate.provisioner.drivers import Base, Driver, Exit, Image, Launch, Running
+from headgate.provisioner.drivers.containers import SHARED
 from headgate.provisioner.drivers.docker import DOCKER, DockerDriver
+from headgate.runtime.files import private_dir
+
+WORK = "work"
 
 
 class Drivers:
@@ -35,6 +39,13 @@ class Drivers:
 
     def folder(self, instance: str) -> Path:
         return self._process.folder(instance)
+
+    def work_folder(self, instance: str, base: Base) -> tuple[Path, str]:
+        """The folder that a node of a batch job shares with us, and how it sees it."""
+        is_image = isinstance(base, Image)
+        folder = self._docker.work_folder(instance) if is_image else self.folder(instance) / WORK
+        private_dir(folder)
+        return folder, str(SHARED / WORK) if is_image else str(folder)
 
     def remove(self, instance: str) -> None:
         self._process.remove(instance)

@@ -150,6 +150,8 @@ def _environment(launch: Launch, host: Host, content: list[Bind]) -> dict[str, s
     variables = {name: seen_inside(value, content) for name, value in launch.variables.items()}
     if launch.collect:
         variables |= {"HEADGATE_COLLECT": launch.collect, "HEADGATE_COLLECT_DIR": str(COLLECTED)}
+    if launch.batch:
+        variables["HEADGATE_BATCH"] = launch.batch
     return {
         **_DEFAULTS,
         **variables,

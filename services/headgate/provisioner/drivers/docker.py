@@ -85,6 +85,10 @@ class DockerDriver:
     def folder(self, instance: str) -> Path:
         return self._instances / instance
 
+    def work_folder(self, instance: str) -> Path:
+        """A folder in the one that a container shares with us, before it is started."""
+        return private_dir(private_dir(self.folder(instance)) / SHARED) / "work"
+
     def owns(self, instance: str) -> bool:
         """Whether this instance is one of ours, by the folder that its container shares."""
         return (self.folder(instance) / SHARED).is_dir()
@@ -153,6 +157,10 @@ class DockerDriver:
         directory = launch.variables.get("AZUREML_MODEL_DIR")
         if os.geteuid() == 0:
             os.chown(shared, USER_IF_ROOT, USER_IF_ROOT)
+            if launch.batch:
+                work = self.work_folder(launch.instance)
+                work.chmod(0o755)  # in a folder that only the container's user may enter
+                os.chown(work, USER_IF_ROOT, USER_IF_ROOT)
             if launch.collect_folder is not None:
                 os.chown(launch.collect_folder, USER_IF_ROOT, USER_IF_ROOT)
             if directory:

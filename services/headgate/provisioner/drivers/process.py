@@ -203,6 +203,8 @@ class ProcessDriver:
         if launch.collect:
             said["HEADGATE_COLLECT"] = launch.collect
             said["HEADGATE_COLLECT_DIR"] = str(launch.collect_folder)
+        if launch.batch:
+            said["HEADGATE_BATCH"] = launch.batch
         if self._supervisor:
             said["HEADGATE_SUPERVISOR_PID"] = self._supervisor
         return said

@@ -1,0 +1,243 @@
+"""Shares nodes between jobs, compute by compute, and lets them go when nobody needs them.
+
+Level-triggered: what runs is asked of the provisioner, what should run follows from the jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from headgate.batch import core, state
+from headgate.batch.core import Claim, Trigger
+from headgate.batch.driver import Tools
+from headgate.batch.records import JobRecord
+from headgate.runtime.bus import Bus, Msg
+from headgate.runtime.clock import short_id
+from headgate.runtime.log import Log
+from headgate_contracts import subjects
+from headgate_contracts.envelope import Done
+from headgate_contracts.errors import Blame, ErrorCode, HeadgateError, WireError
+from headgate_contracts.jobs import JobStatus
+from headgate_contracts.nodes import ListNodes, Node, NodeSpec, NodesReply, StartNode, StopNode
+from headgate_contracts.provisioning import CapacityReply, GetCapacity
+
+LOOK_S = 1.0
+CANCEL_GRACE_S = 10.0
+SHRINK_GRACE_S = 60.0
+# So many nodes of a job may end one after the other without a single mini-batch in between.
+FAILURES_MAX = 5
+_BACKOFF_FIRST_S = 1.0
+_BACKOFF_MAX_S = 60.0
+
+_log = Log("batch")
+
+
+@dataclass(slots=True)
+class Served:
+    """What a job has had of its compute, and how its nodes have fared."""
+
+    node_s: float = 0.0
+    failures: int = 0
+    settled: int = 0
+    not_before: float = 0.0
+    stopping: set[str] = field(default_factory=set)
+
+
+class Pool:
+    """All nodes of all jobs."""
+
+    def __init__(self, bus: Bus, tools: Tools, wake: Callable[[str], None]) -> None:
+        """``wake`` tells a job's driver that its status has changed."""
+        self._bus = bus
+        self._tools = tools
+        self._wake = wake
+        self._woken = asyncio.Event()
+        self._served: dict[str, Served] = {}
+        self._looked_at: float | None = None
+        self._local_max = 0
+        self.nodes: Mapping[str, int] = {}
+        """How many nodes work on each job, by its id."""
+
+    def hint(self) -> None:
+        """Look soon: a job was made, ended or resumed."""
+        self._woken.set()
+
+    async def listen(self) -> None:
+        """Hear of nodes as they start and end."""
+
+        async def heard(_: Msg) -> None:
+            self.hint()
+
+        await self._bus.subscribe(subjects.events_of("node"), heard)
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            self._woken.clear()
+            try:
+                await self.look()
+            except HeadgateError as error:
+                _log.warning("pool_waits", error=str(error))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._woken.wait()
+                    await asyncio.sleep(0.02)  # hints come in groups
+
+    async def look(self) -> None:
+        """Compare what runs with what should, and order the difference."""
+        found = (await self._bus.ask(ListNodes(), NodesReply)).nodes
+        async with self._tools.database.reading() as session:
+            jobs = {job.id: job for job in await state.active_jobs(session)}
+        by_job: dict[str, list[Node]] = {}
+        for node in found:
+            by_job.setdefault(node.job, []).append(node)
+        self._count_served(by_job)
+        for job_id, nodes in by_job.items():
+            job = jobs.get(job_id)
+            if job is not None and job.status.wants_nodes:
+                jobs[job_id] = await self._judge(job, nodes)
+        given = await self._share(jobs.values())
+        for job_id in {*by_job, *jobs}:
+            await self._adjust(jobs.get(job_id), by_job.get(job_id, []), given.get(job_id, 0))
+        self.nodes = {
+            job_id: sum(node.state != "ended" for node in nodes) for job_id, nodes in by_job.items()
+        }
+        for gone in set(self._served) - set(jobs) - set(by_job):
+            del self._served[gone]
+
+    def _count_served(self, by_job: Mapping[str, Sequence[Node]]) -> None:
+        now = self._tools.clock.monotonic()
+        passed_s = now - self._looked_at if self._looked_at is not None else 0.0
+        self._looked_at = now
+        for job_id, nodes in by_job.items():
+            alive = sum(node.state != "ended" for node in nodes)
+            self._of(job_id).node_s += passed_s * alive
+
+    def _of(self, job_id: str) -> Served:
+        return self._served.setdefault(job_id, Served())
+
+    # --- what became of nodes ------------------------------------------------------------------
+
+    async def _judge(self, job: JobRecord, nodes: Sequence[Node]) -> JobRecord:
+        """What nodes that are ready, or have ended, mean for their job."""
+        served = self._of(job.id)
+        if job.counts.settled > served.settled:
+            served.settled, served.failures = job.counts.settled, 0
+        if any(node.was_ready for node in nodes) and job.status is not JobStatus.RUNNING:
+            job = await self._step(job, Trigger.NODE_READY)
+        for node in nodes:
+            if node.state != "ended" or node.id in served.stopping:
+                continue
+            if node.error is not None:
+                job = await self._judge_failure(job, node, node.error)
+        return job
+
+    async def _judge_failure(self, job: JobRecord, node: Node, error: WireError) -> JobRecord:
+        served = self._of(job.id)
+        served.failures += 1
+        wait_s = min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2 ** (served.failures - 1))
+        served.not_before = self._tools.clock.monotonic() + wait_s
+        _log.warning("node_failed", job=job.name, node=node.id, error=error.message[:300])
+        is_the_jobs_fault = error.blame is Blame.CALLER and not node.was_ready
+        if is_the_jobs_fault and error.code is not ErrorCode.RESOURCE_NOT_READY:
+            return await self._step(job, Trigger.FAIL, error)
+        if served.failures < FAILURES_MAX:
+            return job
+        failure = WireError(
+            code=ErrorCode.NODES_FAILED,
+            message=f"{served.failures} nodes ended one after the other, and no mini-batch was "
+            f"settled in between; the last one said: {error.message}",
+        )
+        return await self._step(job, Trigger.FAIL, failure)
+
+    async def _step(
+        self, job: JobRecord, trigger: Trigger, error: WireError | None = None
+    ) -> JobRecord:
+        after = await self._tools.step(job.id, trigger, error)
+        self._wake(job.id)
+        return after or job
+
+    # --- who gets how many ---------------------------------------------------------------------
+
+    async def _share(self, jobs: Iterable[JobRecord]) -> dict[str, int]:
+        groups: dict[tuple[str, str], list[JobRecord]] = {}
+        for job in jobs:
+            if job.status.wants_nodes:
+                place = (job.workspace, job.document.compute) if job.document.compute else ("", "")
+                groups.setdefault(place, []).append(job)
+        given: dict[str, int] = {}
+        for (_, compute), members in groups.items():
+            total = await self._total(compute, members)
+            given |= core.shares(total, [self._claim(job) for job in members])
+        return given
+
+    def _claim(self, job: JobRecord) -> Claim:
+        return Claim(
+            job.id,
+            core.wanted_nodes(job.settings, job.counts),
+            job.settings.priority,
+            self._of(job.id).node_s,
+            job.created_at,
+        )
+
+    async def _total(self, compute: str, members: Sequence[JobRecord]) -> int:
+        """How many nodes a compute may have; without one, as many as this machine has cores."""
+        if compute:
+            return max(job.document.instances_max or 1 for job in members)
+        if not self._local_max:
+            capacity = await self._bus.ask(GetCapacity(), CapacityReply)
+            self._local_max = max(1, round(capacity.total.cores))
+        return self._local_max
+
+    # --- orders --------------------------------------------------------------------------------
+
+    async def _adjust(self, job: JobRecord | None, nodes: Sequence[Node], share: int) -> None:
+        """Start what a job lacks, stop what it has too many, forget what has ended."""
+        for node in nodes:
+            if node.state == "ended":
+                await self._stop(node, 0.0)
+        served = self._of(job.id) if job else Served()
+        alive = [n for n in nodes if n.state != "ended" and n.id not in served.stopping]
+        if job is None or not job.status.wants_nodes:
+            is_over = job is None or job.status is JobStatus.FINALIZING
+            for node in nodes:
+                if node.state not in ("ended", "stopping"):
+                    await self._stop(node, 0.0 if is_over else CANCEL_GRACE_S)
+            if job is not None and job.status is JobStatus.CANCEL_REQUESTED and not nodes:
+                await self._step(job, Trigger.NODES_GONE)
+            return
+        surplus = sorted(alive, key=lambda n: (n.was_ready, -n.started_at))[: len(alive) - share]
+        for node in surplus if len(alive) > share else ():
+            served.stopping.add(node.id)
+            await self._stop(node, min(SHRINK_GRACE_S, float(job.settings.timeout_s)))
+        if self._tools.clock.monotonic() >= served.not_before:
+            for _ in range(share - len(alive)):
+                await self._start(job)
+
+    async def _start(self, job: JobRecord) -> None:
+        document = job.document
+        node = NodeSpec(
+            id=short_id(),
+            job=job.id,
+            job_name=job.name,
+            workspace=job.workspace,
+            deployment=document.deployment,
+            code=document.code,
+            model=document.model,
+            environment=document.environment,
+            settings=document.settings,
+            input=document.from_place,
+            parts=job.parts,
+            logs=job.logs,
+            instance_type=document.instance_type,
+            is_low_priority=document.is_low_priority,
+        )
+        await self._bus.ask(StartNode(node=node), Done)
+        if job.status is JobStatus.QUEUED:
+            await self._step(job, Trigger.NODES_ORDERED)
+
+    async def _stop(self, node: Node, grace_s: float) -> None:
+        await self._bus.ask(StopNode(node=node.id, grace_s=grace_s), Done)

@@ -1,0 +1,362 @@
+"""What a node does with mini-batches, from the queue to the report.
+
+Inputs are staged ahead while processes compute. A time-out kills the process that has the
+mini-batch and nothing else; its successor loads the script anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headgate.provisioner.nodes.channel import Peer
+from headgate.provisioner.nodes.queue import Held, Queue
+from headgate.provisioner.nodes.reporting import Reporter
+from headgate.provisioner.nodes.staging import Stage, keep_files, keep_rows
+from headgate.runtime.bus import Bus
+from headgate.runtime.clock import short_id
+from headgate.runtime.log import Log
+from headgate.runtime.places import Places
+from headgate.runtime.procs import describe_exit
+from headgate.runtime.store import Store
+from headgate_contracts import limits
+from headgate_contracts.errors import ErrorCode, HeadgateError, WireError
+from headgate_contracts.mini_batches import FilesReply, GetFiles, MiniBatchReport
+from headgate_contracts.nodes import NodeSpec
+
+RESTART_FIRST_S = 0.5
+RESTART_MAX_S = 30.0
+AHEAD_S = 1.0
+AHEAD_MAX = 16  # mini-batches of each process
+END_TOLD_S = 5.0
+# So often a process may end before it has the script loaded, in a row.
+FAILED_STARTS_MAX = 4
+
+_log = Log("provisioner")
+
+
+@dataclass(eq=False, slots=True)
+class _Staged:
+    """A mini-batch that a process can have at once: its files below the node's folder."""
+
+    held: Held
+    key: str
+    paths: list[str] = field(default_factory=list)
+
+
+class Agent:
+    """One node's work. ``on_ready`` and ``on_failed`` tell what becomes of its processes."""
+
+    def __init__(
+        self,
+        spec: NodeSpec,
+        folder: Path,
+        seen: str,
+        bus: Bus,
+        store: Store,
+        reporter: Reporter,
+        *,
+        on_ready: Callable[[], None],
+        on_failed: Callable[[WireError], None],
+    ) -> None:
+        """``folder`` is shared with the processes, who see it as ``seen``."""
+        self._spec = spec
+        self._folder = folder
+        self._seen = seen
+        self._bus = bus
+        self._store = store
+        self._reporter = reporter
+        self._on_ready = on_ready
+        self._on_failed = on_failed
+        self._count = spec.settings.max_concurrency_per_instance
+        self._queue = Queue(bus, spec.job)
+        self._stage = Stage(folder, Places(store), spec.input)
+        self._staged: asyncio.Queue[_Staged] = asyncio.Queue()
+        self._ahead = 0  # taken from the queue, and not yet with a process
+        self._run_s = 1.0  # how long a mini-batch takes, by a moving average
+        self._moved = asyncio.Event()
+        self._parent: Peer | None = None
+        self._parent_gone = asyncio.Event()
+        self._ends: dict[int, asyncio.Event] = {}  # by pid, of those that have a mini-batch
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed_starts: dict[int, int] = {}
+        self._running: set[_Staged] = set()  # with a process, or to be reported
+        self._stopping = False
+        self.processes = 0
+        self.was_ready = False
+
+    # --- the life of the node ------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Take mini-batches until told to stop."""
+        await asyncio.gather(self._pull(), self._queue.keep_holding())
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more, and let those that run end."""
+        self._stopping = True
+        self._moved.set()
+        while not self._staged.empty():
+            await self._give_back(self._staged.get_nowait())
+        await self.settle(grace_s)
+        if self._parent is not None:
+            self._parent.close()  # it ends its processes and itself
+
+    async def settle(self, timeout_s: float) -> None:
+        """Wait until all that was begun is reported, but no longer than that."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._running:
+                    self._moved.clear()
+                    await self._moved.wait()
+
+    async def close(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._queue.close()
+
+    # --- connections ---------------------------------------------------------------------------
+
+    async def serve(self, peer: Peer) -> None:
+        """One connection: of the parent, or of a process."""
+        with contextlib.suppress(ConnectionError):
+            said, _ = await peer.receive()
+            if said.get("role") == "parent" and self._parent is None:
+                self._parent = peer
+                await self._hear_parent(peer)
+            elif said.get("role") == "process":
+                await self._hear_process(peer, int(said["number"]), int(said["pid"]))
+
+    async def _hear_parent(self, peer: Peer) -> None:
+        for number in range(self._count):
+            peer.send({"op": "start", "number": number})
+        try:
+            while True:
+                said, _ = await peer.receive()
+                if said.get("op") == "ended":
+                    self._note_end(int(said["number"]), int(said["pid"]), int(said["status"]))
+        finally:
+            self._parent_gone.set()
+
+    def _note_end(self, number: int, pid: int, status: int) -> None:
+        """A process has ended: another one takes its place, later and later if that goes wrong."""
+        if (ended := self._ends.pop(pid, None)) is not None:
+            ended.set()
+        if self._stopping:
+            return
+        failures = self._failed_starts.get(number, 0) + 1
+        self._failed_starts[number] = failures  # until it is ready
+        if failures > FAILED_STARTS_MAX:
+            said = describe_exit(status)
+            self._on_failed(
+                WireError(
+                    code=ErrorCode.RESOURCE_NOT_READY,
+                    message=f"a process of the node ended with {said} {failures} times in a row "
+                    "before it had the script loaded",
+                )
+            )
+            return
+        wait_s = 0.0 if failures == 1 else min(RESTART_MAX_S, RESTART_FIRST_S * 2 ** (failures - 2))
+        _log.info("process_ended", node=self._spec.id, process=number, status=status)
+        self._spawn(self._start_later(number, wait_s))
+
+    async def _start_later(self, number: int, wait_s: float) -> None:
+        await asyncio.sleep(wait_s)
+        if self._parent is not None and not self._stopping:
+            self._parent.send({"op": "start", "number": number})
+
+    async def _hear_process(self, peer: Peer, number: int, pid: int) -> None:
+        said, _ = await peer.receive()
+        if said.get("op") == "failed":
+            self._note_failure(said)
+            return
+        if said.get("op") != "ready":
+            return
+        self._failed_starts[number] = 0
+        self.processes += 1
+        if not self.was_ready:
+            self.was_ready = True
+            self._on_ready()
+        ended = self._ends[pid] = asyncio.Event()
+        try:
+            while not self._stopping:
+                staged = await self._staged.get()
+                if peer.has_gone:
+                    self._staged.put_nowait(staged)
+                    return
+                await self._give(peer, pid, ended, staged)
+        finally:
+            self.processes -= 1
+
+    def _note_failure(self, said: dict[str, Any]) -> None:
+        """The script cannot be loaded. If it never could, trying again is of no use."""
+        if self.was_ready:
+            return
+        try:
+            code = ErrorCode(str(said.get("code")))
+        except ValueError:
+            code = ErrorCode.USER_SCRIPT_INIT_FAILED
+        message = str(said.get("message"))[: limits.ERROR_MESSAGE_CHARS_MAX]
+        self._on_failed(WireError(code=code, message=message))
+
+    # --- from the queue to a process -----------------------------------------------------------
+
+    @property
+    def _depth(self) -> int:
+        """How many mini-batches are taken ahead: work for a second, and no more than is needed."""
+        return self._count * min(AHEAD_MAX, max(1, round(AHEAD_S / self._run_s)))
+
+    async def _pull(self) -> None:
+        """Keep as many mini-batches staged as processes will want next."""
+        while not self._stopping:
+            self._moved.clear()
+            room = self._depth - self._ahead
+            if room <= 0:
+                await self._moved.wait()
+                continue
+            for held in await self._queue.take(room):
+                self._ahead += 1
+                self._spawn(self._prepare(held))
+
+    async def _prepare(self, held: Held) -> None:
+        task, error = held.task, ""
+        staged = _Staged(held, f"{task.number:08d}-{task.attempt}-{short_id()}")
+        try:
+            files = task.files
+            if files is None:
+                query = GetFiles(job=task.job, number=task.number)
+                files = (await self._bus.ask(query, FilesReply)).files
+            staged.paths = await self._stage.stage(staged.key, files)
+        except* HeadgateError as errors:
+            error = f"the input cannot be read: {_first(errors)}"
+        except* (OSError, ValueError) as errors:
+            error = f"the input cannot be staged: {_first(errors)}"
+        if self._stopping:
+            await self._give_back(staged)
+        elif error:
+            self._note_taken()
+            await self._tell(staged, "raised", {"error": error})
+        else:
+            self._staged.put_nowait(staged)
+
+    def _note_taken(self) -> None:
+        self._ahead -= 1
+        self._moved.set()
+
+    async def _give_back(self, staged: _Staged) -> None:
+        self._queue.held.discard(staged.held)
+        await staged.held.give_back()
+        await self._stage.forget(staged.key)
+
+    async def _give(self, peer: Peer, pid: int, ended: asyncio.Event, staged: _Staged) -> None:
+        """One mini-batch to one process, and what it says of it within the time allowed."""
+        self._running.add(staged)
+        self._note_taken()  # the next one is staged while this one runs
+        timeout_s = self._spec.settings.timeout_s
+        peer.send(
+            {
+                "key": staged.key,
+                "items": staged.held.task.items,
+                "files": [f"{self._seen}/{path}" for path in staged.paths],
+            }
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                said, body = await peer.receive()
+        except TimeoutError:
+            if self._parent is not None:
+                self._parent.send({"op": "kill", "pid": pid})
+            error = f"run() took longer than the {timeout_s} s of retry_settings.timeout"
+            self._spawn(self._tell(staged, "timed_out", {"error": error}))
+            raise ConnectionError("killed") from None
+        except ConnectionError:
+            self._spawn(self._note_broken(staged, ended))
+            raise
+        outcome = "done" if said.get("op") == "done" else "raised"
+        self._run_s += 0.2 * (float(said.get("run_ms", 0.0)) / 1000 - self._run_s)
+        self._run_s = max(self._run_s, 0.001)
+        # The process goes on with the next one while this result is kept and reported.
+        self._spawn(self._tell(staged, outcome, {**said, "body": body}))
+
+    async def _note_broken(self, staged: _Staged, ended: asyncio.Event) -> None:
+        """Its process has gone. That counts as an attempt, unless the whole node has."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (ended, self._parent_gone)]
+        try:
+            await asyncio.wait(waits, timeout=END_TOLD_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        if self._stopping:
+            self._running.discard(staged)
+            self._moved.set()
+            await self._give_back(staged)
+        elif ended.is_set():
+            error = "the process ended while run() was at work"
+            await self._tell(staged, "crashed", {"error": error})
+        else:
+            await self._tell(staged, "lost", {"error": "the node ended while run() was at work"})
+
+    async def _tell(self, staged: _Staged, outcome: str, said: dict[str, Any]) -> None:
+        """Keep the result, report it, and only then take the mini-batch out of the queue."""
+        task = staged.held.task
+        about: dict[str, Any] = {
+            "job": task.job,
+            "number": task.number,
+            "attempt": task.attempt,
+            "node": self._spec.id,
+            "outcome": outcome,
+            "error": str(said.get("error", ""))[: limits.ERROR_MESSAGE_CHARS_MAX],
+            "run_ms": float(said.get("run_ms", 0.0)),
+        }
+        if outcome == "done":
+            try:
+                about |= await self._kept(staged, said)
+            except (HeadgateError, OSError, ValueError) as error:
+                about |= {"outcome": "raised", "error": f"the result cannot be kept: {error}"}
+        await self._reporter.tell(MiniBatchReport.model_validate(about))
+        await staged.held.done()
+        self._queue.held.discard(staged.held)
+        self._running.discard(staged)
+        self._moved.set()
+        await self._stage.forget(staged.key)
+
+    async def _kept(self, staged: _Staged, said: dict[str, Any]) -> dict[str, Any]:
+        """What the report says of a result, once it is where it stays."""
+        kept: dict[str, Any] = {"returned": int(said.get("returned", 0))}
+        done, key = self._folder / "done", f"{self._spec.parts}/{staged.key}"
+        if said.get("rows_file"):
+            kept["part"] = f"{key}.rows"
+            await keep_rows(self._store, kept["part"], done, str(said["rows_file"]))
+        else:
+            kept["rows"] = said["body"].decode("utf-8", "replace")
+        names = [str(name) for name in said.get("files") or ()]
+        if len(names) > limits.BATCH_OUTPUT_FILES_MAX:
+            raise ValueError(f"run() wrote more than {limits.BATCH_OUTPUT_FILES_MAX} files")
+        if names:
+            kept["files"] = await keep_files(self._store, key, done / staged.key, names)
+        return kept
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(self._safely(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _safely(self, work: Any) -> None:
+        try:
+            await work
+        except Exception:
+            # What it held comes again once the queue has heard nothing of it for a while.
+            _log.exception("mini_batch_dropped", node=self._spec.id)
+
+
+def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found

@@ -1,0 +1,62 @@
+"""All nodes of this machine, and the answers about them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from headgate.provisioner.nodes.node import NodeLife, Tools
+from headgate.runtime.answers import Request
+from headgate.runtime.bus import Handler
+from headgate_contracts import limits
+from headgate_contracts.envelope import Done
+from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.nodes import ListNodes, NodesReply, StartNode, StopNode
+
+
+class Nodes:
+    """Nodes by id. One that has ended is remembered until it is stopped."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._nodes: dict[str, NodeLife] = {}
+        self._forgetting: set[asyncio.Task[None]] = set()
+
+    def table(self) -> Mapping[Request, Handler]:
+        """Which message is answered by which method."""
+        return {StartNode: self.start, StopNode: self.stop, ListNodes: self.list_all}
+
+    def alive(self) -> set[str]:
+        """Ids of the nodes whose processes are ours to have."""
+        return {name for name, life in self._nodes.items() if life.seen.state != "ended"}
+
+    async def start(self, command: StartNode) -> Done:
+        spec = command.node
+        if spec.id not in self._nodes:
+            if len(self._nodes) >= limits.JOB_NODES_MAX:
+                raise HeadgateError(
+                    ErrorCode.QUOTA_EXCEEDED,
+                    f"this machine runs {len(self._nodes)} nodes already, the most it may",
+                )
+            self._nodes[spec.id] = NodeLife(spec, self._tools)
+        return Done()
+
+    async def stop(self, command: StopNode) -> Done:
+        life = self._nodes.get(command.node)
+        if life is not None:
+            life.stop(command.grace_s)
+            task = asyncio.create_task(self._forget(command.node, life))
+            self._forgetting.add(task)
+            task.add_done_callback(self._forgetting.discard)
+        return Done()
+
+    async def list_all(self, query: ListNodes) -> NodesReply:
+        return NodesReply(nodes=tuple(life.now() for life in self._nodes.values()))
+
+    async def close(self) -> None:
+        """End all of them: their jobs go on with others."""
+        await asyncio.gather(*(life.abandon() for life in self._nodes.values()))
+
+    async def _forget(self, name: str, life: NodeLife) -> None:
+        await life.ended()
+        self._nodes.pop(name, None)
