@@ -1,4 +1,4 @@
-"""The three log tables: what their writers say, what is asked of them, what their columns are.
+"""The log tables: what their writers say, what is asked of them, what their columns are.
 
 Names and columns of the tables are Azure's (``AmlOnlineEndpointTrafficLog`` and its sisters), so
 that a query that somebody has in their head finds what it expects. Columns that are ours come
@@ -28,6 +28,7 @@ class Log(StrEnum):
     TRAFFIC = "traffic"
     CONSOLE = "console"
     EVENTS = "events"
+    TRACES = "traces"
 
 
 class ColumnType(StrEnum):
@@ -149,7 +150,33 @@ EVENTS = LogTable(
         _text("EndpointName", "endpoint", "the endpoint", is_own=True),
     ),
 )
-TABLES: Mapping[Log, LogTable] = {table.log: table for table in (TRAFFIC, CONSOLE, EVENTS)}
+TRACES = LogTable(
+    Log.TRACES,
+    "HeadgateTraceLog",
+    "one row per request that was traced: where its time went",
+    (
+        _TIME,
+        _ENDPOINT,
+        _DEPLOYMENT,
+        _text("InstanceId", "instance", "the instance that had it last; empty: none"),
+        _text("RouterId", "router", "the router that took it"),
+        _text("XRequestId", "request_id", "x-request-id"),
+        Column("ResponseCode", ColumnType.LONG, "status", "as in the traffic log"),
+        _text("ResponseCodeReason", "reason", "the code of the refusal; empty: it was answered"),
+        Column("Tries", ColumnType.LONG, "tries", "instances that it was sent to"),
+        Column("InParts", ColumnType.LONG, "in_parts", "1: its answer came in parts"),
+        Column("RequestPayloadSize", ColumnType.LONG, "request_bytes", "bytes of the body"),
+        Column("ResponsePayloadSize", ColumnType.LONG, "response_bytes", "bytes of the answer"),
+        _ms("TotalMs", "total_ms", "from the request's headers to the end of its answer"),
+        _ms("EdgeMs", "edge_ms", "until its body was there and a deployment was chosen"),
+        _ms("QueueMs", "queue_ms", "until it was sent to the instance that had it last"),
+        _ms("BusMs", "bus_ms", "on the bus, both ways"),
+        _ms("WorkerMs", "worker_ms", "in the instance, outside of run()"),
+        _ms("ModelMs", "model_ms", "in run(), with parts until the first"),
+        _ms("AnswerMs", "answer_ms", "from the answer, or its first part, to the end"),
+    ),
+)
+TABLES: Mapping[Log, LogTable] = {table.log: table for table in (TRAFFIC, CONSOLE, EVENTS, TRACES)}
 
 
 class TrafficRow(Value):
@@ -190,6 +217,31 @@ class ConsoleRow(Value):
     message: str
 
 
+class TraceRow(Value):
+    """Where a request's time went, in milliseconds; null: it did not get there."""
+
+    at: float
+    workspace: str
+    endpoint: str
+    deployment: str = ""
+    instance: str = ""
+    router: str = ""
+    request_id: str = ""
+    status: int
+    reason: str = ""
+    tries: int = 0
+    in_parts: int = 0
+    request_bytes: int = 0
+    response_bytes: int = 0
+    total_ms: float = 0.0
+    edge_ms: float = 0.0
+    queue_ms: float = 0.0
+    bus_ms: float | None = None
+    worker_ms: float | None = None
+    model_ms: float | None = None
+    answer_ms: float | None = None
+
+
 class LogRows(Event):
     """Base of what writers say. ``lost`` counts rows that they left out, by workspace."""
 
@@ -209,6 +261,15 @@ class TrafficLogged(LogRows):
     LOG: ClassVar[Log] = Log.TRAFFIC
 
     rows: tuple[TrafficRow, ...] = ()
+
+
+class TraceLogged(LogRows):
+    """Some requests were traced. Said by routers, once a second at most."""
+
+    TYPE: ClassVar[str] = "headgate.logs.event.v1.trace_logged"
+    LOG: ClassVar[Log] = Log.TRACES
+
+    rows: tuple[TraceRow, ...] = ()
 
 
 class ConsoleLogged(LogRows):

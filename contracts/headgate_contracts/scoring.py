@@ -9,6 +9,9 @@ Request meta: ``id`` (unique per router connection), ``dl`` (deadline in millise
 arrival, for senders that do not know that clock), ``m`` method, ``p`` path, ``q`` query string,
 ``h`` list of [name, value] pairs.
 
+With ``tr`` the instance tells in ``held`` for how many milliseconds it had the request until the
+answer, or its first part, left.
+
 Answer meta: ``id``, ``s`` status the model's server would give, ``h`` list of [name, value] pairs,
 ``ms`` execution time of ``run()``, ``n`` requests in flight in the instance after this one.
 When the request was *not started*: ``k`` = ``busy``, ``draining`` or ``expired``, and no body.

@@ -31,10 +31,21 @@ def encode(meta: dict[str, Any], body: Buffer) -> bytes:
 
 
 def encode_answer(
-    number: Any, in_flight: int, status: int, pairs: list[tuple[str, str]], run_ms: float, body: Any
+    number: Any,
+    in_flight: int,
+    status: int,
+    pairs: list[tuple[str, str]],
+    run_ms: float,
+    body: Any,
+    held_ms: float = 0.0,
 ) -> bytes:
-    """The frame of a whole answer. ``run_ms`` below 0: run() was not called."""
+    """The frame of a whole answer. ``run_ms`` below 0: run() was not called; ``held_ms`` 0: untold.
+
+    All of it together takes less time than a general encoder.
+    """
     took = f',"ms":{run_ms:.3f}' if run_ms >= 0 else ""
+    if held_ms:
+        took += f',"held":{held_ms:.3f}'
     told = number if type(number) is int else _to_json(number)
     headers = ",".join([f"[{_quoted(name)},{_quoted(value)}]" for name, value in pairs])
     meta = f'{{"id":{told},"n":{in_flight},"s":{status},"h":[{headers}]{took}}}'

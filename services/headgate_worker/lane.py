@@ -232,6 +232,8 @@ class Lane:
             if refusal is not None or self._executor is None or self._transfers.crowded:
                 self._refuse(request, refusal or core.BUSY)
                 continue
+            if "tr" in meta:
+                request.came_ms = now_ms
             self._in_flight += 1
             self._idle.clear()
             size = meta.get("size")
@@ -325,7 +327,10 @@ class Lane:
 
     def _whole(self, request: Request, answer: Answer) -> bytes:
         status, headers, body, run_ms, _ = answer
-        return frames.encode_answer(request.id, self._in_flight, status, headers, run_ms, body)
+        held_ms = _now_ms() - request.came_ms if request.came_ms else 0.0
+        return frames.encode_answer(
+            request.id, self._in_flight, status, headers, run_ms, body, held_ms
+        )
 
     # -- the end ------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ class Request:
     __slots__ = (
         "_index",
         "body",
+        "came_ms",
         "came_s",
         "deadline_ms",
         "headers",
@@ -32,6 +33,7 @@ class Request:
         self.reply = reply
         self.id = meta["id"]
         self.deadline_ms = deadline_ms
+        self.came_ms = 0.0  # when, of a request that is traced
         self.left = False  # nobody waits for its answer any more
         # How far an answer in parts may go at first, in bytes; 0: it has to come as a whole.
         self.window = int(meta.get("w") or 0)

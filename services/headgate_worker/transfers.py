@@ -190,6 +190,7 @@ class Transfers:
         meta["q"] = outgoing.sequence
         if not outgoing.sequence:
             meta.update(_head(outgoing.answer))
+            meta.update(_held_ms(outgoing.request))
             if outgoing.source.size is not None:
                 meta["size"] = outgoing.source.size
             if not outgoing.holds_slot:
@@ -207,6 +208,8 @@ class Transfers:
             self._leaving_bytes -= len(outgoing.answer.body)
         self._finished(outgoing.holds_slot)
         said = {"id": request.id, "q": outgoing.sequence, "n": self._in_flight(), **meta}
+        if not outgoing.sequence:
+            said.update(_held_ms(request))
         until_ms = time.monotonic() * 1e3 + LAST_FRAME_MS
         self._bus.answer(request.reply, frames.encode(said, part), until_ms)
 
@@ -267,3 +270,9 @@ def _head(answer: Answer) -> dict[str, Any]:
 
 def _run_ms(source: Union[Stream, Whole]) -> dict[str, Any]:
     return {"ms": round(source.run_ms, 3)} if source.run_ms >= 0 else {}
+
+
+def _held_ms(request: Request) -> dict[str, Any]:
+    if not request.came_ms:
+        return {}
+    return {"held": round(time.monotonic() * 1e3 - request.came_ms, 3)}

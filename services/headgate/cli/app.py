@@ -27,6 +27,7 @@ from headgate.cli import (
     online_endpoint,
     system,
     tokens,
+    trace,
     workspace,
 )
 
@@ -58,6 +59,7 @@ costs.register(app)
 app.add_typer(costs.budgets, name="budget")
 system.register(app)
 apply.register(app)
+trace.register(app)
 azure_env.register(app)
 access.register(app)
 app.add_typer(tokens.app, name="token")

@@ -19,6 +19,10 @@ SHORT_COLUMNS = {
     ),
     "console": ("TimeGenerated", "DeploymentName", "InstanceId", "XRequestId", "Message"),
     "events": ("TimeGenerated", "DeploymentName", "InstanceId", "Name", "Message"),
+    "traces": (
+        *("TimeGenerated", "DeploymentName", "XRequestId", "ResponseCode", "TotalMs", "EdgeMs"),
+        *("QueueMs", "BusMs", "WorkerMs", "ModelMs", "AnswerMs"),
+    ),
 }
 
 
@@ -26,6 +30,7 @@ class Table(StrEnum):
     TRAFFIC = "traffic"
     CONSOLE = "console"
     EVENTS = "events"
+    TRACES = "traces"
 
 
 class Order(StrEnum):

@@ -24,14 +24,14 @@ from headgate.runtime.log import Log as OwnLog
 from headgate.runtime.tables import Database
 from headgate_contracts import streams, subjects
 from headgate_contracts.errors import HeadgateError
-from headgate_contracts.logs import ConsoleLogged, Log, LogRows, TrafficLogged
+from headgate_contracts.logs import ConsoleLogged, Log, LogRows, TraceLogged, TrafficLogged
 
 LOOK_S = 0.5
 LOOK_S_MAX = 2.0  # while nothing comes
 _RETRY_S = 1.0
 _MESSAGES_MAX = 200
 _ROWS_MAX = 2_000
-_SAID = {kind.LOG.value: kind for kind in (TrafficLogged, ConsoleLogged)}
+_SAID = {kind.LOG.value: kind for kind in (TrafficLogged, ConsoleLogged, TraceLogged)}
 
 _log = OwnLog("logs")
 
@@ -158,7 +158,7 @@ def _take_rows(taken: Taken, said: LogRows) -> None:
     if isinstance(said, ConsoleLogged):
         lines = (row.model_dump() for row in said.rows)
         taken.add(Log.CONSOLE, ({**row, "message": core.clean(row["message"])} for row in lines))
-    elif isinstance(said, TrafficLogged):
-        taken.add(Log.TRAFFIC, (row.model_dump() for row in said.rows))
+    elif isinstance(said, TrafficLogged | TraceLogged):
+        taken.add(said.LOG, (row.model_dump() for row in said.rows))
     for workspace, count in said.lost.items():
         taken.lost[workspace, said.LOG, core.minute_of(said.at)] += count

@@ -91,6 +91,33 @@ class EventRow(Row, table=True):
     message: str = Field(sa_type=Text)
 
 
+class TraceRow(Row, table=True):
+    __tablename__ = "logs_trace"
+    __table_args__ = _indexes("logs_trace", "request_id")
+
+    id: int | None = _serial()
+    at: float
+    workspace: str
+    endpoint: str
+    deployment: str
+    instance: str
+    router: str
+    request_id: str
+    status: int = Field(sa_type=BigInteger)
+    reason: str
+    tries: int = Field(sa_type=BigInteger)
+    in_parts: int = Field(sa_type=BigInteger)
+    request_bytes: int = Field(sa_type=BigInteger)
+    response_bytes: int = Field(sa_type=BigInteger)
+    total_ms: float
+    edge_ms: float
+    queue_ms: float
+    bus_ms: float | None = None
+    worker_ms: float | None = None
+    model_ms: float | None = None
+    answer_ms: float | None = None
+
+
 class LossRow(Row, table=True):
     """How many rows of a minute were left out."""
 
@@ -111,9 +138,10 @@ class PositionRow(Row, table=True):
     sequence: int = Field(sa_type=BigInteger)
 
 
-AnyRow = type[TrafficRow] | type[ConsoleRow] | type[EventRow]
+AnyRow = type[TrafficRow] | type[ConsoleRow] | type[EventRow] | type[TraceRow]
 ROWS: dict[Log, AnyRow] = {
     Log.TRAFFIC: TrafficRow,
     Log.CONSOLE: ConsoleRow,
     Log.EVENTS: EventRow,
+    Log.TRACES: TraceRow,
 }

@@ -21,6 +21,7 @@ from headgate.router.scoring import Scoring
 from headgate.router.spool import Spools
 from headgate.router.table import Instance, Table
 from headgate.router.tokens import TokenGate
+from headgate.router.trace import TraceLog
 from headgate.router.traffic_log import TrafficLog
 from headgate.router.usage import UsageTeller
 from headgate.router.usage_journal import Journal
@@ -74,6 +75,7 @@ class Router:
         self.routes = RouteFollower(bus, self.table)
         self.trust = TrustFollower(bus)
         gate = TokenGate(self.trust)
+        self.traces = TraceLog(bus, self.id, settings.trace_share)
         self.traffic_log = TrafficLog(bus, self.id, settings.traffic_log_rows_per_s)
         journal = Journal(settings.usage_dir, f"{self.id}{short_id()}", clock)
         self.usage = UsageTeller(bus, journal, settings.usage_dir)
@@ -84,6 +86,7 @@ class Router:
             gate,
             clock,
             self.traffic_log,
+            self.traces,
             journal,
             settings.body_bytes_max,
             self.spools,
@@ -124,6 +127,7 @@ class Router:
         await self.load.say(is_last=True)
         await self.metrics_page.stop()
         await self.traffic_log.say()
+        await self.traces.say()
         await self.usage.stop()
 
     def _tell_hold(self) -> None:
@@ -192,6 +196,7 @@ def assemble(
             "trust": router.trust.run,
             "load": router.load.run,
             "traffic_log": router.traffic_log.run,
+            "traces": router.traces.run,
             "usage": router.usage.run,
         },
         stops=(router.stop,),

@@ -37,6 +37,7 @@ _HEARD = frozenset(
         "hg-parts",
         "azureml-model-deployment",
         "content-type",
+        "x-headgate-trace",
         "x-request-id",
         "x-ms-client-request-id",
         "x-request-timeout-ms",

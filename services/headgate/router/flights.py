@@ -25,6 +25,8 @@ class Flights:
     def take_off(self, number: int, request: Request, instance: Instance, now: float) -> Flight:
         """A request has been sent to an instance."""
         flight = Flight(number, request, instance, now)
+        if request.trace is not None:
+            request.trace.note_sent(instance.id, now)
         self._flights[number] = instance.flights[number] = request.flight = flight
         return flight
 

@@ -24,6 +24,11 @@ def encode_request(method: str, path: str, query: str, pairs: str) -> bytes:
     return f'{_WINDOW}"m":"{method}","p":{shown},"q":{asked},"h":[{pairs}]}}'.encode()
 
 
+def traced(meta: bytes) -> bytes:
+    """The meta of a request of which its instance shall tell how long it had it."""
+    return b'"tr":1,' + meta
+
+
 def encode(
     number: int, deadline_ms: int, meta: bytes, body: RequestBody
 ) -> tuple[bytes, bytes | bytearray]:

@@ -47,6 +47,7 @@ _READ = {
     "expect": "expect",
     "hg-parts": "parts",
     "host": "host",
+    "x-headgate-trace": "trace",
     "x-ms-client-request-id": "client_request_id",
     "x-ms-request-id": "legacy_request_id",
     "x-request-id": "request_id",
@@ -97,6 +98,7 @@ class Head:
     legacy_request_id: str
     request_id: str
     timeout_ms: str
+    trace: str
 
     def __init__(self) -> None:
         self.bytes = 0

@@ -10,6 +10,7 @@ from headgate.router.spool import RequestBody
 
 if TYPE_CHECKING:
     from headgate.router.table import Deployment, Instance
+    from headgate.router.trace import Trace
     from headgate.router.usage_journal import Journal
 
 Outcome = ModelAnswer | Refusal
@@ -28,6 +29,7 @@ class Request:
     )  # fmt: skip
 
     is_copy = False
+    trace: Trace | None = None  # of a client's request that is traced
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from headgate.router.spool import RequestBody, Spool, Spools
 from headgate.router.streams import AnswerStream
 from headgate.router.table import Deployment, Endpoint, Table
 from headgate.router.tokens import TokenGate
+from headgate.router.trace import Trace, TraceLog
 from headgate.router.traffic_log import Arrival, Target, TrafficLog
 from headgate.router.usage_journal import Journal
 from headgate.runtime.clock import Clock, new_uuid
@@ -64,7 +65,7 @@ class ClientRequest(Request):
     ``stream`` is its answer once that has begun, and ``status`` what its client was told then.
     """
 
-    __slots__ = ("admission", "reply", "status", "stream")
+    __slots__ = ("admission", "reply", "status", "stream", "trace")
 
     def __init__(
         self,
@@ -75,8 +76,10 @@ class ClientRequest(Request):
         deadline: float,
         admission: Admission,
         reply: Reply,
+        trace: Trace | None,
     ) -> None:
         super().__init__(deployment, meta, body, began, deadline)
+        self.trace = trace
         self.admission = admission
         self.reply: Reply | None = reply
         self.status = core.CLIENT_CLOSED
@@ -84,6 +87,8 @@ class ClientRequest(Request):
 
     def open(self, answer: ModelAnswer) -> None:
         self.stream = answer.stream
+        if self.trace is not None:
+            self.trace.note_answer(answer, self.trace.now())
         self._tell(answers.of_model(answer, self.deployment.name, self.admission.arrival.ids))
 
     def _tell(self, answer: Answer) -> None:
@@ -106,6 +111,8 @@ class ClientRequest(Request):
             else:
                 answer = answers.of_refusal(outcome, ids, deployment.name)
             self.status, response_bytes = answer.status, len(answer.body)
+        if self.trace is not None and given is not None and self.stream is None:
+            self.trace.note_answer(given, self.began + elapsed_s)
         status, request_bytes = self.status, len(self.body)
         self.admission.usage.note_answer(
             self.admission.arrival, deployment.name, status, given, request_bytes, response_bytes
@@ -124,6 +131,17 @@ class ClientRequest(Request):
             request_bytes=request_bytes,
             response_bytes=response_bytes,
         )
+        if self.trace is not None:
+            self.trace.note_end(
+                self.admission.arrival,
+                deployment.name,
+                status,
+                outcome,
+                self.began,
+                request_bytes,
+                response_bytes,
+                in_parts=self.stream is not None,
+            )
 
 
 class Scoring:
@@ -137,6 +155,7 @@ class Scoring:
         gate: TokenGate,
         clock: Clock,
         traffic_log: TrafficLog,
+        traces: TraceLog,
         usage: Journal,
         body_bytes_max: int,
         spools: Spools,
@@ -149,6 +168,7 @@ class Scoring:
         self._lane = lane
         self._clock = clock
         self._spools = spools
+        self._traces = traces
         self.body_bytes_max = body_bytes_max
         self._dice = random.Random()  # noqa: S311 - shares of traffic are no secret
 
@@ -207,9 +227,12 @@ class Scoring:
         began = self._clock.monotonic()
         pairs = f"{head.encoded}{ids.encoded()}"
         meta = frames.encode_request(method, _at(path, primary), query, pairs)
-        request = ClientRequest(
-            primary, meta, body, began, began + timeout_ms / 1000, admission, reply
-        )
+        trace = None
+        if head.trace or self._traces.share:
+            trace = self._traces.begin(head.trace)
+        asked = meta if trace is None else frames.traced(meta)
+        deadline = began + timeout_ms / 1000
+        request = ClientRequest(primary, asked, body, began, deadline, admission, reply, trace)
         request.is_patient = not head.timeout_ms
         self._dispatcher.submit(request)
         mirror = self._deployment(endpoint, plan.mirror) if plan.mirror else None

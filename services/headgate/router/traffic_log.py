@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from nats.errors import Error as NatsError
 
@@ -21,7 +21,7 @@ from headgate.router.requests import Outcome
 from headgate.runtime.bus import Bus, event_headers
 from headgate.runtime.clock import new_id
 from headgate.runtime.log import Log
-from headgate_contracts.logs import TrafficLogged, TrafficRow
+from headgate_contracts.logs import TraceLogged, TraceRow, TrafficLogged, TrafficRow
 
 SAY_EVERY_S = 1.0
 ROWS_HELD_MAX = 5_000
@@ -54,17 +54,55 @@ class Arrival(NamedTuple):
     caller: str = ""  # the id of the key, or whom the token speaks for
 
 
-class TrafficLog:
-    """Rows of one router. ``rows_per_s`` 0: none."""
+Row = TypeVar("Row", TrafficRow, TraceRow)
+
+
+class RowLog(Generic[Row]):
+    """Rows of one router on their way to a log table; ``lost`` counts the others, by workspace."""
+
+    def __init__(self, bus: Bus, writer: str, event: type[TrafficLogged | TraceLogged]) -> None:
+        self.writer = writer
+        self.rows: list[Row] = []
+        self.lost: Counter[str] = Counter()
+        self._bus = bus
+        self._event: Any = event  # whose rows are of this kind
+
+    async def run(self) -> None:
+        """Say what there is, once a second, for ever."""
+        while True:
+            await asyncio.sleep(SAY_EVERY_S)
+            await self.say()
+
+    async def say(self) -> None:
+        """Say what there is; what cannot be said now is lost, and counted."""
+        rows, self.rows = self.rows, []
+        if not rows and not self.lost:
+            return
+        for start in range(0, len(rows) or 1, ROWS_PER_MESSAGE):
+            part = tuple(rows[start : start + ROWS_PER_MESSAGE])
+            lost, self.lost = self.lost, Counter()
+            event = self._event.model_construct(writer=self.writer, rows=part, lost=dict(lost))
+            event = event.stamped(id=new_id(), at=self._bus.clock.now())
+            try:
+                await self._bus.publish_stored_event(
+                    event.subject(),
+                    event.model_dump_json().encode(),
+                    event_headers(event, self._bus.service),
+                )
+            except (NatsError, TimeoutError, ConnectionError) as error:
+                text = str(error) or type(error).__name__
+                _log.warning("log_rows_lost", log=event.LOG, rows=len(part), error=text)
+                self.lost += lost + Counter(row.workspace for row in part)
+
+
+class TrafficLog(RowLog[TrafficRow]):
+    """A row per request. ``rows_per_s`` 0: none."""
 
     def __init__(self, bus: Bus, writer: str, rows_per_s: int) -> None:
-        self._bus = bus
-        self._writer = writer
+        super().__init__(bus, writer, TrafficLogged)
         self._rows_per_s = rows_per_s
         self._reserve = int(FAILED_SHARE * rows_per_s)
         self._left: dict[str, int] = {}
-        self._rows: list[TrafficRow] = []
-        self._lost: Counter[str] = Counter()
 
     def note(
         self,
@@ -87,7 +125,7 @@ class TrafficLog:
             model_status = given if type(given) is int else None
             response_ms = _ms(total_s)
         method, path, protocol = arrival.target
-        self._rows.append(
+        self.rows.append(
             TrafficRow.model_construct(
                 at=self._bus.clock.now(),
                 workspace=arrival.workspace,
@@ -115,39 +153,15 @@ class TrafficLog:
         if not self._rows_per_s:
             return False
         left = self._left.get(arrival.endpoint, self._rows_per_s)
-        if left > (self._reserve if status < 400 else 0) and len(self._rows) < ROWS_HELD_MAX:
+        if left > (self._reserve if status < 400 else 0) and len(self.rows) < ROWS_HELD_MAX:
             self._left[arrival.endpoint] = left - 1
             return True
-        self._lost[arrival.workspace] += 1
+        self.lost[arrival.workspace] += 1
         return False
 
-    async def run(self) -> None:
-        """Say what there is, once a second, for ever."""
-        while True:
-            await asyncio.sleep(SAY_EVERY_S)
-            await self.say()
-
     async def say(self) -> None:
-        """Say what there is; what cannot be said now is lost, and counted."""
         self._left.clear()
-        rows, self._rows = self._rows, []
-        if not rows and not self._lost:
-            return
-        for start in range(0, len(rows) or 1, ROWS_PER_MESSAGE):
-            part = tuple(rows[start : start + ROWS_PER_MESSAGE])
-            lost, self._lost = self._lost, Counter()
-            event = TrafficLogged.model_construct(writer=self._writer, rows=part, lost=dict(lost))
-            event = event.stamped(id=new_id(), at=self._bus.clock.now())
-            try:
-                await self._bus.publish_stored_event(
-                    event.subject(),
-                    event.model_dump_json().encode(),
-                    event_headers(event, self._bus.service),
-                )
-            except (NatsError, TimeoutError, ConnectionError) as error:
-                text = str(error) or type(error).__name__
-                _log.warning("traffic_log_lost", rows=len(part), error=text)
-                self._lost += lost + Counter(row.workspace for row in part)
+        await super().say()
 
 
 def _user_agent(head: Head) -> str:

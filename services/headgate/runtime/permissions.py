@@ -135,6 +135,7 @@ _TABLE: Mapping[str, _Row] = {
             subjects.LOAD_ALL,
             subjects.QUARANTINED_ALL,
             subjects.RELEASED_ALL,
+            subjects.logs_of("traces"),
             subjects.logs_of("traffic"),
             *_read_bucket(_ROUTES),
             *_read_bucket(_TRUST),

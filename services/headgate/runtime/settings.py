@@ -75,6 +75,9 @@ class Settings(BaseModel):
         le=10_000,
         description="requests per second that a router logs of one endpoint; 0: none",
     )
+    trace_share: float = Field(
+        0.0, ge=0, le=1, description="share of requests that are traced without asking for it"
+    )
     console_log_rows_per_s: int = Field(
         100,
         ge=0,
