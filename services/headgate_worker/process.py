@@ -178,7 +178,7 @@ def _executor(
     """The right one for the script; one with coroutines comes with their ``loop``."""
     if loop is not None:
         return AsyncExecutor(scorer, deliver, loop)
-    if scorer.script.batched is not None:
+    if scorer.batches:
         max_rows = chosen.batch_max_rows or MAX_ROWS_DEFAULT
         limits = Limits(max_rows, chosen.batch_max_wait_ms / 1000)
         return BatchExecutor(scorer, deliver, limits)

@@ -6,17 +6,18 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple, Optional, Union
 from urllib.parse import parse_qsl
 
-from headgate_worker import aml, failure, flask_bridge, output, web
+from headgate_worker import aml, failure, flask_bridge, output, v2_service, web
 from headgate_worker.batching import Batched
 from headgate_worker.core import SCORING_BODY_BYTES_MAX
 from headgate_worker.cors import Cors
 from headgate_worker.generated import Generated
 from headgate_worker.inputs import InputError, Inputs, MethodError, reader
 from headgate_worker.request import Answer, Ids, Request, identify
-from headgate_worker.script import RAW, Script
+from headgate_worker.script import RAW, TENSORS, Script
 from headgate_worker.settings import Settings
 from headgate_worker.streams import ReaderGoneError, Stream
 from headgate_worker.swagger import Swagger, SwaggerError
@@ -67,6 +68,7 @@ class Scorer:
         self.timeout_ms = settings.scoring_timeout_ms
         self._swagger = Swagger(script, settings)
         self._cors = Cors(settings.cors_origins) if settings.cors_origins else None
+        self._v2 = v2_service.Service(script.model, settings) if script.model is not None else None
         self._server_version = settings.server_version
         self._read = None if script.mode == RAW else reader(script)
         flask = aml.flask_module()
@@ -76,12 +78,22 @@ class Scorer:
             "/swagger.json": (("GET", "HEAD", "OPTIONS"), self._get_swagger),
         }
 
+    @property
+    def batches(self) -> bool:
+        """Whether requests may share calls."""
+        return self.script.batched is not None or (
+            self._v2 is not None and self._v2.batched is not None
+        )
+
     # -- before run() -------------------------------------------------------------------------
 
     def begin(self, request: Request) -> Union[Call, Answer]:
         """What to call, or the answer when there is nothing to call."""
         if request.path != "/score":
-            return self._elsewhere(request)
+            v2 = v2_service.is_path(request.path)
+            return self._tensors(request) if v2 else self._elsewhere(request)
+        if self.script.mode == TENSORS:
+            return self._tensors(request)
         if request.method not in ("POST", "GET", "OPTIONS", "HEAD"):
             return message(405, METHOD_NOT_ALLOWED)
         ids = identify(request)
@@ -122,6 +134,26 @@ class Scorer:
         """Around a call for several requests: Flask's functions work, its ``request`` is none."""
         return self._flask.app_context() if self._flask else nullcontext()
 
+    def _tensors(self, request: Request) -> Union[Call, Answer]:
+        """A request of the V2 protocol."""
+        ids = identify(request)
+        if ids.refusal:
+            return self._signed(request, ids, v2_service.message(431, ids.refusal))
+        if request.method == "OPTIONS":  # what a browser needs to know is in CORS headers
+            return self._signed(request, ids, Answer(200, [TEXT], b""))
+        if self._v2 is None:
+            return self._signed(request, ids, v2_service.message(404, v2_service.ABSENT))
+        try:
+            begun = self._v2.begin(request)
+        except InputError as error:
+            refusal = v2_service.message(error.status, error.message)
+            return self._signed(request, ids, refusal)
+        if isinstance(begun, Answer):
+            return self._signed(request, ids, begun)
+        dialect = Dialect(partial(self._v2.answer, begun.asked), v2_service.message)
+        tag, infer, batched = output.tag(ids.request), self._v2.model.infer, self._v2.batched
+        return Call(request, ids, tag, infer, begun.inputs, nullcontext(), dialect, batched)
+
     def _elsewhere(self, request: Request) -> Answer:
         if request.path not in self._routes:
             return message(404, NOT_FOUND)
@@ -154,6 +186,9 @@ class Scorer:
         """The answer that run()'s output means."""
         try:
             answer = call.dialect.answer(result)
+        except InputError as error:
+            refusal = call.dialect.message(error.status, error.message)
+            return self._signed(call.request, call.ids, refusal)
         except Exception as error:
             output.log("ERROR", f"the output of run() is no answer\n{failure.trace(error)}", 2)
             return self._signed(call.request, call.ids, call.dialect.message(500, INTERNAL))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple, Optional
 
-from headgate_worker import aml, batching, failure, memory, output
+from headgate_worker import aml, batching, failure, memory, output, v2
 from headgate_worker.batching import Batched
 from headgate_worker.core import ERROR_MESSAGE_CHARS_MAX
 from headgate_worker.settings import Settings
@@ -24,6 +24,7 @@ FUNCTION_NOT_FOUND = "UserScriptFunctionNotFound"
 TEXT = "text"  # run(raw_data): the body as text
 RAW = "raw"  # @rawhttp: the request itself
 OBJECT = "object"  # @input_schema: one argument per key of a JSON object
+TENSORS = "tensors"  # no run(), only infer(inputs): requests of the V2 protocol
 
 MODULE = "entry_module"  # the reference server's name for it; schema tables are keyed by it
 FILES_NAMED_MAX = 20
@@ -51,11 +52,15 @@ class Script(NamedTuple):
     # Schemas of requests and answers, of a script that knows them itself.
     describe: Optional[Callable[[], tuple[dict[str, Any], dict[str, Any]]]] = None
     batched: Optional[Batched] = None  # requests share calls; run() is then only described
+    model: Optional[v2.Model] = None  # what is served under /v2
+    infer_is_async: bool = False
 
     @property
     def is_async(self) -> bool:
         if self.batched is not None:
             return False
+        if self.infer_is_async:
+            return True
         run = inspect.unwrap(self.run)
         return inspect.iscoroutinefunction(run) or inspect.isasyncgenfunction(run)
 
@@ -66,10 +71,10 @@ def load(settings: Settings) -> Script:
     _make_importable(settings, name)
     aml.install()
     module = _import(settings, name)
-    many = getattr(module, "run_batch", None)
+    many, infer = (getattr(module, each, None) for each in ("run_batch", "infer"))
     if not callable(getattr(module, "init", None)):
         raise _lacks(name, "init")
-    run = getattr(module, "run", None) or (_text if callable(many) else None)
+    run = getattr(module, "run", None) or (_text if callable(many) or callable(infer) else None)
     if not callable(run):
         raise _lacks(name, "run")
     # A driver script prepares things in its init(), but only forwards run(), and badly so.
@@ -77,16 +82,25 @@ def load(settings: Settings) -> Script:
     if isinstance(driven, ModuleType) and hasattr(driven, "run"):
         run = driven.run
     script = _understood(name, settings.app_root, module.init, run)
+    if callable(infer):
+        script = _with_infer(script, infer, only=run is _text and not callable(many))
     if callable(many):
         return script._replace(batched=_batched(script, many, module))
-    if settings.batch_max_rows:
+    if settings.batch_max_rows and (script.model is None or script.infer_is_async):
         raise ScriptError(
             FUNCTION_NOT_FOUND,
             f"The deployment asks for batching, and the scoring script {name} has no function "
-            f"run_batch(items). Define it to answer a list of what run() gets, or leave the "
-            f"batching out.",
+            f"run_batch(items) and no plain infer(inputs). Define run_batch() to answer a list of "
+            f"what run() gets, or leave the batching out.",
         )
     return script
+
+
+def _with_infer(script: Script, infer: Callable[..., Any], *, only: bool) -> Script:
+    """The script, served under /v2 besides; with nothing else, /score takes the same requests."""
+    coroutine = inspect.iscoroutinefunction(inspect.unwrap(infer))
+    script = script._replace(model=v2.of_script(infer), infer_is_async=coroutine)
+    return script._replace(mode=TENSORS) if only else script
 
 
 def _lacks(name: str, function: str) -> ScriptError:
@@ -187,7 +201,7 @@ def _understood(name: str, root: str, init: Callable[[], Any], run: Callable[...
 
 
 def _text(raw_data: str) -> None:
-    """Stands for the run() of a script that has only run_batch(): an item is the body as text."""
+    """Stands for the run() of a script that has only run_batch() or infer()."""
 
 
 def _batched(script: Script, run_batch: Callable[..., Any], module: ModuleType) -> Batched:

@@ -30,7 +30,7 @@ from headgate_contracts import limits
 
 METHODS = ("GET", "POST", "OPTIONS")
 _PREFIX = "/api/v1/endpoint/"
-_SCORE, _SWAGGER = "/score", "/swagger.json"
+_SCORE, _SWAGGER, _V2 = "/score", "/swagger.json", "/v2"
 _HEALTH = ("/livez", "/readyz")
 
 CONNECTIONS_MAX = 8_192
@@ -209,6 +209,6 @@ def _resolve(path: str, host: str) -> tuple[str, str]:
     else:
         label, dot, _ = host.partition(".")
         endpoint, rest = (label.lower() if dot else ""), path
-    known = rest in (_SCORE, _SWAGGER) or rest.startswith(f"{_SCORE}/")
+    known = rest in (_SCORE, _SWAGGER, _V2) or rest.startswith((f"{_SCORE}/", f"{_V2}/"))
     clean = ".." not in rest and "//" not in rest and "%" not in rest
     return endpoint, rest if known and clean else ""
