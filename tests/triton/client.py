@@ -103,10 +103,10 @@ def refusals():
     refused(
         "424", "there is no model 'other' here", client.infer, "other", [x, words], headers=auth()
     )
-    refused("401", "Unauthorized", client.infer, ENDPOINT, [x, words])
+    refused("401", "the key is missing or wrong", client.infer, ENDPOINT, [x, words])
     refused(
         "404",
-        "DeploymentNotFound",
+        "has no deployment 'nothing'",
         client.infer,
         ENDPOINT,
         [x, words],

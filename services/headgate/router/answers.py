@@ -1,6 +1,7 @@
 """What a client is told: statuses and headers of answers and refusals, as Azure gives them. Pure.
 
-The body of a refusal is ``{"error": {"code", "message", "request_id", "retryable"}}``.
+The body of a refusal is ``{"error": {"code", "message", "request_id", "retryable"}}``, and below
+``/v2`` it is ``{"error": <the message>, "code", "request_id", "retryable"}``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ DEPLOYMENT_HEADER = "azureml-model-deployment"
 MODEL_STATUS_HEADER = "ms-azureml-model-error-statuscode"
 MODEL_REASON_HEADER = "ms-azureml-model-error-reason"
 MODEL_ERROR = 424
+V2 = "/v2"  # the Open Inference Protocol
 _JSON = ("content-type", "application/json")
 
 
@@ -68,8 +70,11 @@ def of_model(given: ModelAnswer, deployment: str, ids: Ids) -> Answer:
     return Answer(MODEL_ERROR, pairs, given.body, given.stream)
 
 
-def of_refusal(refusal: Refusal, ids: Ids, deployment: str = "") -> Answer:
-    """A refusal as JSON; ``deployment`` names the one that was to serve, if any."""
+def of_refusal(refusal: Refusal, ids: Ids, deployment: str = "", path: str = "") -> Answer:
+    """A refusal as JSON; ``deployment`` names the one that was to serve, if any.
+
+    Clients of the V2 protocol, which is spoken below the path ``/v2``, want a text as the error.
+    """
     pairs = [*ids.pairs(), _JSON]
     if deployment:
         pairs.append((DEPLOYMENT_HEADER, deployment))
@@ -77,13 +82,12 @@ def of_refusal(refusal: Refusal, ids: Ids, deployment: str = "") -> Answer:
         pairs.append(("retry-after", str(refusal.retry_after_s)))
     if refusal.status == 401:
         pairs.append(("www-authenticate", "Bearer"))
-    error = {
-        "code": refusal.code,
-        "message": refusal.message,
-        "request_id": ids.request,
-        "retryable": refusal.retryable,
-    }
-    return Answer(refusal.status, pairs, json.dumps({"error": error}).encode())
+    about = {"request_id": ids.request, "retryable": refusal.retryable}
+    if path.startswith(V2):
+        said: dict[str, Any] = {"error": refusal.message, "code": refusal.code, **about}
+    else:
+        said = {"error": {"code": refusal.code, "message": refusal.message, **about}}
+    return Answer(refusal.status, pairs, json.dumps(said).encode())
 
 
 def _reason(status: object) -> str:

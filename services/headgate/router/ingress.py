@@ -1,8 +1,8 @@
 """The HTTP ingress: which URL means what, the listening socket, and its orderly end.
 
-``/api/v1/endpoint/<endpoint>/score`` and ``.../swagger.json`` on any host, ``/score`` and
-``/swagger.json`` on ``<endpoint>.<any domain>``; ``/livez`` and ``/readyz``. Preflight requests
-(OPTIONS) need the key like all others: they reach the user's code.
+``/api/v1/endpoint/<endpoint>/score``, ``.../swagger.json`` and ``.../v2`` on any host, ``/score``,
+``/swagger.json`` and ``/v2`` on ``<endpoint>.<any domain>``; ``/livez`` and ``/readyz``. Preflight
+requests (OPTIONS) need the key like all others: they reach the user's code.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from headgate_contracts import limits
 
 METHODS = ("GET", "POST", "OPTIONS")
 _PREFIX = "/api/v1/endpoint/"
-_SCORE, _SWAGGER, _V2 = "/score", "/swagger.json", "/v2"
+_SCORE, _SWAGGER = "/score", "/swagger.json"
 _HEALTH = ("/livez", "/readyz")
 
 CONNECTIONS_MAX = 8_192
@@ -209,6 +209,8 @@ def _resolve(path: str, host: str) -> tuple[str, str]:
     else:
         label, dot, _ = host.partition(".")
         endpoint, rest = (label.lower() if dot else ""), path
-    known = rest in (_SCORE, _SWAGGER, _V2) or rest.startswith((f"{_SCORE}/", f"{_V2}/"))
+    known = rest in (_SCORE, _SWAGGER, answers.V2) or rest.startswith(
+        (f"{_SCORE}/", f"{answers.V2}/")
+    )
     clean = ".." not in rest and "//" not in rest and "%" not in rest
     return endpoint, rest if known and clean else ""

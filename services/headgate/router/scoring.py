@@ -56,7 +56,7 @@ class Admission:
         self.endpoint.refused[refusal.status] += 1
         self.traffic_log.note(self.arrival, "", refusal.status, refusal)
         self.usage.note_answer(self.arrival, "", refusal.status)
-        return answers.of_refusal(refusal, self.arrival.ids)
+        return answers.of_refusal(refusal, self.arrival.ids, path=self.arrival.target.path)
 
 
 class ClientRequest(Request):
@@ -109,7 +109,8 @@ class ClientRequest(Request):
             if isinstance(outcome, ModelAnswer):
                 answer = answers.of_model(outcome, deployment.name, ids)
             else:
-                answer = answers.of_refusal(outcome, ids, deployment.name)
+                path = self.admission.arrival.target.path
+                answer = answers.of_refusal(outcome, ids, deployment.name, path)
             self.status, response_bytes = answer.status, len(answer.body)
         if self.trace is not None and given is not None and self.stream is None:
             self.trace.note_answer(given, self.began + elapsed_s)
@@ -190,7 +191,7 @@ class Scoring:
         endpoint = self._table.endpoint(name)
         caller = self._caller(endpoint, head)
         if endpoint is None or endpoint.route is None:
-            return answers.of_refusal(core.no_endpoint(name), ids)
+            return answers.of_refusal(core.no_endpoint(name), ids, path=target.path)
         workspace = endpoint.route.workspace
         known, refusal = (caller, None) if isinstance(caller, str) else ("", caller)
         arrival = Arrival(workspace, name, head, ids, target, self._clock.monotonic(), known)
@@ -200,14 +201,14 @@ class Scoring:
             endpoint.refused[plan.status] += 1
             self._traffic_log.note(arrival, "", plan.status, plan)
             self._usage.note_answer(arrival, "", plan.status)
-            return answers.of_refusal(plan, ids)
+            return answers.of_refusal(plan, ids, path=target.path)
         deployment = endpoint.deployment(plan.primary)
         refusal = self._dispatcher.door(deployment)
         if refusal is not None:
             deployment.traffic.note_refused(refusal.status)
             self._traffic_log.note(arrival, deployment.name, refusal.status, refusal)
             self._usage.note_answer(arrival, deployment.name, refusal.status)
-            return answers.of_refusal(refusal, ids, deployment.name)
+            return answers.of_refusal(refusal, ids, deployment.name, target.path)
         return Admission(endpoint, arrival, plan, self._traffic_log, self._usage)
 
     def submit(
