@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -104,6 +104,19 @@ RAY_SERVE = Server(
         "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": "{scratch}", "PYTHONPATH": "{models}",
     },
 )  # fmt: skip
+RAY_SERVE_HAPROXY = replace(
+    RAY_SERVE,
+    name="Ray Serve, HAProxy",
+    environ={
+        **RAY_SERVE.environ, "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "{scratch}/haproxy.cfg",
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": "{scratch}/haproxy.sock",
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": "{scratch}",
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": "{scratch}/haproxy.state",
+        "RAY_SERVE_HAPROXY_METRICS_PORT": "{port2}", "RAY_SERVE_HAPROXY_STATS_PORT": "{port3}",
+    },
+    workloads=("small",),
+)  # fmt: skip
 MLSERVER = Server(
     "MLServer", "mlserver", "mlserver", ("start", "{peers}/mlserver"),
     environ={
@@ -136,6 +149,7 @@ ALL = {
     "litserve": LITSERVE,
     "bentoml": BENTOML,
     "ray-serve": RAY_SERVE,
+    "ray-serve-haproxy": RAY_SERVE_HAPROXY,
     "mlserver": MLSERVER,
     "azureml": AZURE,
 }
