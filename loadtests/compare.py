@@ -74,6 +74,16 @@ def measure(run: Run, plan: Plan, console: Console, time_s: float = math.inf) ->
 
 
 def _step(server: Server, name: str, workload: Workload, turn: int, seconds: float) -> list[Cell]:
+    """All loads of one server; a server that fails gets a second try, as slow starters need."""
+    try:
+        return _measured(server, name, workload, turn, seconds)
+    except ServerError:
+        return _measured(server, name, workload, turn, seconds)
+
+
+def _measured(
+    server: Server, name: str, workload: Workload, turn: int, seconds: float
+) -> list[Cell]:
     with servers.running(server, workload) as running:
         return uvloop.run(_loads(running, name, workload, turn, seconds))
 
