@@ -57,6 +57,14 @@ def test_the_share_of_ten_percent_stays_inside_its_band() -> None:
     assert 856 <= sum(plan == Plan("green") for plan in plans) <= 1_150
 
 
+def test_copies_that_wait_are_bounded_in_number_and_in_bytes() -> None:
+    assert core.copies_max(100) == limits.MIRROR_WAITING_MAX
+    for body_bytes in (0, 1_000, 10**6, limits.SCORING_BODY_BYTES_MAX, limits.BODY_BYTES_MAX):
+        waiting = core.copies_max(body_bytes)
+        assert waiting * body_bytes <= limits.MIRROR_WAITING_BYTES_MAX
+    assert core.copies_max(limits.SCORING_BODY_BYTES_MAX) >= 1
+
+
 def test_mirrors_are_sampled_apart_from_the_primary() -> None:
     rng = random.Random(20260102)
     table = route({"blue": 50, "green": 50}, {"shadow": 10})

@@ -122,11 +122,10 @@ class Dispatcher:
     def submit_copy(self, copy: Copy) -> None:
         """Take a mirrored copy, or drop it when its deployment has enough to do."""
         deployment = copy.deployment
-        waiting = len(deployment.waiting) + len(deployment.copies)
-        if not self._lane.up or waiting >= limits.PENDING_PER_SLOT * deployment.slots:
+        if not self._lane.up or len(deployment.copies) >= core.copies_max(len(copy.body)):
             return
         self._deadlines.set(copy, copy.deadline)
-        if waiting or not self._launch(copy):
+        if deployment.waiting or deployment.copies or not self._launch(copy):
             deployment.copies[copy] = None
 
     def abandon(self, request: Request) -> None:
