@@ -405,7 +405,7 @@ def test_status_names_the_parts_and_what_is_missing(system: System) -> None:
     names = [each["name"] for each in ran.document["services"]]
     assert {"headgate-registry", "headgate-gateway"} <= set(names)
     assert ran.code == 1
-    assert "no answer from: provisioner, router" in ran.err
+    assert "no answer from: provisioner, autoscaler, router" in ran.err
 
 
 # --- things that go wrong -----------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from gateway.harness import SCORING_URL, TOKEN, Api, World
+from headgate.autoscaler import app as autoscaler_app
 from headgate.gateway import app
 from headgate.gateway.app import GatewayService
 from headgate.identity import app as identity_app
@@ -55,7 +56,11 @@ class House:
         bus = await self.connect("bootstrap")
         await bootstrap(bus)
         await bus.close()
-        for name, module in (("registry", registry_app), ("identity", identity_app)):
+        for name, module in (
+            ("registry", registry_app),
+            ("identity", identity_app),
+            ("autoscaler", autoscaler_app),
+        ):
             service = await module.build(self.settings, await self.connect(name), self.clock)
             await self._run(service)
         self.world = World(await self.connect("provisioner"))

@@ -264,6 +264,32 @@ class Each(Shape):
         return self.inner.locate(path[1:], here) or here
 
 
+class Several(Shape):
+    """A list of objects of one shape."""
+
+    def __init__(self, inner: Shape) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def dump(self, values: Any) -> Any:
+        return [self.inner.dump(value) for value in values]
+
+    def load(self, body: Any, problems: Problems, at: str = "") -> Any:
+        if not isinstance(body, list):
+            problems.add(at, "a list is expected")
+            return []
+        return [
+            self.inner.load(value, problems, pointer(at, number))
+            for number, value in enumerate(body)
+        ]
+
+    def locate(self, path: Sequence[object], at: str = "") -> str | None:
+        if not path:
+            return None
+        here = pointer(at, path[0])
+        return self.inner.locate(path[1:], here) or here
+
+
 def reference_to(kind: str) -> Form:
     """A reference to an asset of this kind, as a resource id or in short."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from headgate.azure import arm, arm_batch, arm_data, arm_storage
-from headgate.azure.arm_fields import Each, Json, Shape
+from headgate.azure.arm_fields import Each, Json, Several, Shape
 from headgate_contracts import assets, batch, resources, storage
 
 
@@ -65,6 +65,11 @@ def _object(shape: Shape, schema: Json, defs: Json) -> Json:
         if isinstance(row.form, Each):
             values = _resolved(schema["properties"][row.name], defs)
             properties[row.wire] = _each(row.form, values, defs)
+            is_required = False
+        elif isinstance(row.form, Several):
+            values = _resolved(schema["properties"][row.name], defs)
+            items = _nullable(_object(row.form.inner, values["items"], defs))
+            properties[row.wire] = {**values, "items": items}
             is_required = False
         elif isinstance(row.form, Shape):
             inner = _resolved(schema["properties"][row.name], defs) if row.name else schema

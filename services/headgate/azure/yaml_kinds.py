@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from headgate.azure import yaml_autoscale
 from headgate.azure.yaml_files import (
     BATCH_DEPLOYMENT,
     BATCH_ENDPOINT,
@@ -25,6 +26,7 @@ class ResourceKind(StrEnum):
     DEPLOYMENT = "online-deployment"
     BATCH_ENDPOINT = "batch-endpoint"
     BATCH_DEPLOYMENT = "batch-deployment"
+    AUTOSCALE = "autoscale"
 
 
 _SCHEMAS: dict[ResourceKind, Kind] = {
@@ -63,6 +65,8 @@ def schema_of(root: Node) -> str:
 def named_kind(root: Node) -> ResourceKind | None:
     """The kind that the file's ``$schema`` names; None when it names none that is known."""
     schema = schema_of(root)
+    if yaml_autoscale.is_setting(root, schema):
+        return ResourceKind.AUTOSCALE
     return next((kind for kind, known in _SCHEMAS.items() if schema in known.schemas), None)
 
 

@@ -12,6 +12,7 @@ from headgate.cli import (
     access,
     apply,
     assets,
+    autoscale,
     azure_env,
     batch_deployment,
     batch_endpoint,
@@ -31,7 +32,10 @@ from headgate.cli import (
     workspace,
 )
 
-SPREAD = ("--set", "--add", "--remove", "--traffic", "-r", "--mirror-traffic")
+SPREAD = (
+    *("--set", "--add", "--remove", "--traffic", "-r", "--mirror-traffic"),
+    *("--scale", "--recurrence", "--index"),
+)
 
 app = typer.Typer(
     name="headgate",
@@ -53,6 +57,7 @@ app.add_typer(datastore.app, name="datastore")
 app.add_typer(compute.app, name="compute")
 app.add_typer(instance_type.app, name="instance-type")
 app.add_typer(workspace.app, name="workspace")
+app.add_typer(autoscale.app, name="autoscale")
 app.add_typer(events.app, name="events")
 app.add_typer(logs.app, name="logs")
 costs.register(app)

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from headgate.azure import yaml_autoscale
 from headgate.azure.yaml_files import YamlFile
 from headgate.azure.yaml_kinds import ResourceKind, guessed_kind, named_kind, schema_of
 from headgate.azure.yaml_values import LocalDeployment, LocalEnvironment, LocalModel
 from headgate.cli.errors import UsageError, warn
+from headgate_contracts.autoscale import AutoscaleSpec
 from headgate_contracts.batch import BatchDeploymentSpec, BatchEndpointSpec
 from headgate_contracts.resources import DeploymentSpec, EndpointSpec
 
@@ -22,6 +24,7 @@ Local = (
     | LocalDeployment[BatchDeploymentSpec]
     | LocalModel
     | LocalEnvironment
+    | AutoscaleSpec
 )
 
 
@@ -101,6 +104,9 @@ def _wanted(kind: ResourceKind, file: Path, document: YamlFile) -> Wanted:
         case ResourceKind.ENVIRONMENT:
             local = document.environment()
             name = local.fields.name or ""
+        case ResourceKind.AUTOSCALE:
+            local = yaml_autoscale.setting(file)
+            name = local.name
     for warning in document.warnings:
         warn(warning)
     return Wanted(kind, name, file, local, mentions)

@@ -17,6 +17,8 @@ from headgate.azure.yaml_values import D, LocalDeployment, LocalEnvironment, Loc
 from headgate.cli.apply_files import Wanted
 from headgate.client import Client, Found
 from headgate.client.assets import planned, planned_environment, planned_model
+from headgate.client.autoscale import Autoscale
+from headgate_contracts.autoscale import AutoscaleSpec
 from headgate_contracts.batch import BatchDefaults, BatchDeploymentSpec, BatchEndpointSpec
 from headgate_contracts.envelope import Value
 from headgate_contracts.errors import ErrorCode, HeadgateError
@@ -154,6 +156,14 @@ class Planner:
             case LocalEnvironment() as environment:
                 planned_spec = await planned_environment(self._client, environment)
                 return await self._asset(wanted, planned_spec, self._client.get_environment)
+            case AutoscaleSpec() as setting:
+                return await self._autoscale(wanted, setting)
+
+    async def _autoscale(self, wanted: Wanted, spec: AutoscaleSpec) -> Step:
+        found = await _existing(Autoscale(self._client).get(spec.name))
+        fields = difference(found.spec if found else None, spec)
+        action = action_for(fields, exists=found is not None)
+        return Step(wanted, action, fields, found.etag if found else "")
 
     async def _endpoint(self, wanted: Wanted, spec: EndpointSpec) -> Step:
         found = await _existing(self._client.get_endpoint(spec.name))
@@ -196,6 +206,9 @@ class Planner:
         if found is None:
             await self._require_endpoint(wanted, spec)
             return Step(wanted, Action.CREATE, difference(None, spec))
+        if isinstance(spec, DeploymentSpec) and spec.scale_settings.follows_load:
+            # The count is the load's; the file says where it begins.
+            spec = spec.model_copy(update={"instance_count": _count_of(found.spec)})
         merged = {**found.spec.properties, **spec.properties}
         fields = difference(found.spec, spec.model_copy(update={"properties": merged}))
         failed = found.state == ProvisioningState.FAILED
@@ -260,6 +273,10 @@ class Planner:
                 version = (await get(asset, f"@{label}")).spec.version
             changes[name] = f"azureml:{asset}:{version}"
         return spec.model_copy(update=changes)
+
+
+def _count_of(stored: DeploymentSpec | BatchDeploymentSpec) -> int:
+    return stored.instance_count if isinstance(stored, DeploymentSpec) else 1
 
 
 async def _existing(asked: Awaitable[Found[S]]) -> Found[S] | None:

@@ -14,6 +14,8 @@ from headgate.cli.session import Session
 from headgate.cli.waiting import wait
 from headgate.client import Client
 from headgate.client.assets import register_all, register_environment, register_model
+from headgate.client.autoscale import Autoscale
+from headgate_contracts.autoscale import AutoscaleSpec
 from headgate_contracts.batch import BatchDeploymentSpec, BatchEndpointSpec
 from headgate_contracts.errors import Blame, HeadgateError
 from headgate_contracts.resources import DeploymentSpec, EndpointSpec
@@ -51,6 +53,9 @@ async def _do(session: Session, client: Client, step: Step) -> None:
         case EndpointSpec() as endpoint:
             put = _shift_traffic if step.part else _put_endpoint
             await put(session, client, step, endpoint)
+        case AutoscaleSpec() as setting:
+            with refusing():
+                await Autoscale(client).put(setting, step.etag)
         case BatchEndpointSpec() as batch:
             put_batch = _set_default if step.part else _put_batch_endpoint
             await put_batch(session, client, step, batch)

@@ -11,6 +11,7 @@ from typing import Protocol
 from headgate.azure import instance_types
 from headgate.gateway.assets import KINDS, Assets
 from headgate.gateway.authentication import Authenticator
+from headgate.gateway.autoscale import Autoscale
 from headgate.gateway.backend import Backend
 from headgate.gateway.batch_deployments import BatchDeployments
 from headgate.gateway.batch_endpoints import BatchEndpoints
@@ -91,6 +92,7 @@ async def build(
         Refreshes(backend),
         Datastores(backend),
         Computes(backend),
+        Autoscale(backend),
         Workspaces(backend, settings.workspace),
         Operations(backend),
         Sizes(instance_types.load(settings.instance_types)),
