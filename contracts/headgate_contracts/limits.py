@@ -198,6 +198,10 @@ BUDGETS_PER_WORKSPACE_MAX = 100
 BUDGET_AMOUNT_MAX = 1e12
 BUDGET_THRESHOLDS_MAX = 10
 
+# Metrics of Azure's names: minutes of endpoints, deployments and instances.
+METRICS_PER_QUERY_MAX = 20
+METRIC_POINTS_MAX = 50_000
+
 # About forty series each, with buckets of latencies: what one page and one Prometheus take well.
 PROMETHEUS_DEPLOYMENTS_MAX = 1_000
 

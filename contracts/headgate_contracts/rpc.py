@@ -10,6 +10,7 @@ from headgate_contracts import (
     jobs,
     logs,
     metering,
+    metrics,
     mini_batches,
     nodes,
     power,
@@ -111,7 +112,10 @@ ANSWERS: dict[str, dict[type[Command] | type[Query], type[Reply]]] = {
     logs.SERVICE: {
         logs.QueryLogs: logs.LogRowsReply,
     },
-    metering.SERVICE: metering.ANSWERS,
+    metering.SERVICE: {
+        **metering.ANSWERS,
+        metrics.QueryMetrics: metrics.MetricsReply,
+    },
     routing.SERVICE: {
         routing.GetTraffic: routing.TrafficReply,
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -156,6 +157,30 @@ def test_pages_are_bounded(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> N
     kept = sum(len(page.rows()) for page in journal.sealed)
     assert kept == number - 1  # every request is in a page, or counted as lost
     journal.close()
+
+
+async def test_the_next_page_is_at_hand_and_keys_only_grow(data_dir: Path) -> None:
+    journal = Journal(data_dir, "r1", Hand())
+    for _ in range(3):
+        await journal.prepare()
+        journal.note_answer(arrival(), "blue", 200)
+        journal.seal()
+    preparing = asyncio.create_task(journal.prepare())
+    await asyncio.sleep(0)  # it has its number now, and the page that is full takes a higher one
+    for _ in range(2):
+        journal.note_answer(arrival(), "blue", 200)
+        journal.seal()
+    await preparing
+    await journal.prepare()
+    journal.note_answer(arrival(), "blue", 200)
+    journal.seal()
+    epochs = [page.epoch for page in journal.sealed]
+    assert epochs == sorted(set(epochs)) and len(epochs) == 6
+    assert all(page.rows()[0].requests == 1 for page in journal.sealed)
+    while journal.sealed:
+        await journal.remove_first()
+    journal.close()
+    assert list(data_dir.iterdir()) == []
 
 
 def test_folders_are_taken_from_the_dead_alone(data_dir: Path) -> None:

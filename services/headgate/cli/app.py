@@ -24,6 +24,7 @@ from headgate.cli import (
     identity,
     instance_type,
     logs,
+    metrics,
     online_deployment,
     online_endpoint,
     system,
@@ -60,6 +61,7 @@ app.add_typer(workspace.app, name="workspace")
 app.add_typer(autoscale.app, name="autoscale")
 app.add_typer(events.app, name="events")
 app.add_typer(logs.app, name="logs")
+app.add_typer(metrics.app, name="metrics")
 costs.register(app)
 app.add_typer(costs.budgets, name="budget")
 system.register(app)

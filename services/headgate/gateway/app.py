@@ -29,6 +29,7 @@ from headgate.gateway.identities import Identities
 from headgate.gateway.jobs import Jobs
 from headgate.gateway.live import Live
 from headgate.gateway.logs import Logs
+from headgate.gateway.metrics import Metrics
 from headgate.gateway.operations import Operations
 from headgate.gateway.prometheus import Prometheus
 from headgate.gateway.refreshes import Refreshes
@@ -88,6 +89,7 @@ async def build(
         Jobs(backend),
         Logs(backend),
         Costs(backend),
+        Metrics(backend, settings.metric_days),
         *(Assets(backend, kind) for kind in KINDS),
         Refreshes(backend),
         Datastores(backend),

@@ -11,6 +11,7 @@ from headgate.metering import core, intake, state
 from headgate.metering.accounts import Watch
 from headgate.metering.handlers import Handlers
 from headgate.metering.intake import Intake
+from headgate.metering.metrics import Metrics
 from headgate.metering.rows import VERSION_TABLE, InstanceRow, MeteringOutboxRow
 from headgate.metering.tags import TagKeeper
 from headgate.runtime.bus import Bus
@@ -23,11 +24,13 @@ from headgate.runtime.tables import Database, open_database
 from headgate_contracts import limits
 from headgate_contracts.errors import HeadgateError
 from headgate_contracts.instance_types import InstanceTypes
+from headgate_contracts.metrics import QueryMetrics
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUDGETS_EVERY_S = 30.0
 TAGS_EVERY_S = 30.0
 FORGET_EVERY_S = 60.0
+_DAY_S = 86_400.0
 
 _log = Log("metering")
 
@@ -38,7 +41,9 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
     database = await open_database(settings.database_url("metering"), MIGRATIONS, VERSION_TABLE)
     outbox = Outbox(database, MeteringOutboxRow, bus)
     usage = Intake(bus, database, intake.USAGE, intake.usage_taker(bus))
-    instances = Intake(bus, database, intake.INSTANCES, intake.instance_taker(types))
+    metrics = Metrics(bus, database, types)
+    take = intake.instance_taker(types, metrics.note_started)
+    instances = Intake(bus, database, intake.INSTANCES, take)
     watch = Watch(database, outbox, clock, types.currency)
     tags = TagKeeper(bus, database)
 
@@ -47,15 +52,22 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
 
     async def forget() -> None:
         await forget_once(database, clock.now())
+        async with database.transaction() as session:
+            before = clock.now() - settings.metric_days * _DAY_S
+            await state.forget_metrics(session, before, settings.metric_rows_max)
 
     return Service(
         bus,
-        description="The ledger of usage: costs, budgets",
-        handlers=Handlers(database, clock, types.currency).table(),
-        starts=(take_prices,),
+        description="The ledger of usage: costs, budgets, metrics",
+        handlers={
+            **Handlers(database, clock, types.currency).table(),
+            QueryMetrics: metrics.query,
+        },
+        starts=(take_prices, metrics.start),
         loops={
             "usage": usage.run,
             "instances": instances.run,
+            "metrics": metrics.run,
             "outbox": outbox.run,
             "budgets": _every(BUDGETS_EVERY_S, watch.look),
             "tags": _every(TAGS_EVERY_S, tags.look),

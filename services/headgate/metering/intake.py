@@ -168,7 +168,7 @@ def usage_taker(bus: Bus) -> Take:
     return take
 
 
-def instance_taker(types: InstanceTypes) -> Take:
+def instance_taker(types: InstanceTypes, began: Callable[[InstanceRow], None]) -> Take:
     """Notes when instances begin and end. What an event says twice changes nothing."""
 
     async def take(session: AsyncSession, messages: Sequence[RawStreamMsg]) -> None:
@@ -197,6 +197,7 @@ def instance_taker(types: InstanceTypes) -> Take:
                 continue
             await state.open_instance(session, row)
             await session.flush()
+            began(InstanceRow(**row.model_dump()))
 
     return take
 

@@ -115,6 +115,20 @@ class AlertRow(Row, table=True):
     threshold: float = Field(primary_key=True)
 
 
+class MetricRow(Row, table=True):
+    """What a minute of an endpoint, a deployment or an instance adds to metrics, as JSON."""
+
+    __tablename__ = "metering_metric"
+    __table_args__ = (Index("metering_metric_by_minute", "minute"),)
+
+    workspace: str = Field(primary_key=True)
+    endpoint: str = Field(primary_key=True)
+    minute: int = Field(primary_key=True, sa_type=BigInteger)
+    deployment: str = Field(primary_key=True)
+    instance: str = Field(primary_key=True)
+    value: str = Field(sa_type=Text)
+
+
 class PositionRow(Row, table=True):
     """How far a stream has been taken in."""
 

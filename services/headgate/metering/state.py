@@ -18,6 +18,7 @@ from headgate.metering.rows import (
     AlertRow,
     BudgetRow,
     InstanceRow,
+    MetricRow,
     PositionRow,
     PriceRow,
     ReporterRow,
@@ -25,6 +26,7 @@ from headgate.metering.rows import (
     UsageRow,
 )
 from headgate_contracts.metering import Scope
+from headgate_contracts.metrics import QueryMetrics
 
 Key = tuple[int, int]  # epoch, sequence
 _COUNTS = ("requests", "request_bytes", "response_bytes", "compute_us")
@@ -266,3 +268,29 @@ async def delete_budget(session: AsyncSession, workspace: str, name: str) -> boo
         delete(AlertRow).where(col(AlertRow.workspace) == workspace, col(AlertRow.name) == name)
     )
     return True
+
+
+# --- metrics -----------------------------------------------------------------------------------
+
+
+async def metric_rows(session: AsyncSession, query: QueryMetrics) -> Sequence[MetricRow]:
+    """Minutes of an endpoint, or of one of its deployments."""
+    wanted = select(MetricRow).where(
+        MetricRow.workspace == query.workspace,
+        MetricRow.endpoint == query.endpoint,
+        MetricRow.minute >= query.since,
+        MetricRow.minute < query.until,
+    )
+    if query.deployment:
+        wanted = wanted.where(MetricRow.deployment == query.deployment)
+    return (await session.exec(wanted.order_by(col(MetricRow.minute)))).all()
+
+
+async def forget_metrics(session: AsyncSession, before: float, rows_max: int) -> None:
+    """Remove what is too old, and the oldest of what is too much."""
+    await session.exec(delete(MetricRow).where(col(MetricRow.minute) < before))
+    count = (await session.exec(select(func.count()).select_from(MetricRow))).one()
+    if count > rows_max:
+        minutes = select(MetricRow.minute).order_by(col(MetricRow.minute))
+        last = (await session.exec(minutes.offset(count - rows_max - 1).limit(1))).one()
+        await session.exec(delete(MetricRow).where(col(MetricRow.minute) <= last))

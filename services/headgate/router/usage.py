@@ -69,6 +69,7 @@ class UsageTeller:
             _log.error("usage_lost", requests=journal.lost)
             journal.lost = 0
         await self._say_sealed()
+        await journal.prepare()
         journal.seal()
         await self._say_sealed()
 
@@ -77,7 +78,7 @@ class UsageTeller:
         while journal.sealed:
             page = journal.sealed[0]
             await self._say(journal.reporter, page.epoch, page.rows())
-            journal.remove_first()
+            await journal.remove_first()
 
     async def say_left(self) -> None:
         """Say what routers have left that are no more."""

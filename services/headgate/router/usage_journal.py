@@ -8,6 +8,7 @@ that dies leaves its folder; the next one that looks says what is in it, under t
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 from collections.abc import Iterator
@@ -48,7 +49,8 @@ class Journal:
         self._lock = -1
         with suppress(OSError):
             self._lock = _made(self._folder)
-        self._page = self._new_page()
+        self._spare: Page | None = None
+        self._page = self._made_page(self._next_epoch())
         self.turn_minute()
 
     def note_answer(
@@ -94,17 +96,30 @@ class Journal:
         """Nothing more is written to this page, if there is anything in it."""
         if not self._page.is_empty:
             self.sealed.append(self._page)
-            self._page = self._new_page()
+            spare, self._spare = self._spare, None
+            self._page = spare or self._made_page(self._next_epoch())
             self._rows.clear()
 
-    def remove_first(self) -> None:
+    async def prepare(self) -> None:
+        """Have the next page at hand: making a file can take milliseconds."""
+        if self._spare is not None:
+            return
+        page = await asyncio.to_thread(self._made_page, self._next_epoch())
+        if page.epoch > self._page.epoch:
+            self._spare = page
+        else:  # this page was full meanwhile; keys only grow
+            page.remove()
+
+    async def remove_first(self) -> None:
         """The first sealed page is safe elsewhere."""
-        self.sealed.pop(0).remove()
+        page = self.sealed.pop(0)
+        await asyncio.to_thread(page.remove)
 
     def close(self) -> None:
         """Give the folder up; what is still in it is for others to say."""
-        if self._page.is_empty:
-            self._page.remove()
+        for page in (self._page, self._spare):
+            if page is not None and page.is_empty:
+                page.remove()
         if self._lock >= 0:
             _give_up(self._folder, self._lock)
             self._lock = -1
@@ -121,18 +136,21 @@ class Journal:
             self._rows[texts] = row
         return row
 
-    def _new_page(self) -> Page:
+    def _next_epoch(self) -> int:
         self._epoch += 1
+        return self._epoch
+
+    def _made_page(self, epoch: int) -> Page:
         try:
             if self._lock < 0:
                 raise OSError("its folder cannot be locked")
-            page = Page(self._epoch, self._folder / f"{self._epoch:010}{_SUFFIX}")
+            page = Page(epoch, self._folder / f"{epoch:010}{_SUFFIX}")
             self._is_told = False
         except OSError as error:
             if not self._is_told:
                 self._is_told = True
                 _log.error("usage_in_memory_only", folder=str(self._folder), error=str(error))
-            page = Page(self._epoch, None)
+            page = Page(epoch, None)
         return page
 
 

@@ -159,7 +159,7 @@ _TABLE: Mapping[str, _Row] = {
             f"$JS.API.STREAM.PURGE.{_USAGE}",
             *_read_stream(_EVENTS),
         ),
-        hear=(subjects.rpc_all("metering"),),
+        hear=(subjects.rpc_all("metering"), subjects.LOAD_ALL, subjects.HEARTBEAT_ALL),
     ),
     "autoscaler": _Row(
         say=(subjects.rpc_all("registry"), f"{subjects.ROOT}.evt.autoscale.>"),

@@ -69,6 +69,10 @@ class Settings(BaseModel):
     log_rows_max: int = Field(
         500_000, ge=1_000, description="rows of each log table; endpoints with most give first"
     )
+    metric_days: float = Field(30.0, gt=0, description="age after which metrics are forgotten")
+    metric_rows_max: int = Field(
+        2_000_000, ge=1_000, description="minutes of deployments and instances that are kept"
+    )
     traffic_log_rows_per_s: int = Field(
         100,
         ge=0,

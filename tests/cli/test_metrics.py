@@ -1,0 +1,50 @@
+"""``headgate metrics`` against a running system."""
+
+from __future__ import annotations
+
+from cli.conftest import Command
+from cli.terminal import headgate
+from headgate.cli.metrics import rows
+from headgate_contracts.metrics import DEPLOYMENT, ENDPOINT
+
+
+def test_definitions_are_those_of_azure(cli: Command) -> None:
+    of_endpoint = cli("metrics", "list-definitions", "-e", "digits").document
+    assert [each["name"] for each in of_endpoint] == [metric.name for metric in ENDPOINT]
+    of_deployment = cli("metrics", "list-definitions", "-e", "digits", "-d", "blue").document
+    assert [each["name"] for each in of_deployment] == [metric.name for metric in DEPLOYMENT]
+
+
+def test_what_has_no_values_is_an_empty_list(cli: Command) -> None:
+    told = cli("metrics", "list", "-e", "never-there", "-m", "RequestsPerMinute")
+    assert told.document == []
+
+
+def test_an_unknown_metric_names_a_near_one(cli: Command) -> None:
+    ran = headgate("metrics", "list", "-e", "digits", "-m", "RequestPerMinute")
+    assert ran.code != 0 and "RequestsPerMinute" in ran.err and "Traceback" not in ran.err
+
+
+def test_a_value_is_a_row() -> None:
+    name = {"value": "statusCode", "localizedValue": "statusCode"}
+    found = [
+        {
+            "name": {"value": "RequestsPerMinute"},
+            "unit": "Count",
+            "timeseries": [
+                {
+                    "metadatavalues": [{"name": name, "value": "200"}],
+                    "data": [{"timeStamp": "2030-03-10T00:00:00Z", "average": 6.0}],
+                }
+            ],
+        }
+    ]
+    assert rows(found) == [
+        {
+            "time": "2030-03-10T00:00:00Z",
+            "metric": "RequestsPerMinute",
+            "unit": "Count",
+            "statusCode": "200",
+            "average": 6.0,
+        }
+    ]
