@@ -27,7 +27,7 @@ from headgate_contracts.provisioning import Instance, InstancesReply, ListInstan
 PROGRAM = Path(sysconfig.get_path("scripts")) / "headgate"
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-START_TIMEOUT_S = 40.0
+START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 40.0
 POLL_S = 0.05
 

@@ -32,6 +32,7 @@ def answers(blue: int, green: int, *, status: int = 200) -> list[Answer]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_the_demonstration_runs_through_and_leaves_nothing_running(data_dir: Path) -> None:
     folder = data_dir / "demo"
     ran = demo(folder, "--requests", "1000")
