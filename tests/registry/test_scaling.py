@@ -90,6 +90,20 @@ async def test_the_count_of_a_deployment_that_follows_its_load_is_not_the_operat
     assert (blue.held_max, blue.hold_s) == (limits.HELD_REQUESTS_DEFAULT, limits.HOLD_S)
 
 
+async def test_a_new_version_of_a_deployment_without_instances_gets_one(
+    world: World, name: str
+) -> None:
+    await world.put_endpoint(name)
+    await world.deploy(name, scale_settings=TARGET)
+    await world.report((await scale(world, name, 0)).deployment, "succeeded", ready_instances=0)
+    same = await world.put_deployment(name, scale_settings=TARGET, instance_count=1)
+    assert same.deployment.spec.instance_count == 0
+    other = await world.put_deployment(
+        name, scale_settings=TARGET, environment_variables={"A": "1"}
+    )
+    assert other.deployment.spec.instance_count == 1
+
+
 async def test_bounds_that_are_none_are_refused(world: World, name: str) -> None:
     await world.put_endpoint(name)
     wrong = ScaleSettings(type="target_utilization", min_instances=5, max_instances=2)

@@ -184,6 +184,8 @@ def why_not_now(deployment: Deployment) -> str:
         return "it is stopped"
     if state in (ProvisioningState.CREATING, ProvisioningState.DELETING):
         return f"it is {state}"
+    if state is ProvisioningState.FAILED and not deployment.ready_instances:
+        return "it has failed, and no instance of it runs"
     return ""
 
 

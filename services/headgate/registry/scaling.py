@@ -16,6 +16,9 @@ from headgate_contracts import power, registry
 from headgate_contracts.errors import ErrorCode
 from headgate_contracts.resources import DeploymentSpec, OperationStatus, ProvisioningState
 
+# What may change while instances go on as they are.
+SAME_VERSION = frozenset({"description", "tags", "properties", "instance_count", "scale_settings"})
+
 
 def settled(record: DeploymentRecord) -> ProvisioningState:
     """The state as far as an operator's wishes go: what the autoscaler does bars none of them."""
@@ -35,11 +38,15 @@ def within_bounds(spec: DeploymentSpec) -> DeploymentSpec:
 
 
 def keep_count(old: DeploymentSpec, new: DeploymentSpec) -> DeploymentSpec:
-    """Of a deployment that follows its load, the count is not the operator's but the load's."""
+    """Of a deployment that follows its load, the count is not the operator's but the load's.
+
+    A version that has never run needs an instance to show that it can.
+    """
     scale = new.scale_settings
     if not scale.follows_load:
         return new
-    count = min(max(old.instance_count, scale.least), scale.most)
+    proving = 0 if SAME_VERSION.issuperset(core.changed(old, new)) else 1
+    count = min(max(old.instance_count, scale.least, proving), scale.most)
     return new.model_copy(update={"instance_count": count})
 
 
