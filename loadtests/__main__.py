@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -26,7 +27,18 @@ QUICK_SECONDS, SECONDS = 2.0, 4.0
 
 def main() -> int:
     chosen = _parser().parse_args()
+    # Ended as by Ctrl-C, so that what was started is ended too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console()
+    try:
+        return _run(chosen, console)
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on from here")
+        return 130
+
+
+def _run(chosen: argparse.Namespace, console: Console) -> int:
+    """Do what was asked; 1 when a promise was not kept."""
     run = Run.resume(fresh=chosen.fresh)
     kept = True
     if chosen.what == COMPARE:
