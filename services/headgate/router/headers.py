@@ -188,7 +188,7 @@ def answered(pairs: Iterable[object]) -> Pairs:
     passed: Pairs = []
     size = 0
     for pair in pairs:
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             continue
         given, value = pair[0], str(pair[1])
         name = _answered_as.get(given) if type(given) is str else None
