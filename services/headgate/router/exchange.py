@@ -9,6 +9,7 @@ from headgate.router.core import Refusal
 from headgate.router.headers import Head
 from headgate.router.shape import Shape
 from headgate.router.spool import RequestBody, Spool
+from headgate_contracts import limits
 
 if TYPE_CHECKING:
     from headgate.router.http1 import Connection
@@ -95,3 +96,14 @@ class Exchange:
     def reply(self, answer: Answer) -> None:
         """Send the answer, unless the client has gone."""
         self.connection.answer(self, answer)
+
+
+def unacceptable(version: str, exchange: Exchange) -> Refusal | None:
+    """What the parser lets pass and we do not; such a connection ends with its answer."""
+    if version not in ("1.0", "1.1"):
+        return Refusal(505, "HttpVersionNotSupported", f"HTTP/{version} is not spoken here")
+    if "," in exchange.head.host:
+        return Refusal(400, "BadRequest", "there is more than one Host")
+    if len(exchange.url) > limits.URL_BYTES_MAX:
+        return Refusal(414, "UriTooLong", f"the URL is longer than {limits.URL_BYTES_MAX} bytes")
+    return None

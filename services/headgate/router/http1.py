@@ -22,7 +22,7 @@ import httptools
 from headgate.router import core
 from headgate.router.answers import Answer
 from headgate.router.core import Refusal
-from headgate.router.exchange import Application, Exchange
+from headgate.router.exchange import Application, Exchange, unacceptable
 from headgate.router.parts import PartsWriter
 from headgate.router.shape import Shape
 from headgate.router.spool import SpoolError
@@ -35,8 +35,7 @@ STALLED_TIMEOUT_S = 10.0
 KEEP_ALIVE_S = 75.0
 LINGER_S = 2.0
 
-URL_BYTES_MAX = 8 * 1024
-_HEAD_BYTES_MAX = limits.REQUEST_HEADER_BYTES_MAX + URL_BYTES_MAX + 8 * 1024
+_HEAD_BYTES_MAX = limits.REQUEST_HEADER_BYTES_MAX + limits.URL_BYTES_MAX + 8 * 1024
 # A refused request may still send this much, so that its connection can be kept.
 _IGNORED_BYTES_MAX = 64 * 1024
 # What a message may carry besides its body: chunk sizes, extensions, trailers.
@@ -175,17 +174,21 @@ class Connection(asyncio.Protocol):
             return
         parser = self._parser
         exchange.method = parser.get_method().decode("latin-1")
-        exchange.version_1_0 = parser.get_http_version() == "1.0"
+        version = parser.get_http_version()
+        exchange.version_1_0 = version == "1.0"
         exchange.keep_alive = parser.should_keep_alive()
         self._phase = _BODY
         self._since = self._loop.time()
         self._received = 0
-        if len(exchange.url) > URL_BYTES_MAX:
-            refusal = Refusal(414, "UriTooLong", f"the URL is longer than {URL_BYTES_MAX} bytes")
+        refusal = unacceptable(version, exchange)
+        if refusal is not None:
             exchange.refused = self._application.refuse(refusal, exchange.head)
         else:
             exchange.refused = self._application.receive(exchange)
         self._queue.append(exchange)
+        if refusal is not None:
+            self._end_after_this()
+            return
         expects = exchange.head.expect.lower() == "100-continue" and not exchange.version_1_0
         if exchange.refused is not None:
             if expects or int(exchange.head.content_length or 0) > _IGNORED_BYTES_MAX:
