@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -44,13 +45,15 @@ class ContainerWorld(World):
         self.events.append(message)
 
     async def stop_provisioner(self, *, stop_instances: bool = False) -> None:
+        agents = self.processes()  # while it is on record who they are
         await super().stop_provisioner(stop_instances=stop_instances)
         if stop_instances:
             driver = self.driver()
             for container in self.containers():
                 container.remove(force=True)
-            for process in self.processes():
-                kill(process)
+            for agent in agents:
+                with contextlib.suppress(ProcessLookupError):
+                    kill(agent)
             for name in ("", "-internal"):
                 for network in self.engine.networks.list(
                     names=[f"headgate-{driver.installation}{name}$"]

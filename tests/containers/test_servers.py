@@ -18,7 +18,7 @@ from headgate_contracts.resources import (
     ProvisioningState,
     RequestSettings,
 )
-from provisioner.harness import eventually
+from provisioner.harness import eventually, kill
 
 TAG = "headgate-test-server:1"
 SERVER = """
@@ -160,3 +160,19 @@ async def test_agents_are_adopted_with_their_containers(world: ContainerWorld, s
     await world.start_provisioner()
     assert {(i.id, i.pid) for i in await world.ready(1)} == before
     assert (await world.score({}))[0] == 200
+
+
+async def test_an_agent_that_ends_is_replaced(world: ContainerWorld, server: str) -> None:
+    """Whether its container is replaced with it does not matter: nothing is left over."""
+    await deployed(world, server)
+    (agent,) = world.processes()
+    kill(agent)
+
+    async def is_whole() -> bool:
+        found = [i for i in await world.instances() if i.state == "ready"]
+        agents = world.processes()
+        return len(found) == len(agents) == 1 and agent not in agents
+
+    await eventually(is_whole)
+    assert (await world.score({}))[0] == 200
+    assert len([c for c in world.containers() if c.status == "running"]) == 1

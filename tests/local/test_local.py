@@ -153,8 +153,9 @@ def test_a_script_that_fails_is_told_with_its_line_and_mended_by_the_next_update
     assert shown["provisioning_state"] == "Failed" and shown["pid"] is None
 
     desk.script(ECHO)
-    desk.deployment("update", "-n", "blue", "-e", "desk")
+    mended = json.loads(desk.deployment("update", "-n", "blue", "-e", "desk"))
     assert desk.ask({})["said"] == "one"
+    assert mended["scoring_uri"] == shown["scoring_uri"]
 
 
 def test_a_worker_that_was_killed_is_said_to_be_gone(desk: Desk) -> None:

@@ -43,8 +43,9 @@ async def refresh(
     else:
         session.show(looks)
     if not looks:
-        whose = f"environment {name}{':' if version else ''}{version}" if name else "an environment"
-        say(f"no deployment runs on {whose} that is made here")
+        named = ":".join(filter(None, (name, version)))
+        whose = f"environment {named}" if named else "an environment that could change"
+        say(f"no deployment uses {whose}")
     _check(looks)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from headgate.client import Client, Started
 
 UNREACHABLE_S_MAX = 60.0
+PREPARED_PERCENT = 30.0  # from there on what is waited for are instances
+STEP_CHARS_MAX = 60
 POLL_FIRST_S = 0.1
 POLL_S_MAX = 5.0
 
@@ -44,6 +47,8 @@ async def wait(
             try:
                 progress = await client.look_at(started)
                 detail = await _instances(client, deployment) if deployment else ""
+                if deployment and progress.percent_complete < PREPARED_PERCENT:
+                    detail += await _step(client, deployment)
             except HeadgateError as error:
                 lost_since = lost_since or time.monotonic()
                 if (
@@ -74,6 +79,17 @@ async def _instances(client: Client, deployment: tuple[str, str]) -> str:
         raise
     ready = found.properties.get("readyInstances", 0)
     return f": {found.state}, {ready} of {found.spec.instance_count} instances ready"
+
+
+async def _step(client: Client, deployment: tuple[str, str]) -> str:
+    """What goes on before an instance can start: to fetch a model or build an environment takes
+    minutes sometimes, and whoever waits should see that it goes on."""
+    with contextlib.suppress(HeadgateError):  # nothing depends on it
+        text, _ = await client.logs(*deployment, container="storage-initializer", tail=1)
+        said = text.strip().rpartition("\n")[2].partition("Z ")
+        if line := said[2] or said[0]:
+            return f" ({line[:STEP_CHARS_MAX]})"
+    return ""
 
 
 async def end_deletion(

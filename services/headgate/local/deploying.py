@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -70,7 +71,7 @@ class Deployer:
         if before is not None:
             say("stopping the worker of before")
             await self.stop(before)
-        port = ports.choose(HOST, _same_port(before), setting="port")
+        port = ports.choose(HOST, self._same_port(spec), setting="port")
         debug_port = ports.choose(HOST, 0, setting="debug_port", avoid=(port,)) if debug else 0
         launch = Launch(
             endpoint=spec.endpoint_name,
@@ -90,6 +91,13 @@ class Deployer:
         budget_s = None if debug else float(spec.readiness_probe.budget_s)
         await self._start(launch, base, budget_s)
         return kept
+
+    def _same_port(self, spec: DeploymentSpec) -> int:
+        """An update keeps its address when it can, so that a client need not look again."""
+        with contextlib.suppress(HeadgateError):
+            port = self.folders.deployment(spec.endpoint_name, spec.name).port
+            return port if ports.is_free(HOST, port) else 0
+        return 0
 
     async def _base_for(
         self, local: LocalDeployment[DeploymentSpec], laid: Laid, say: Say
@@ -225,8 +233,3 @@ def _kept(
         image=(laid.environment.image or "built") if is_image and laid.environment else "",
         debug_port=launch.debug_port,
     )
-
-
-def _same_port(running: workers.Worker | None) -> int:
-    """An update keeps its address when it can, so that a client need not look again."""
-    return running.port if running is not None and ports.is_free(HOST, running.port) else 0

@@ -181,7 +181,7 @@ def failure(folder: Path, name: str, ended: Ended) -> HeadgateError:
             words = (str(said["code"]), str(said["message"]))
     described = procs.describe_exit(ended.status)
     ending = ending_of(ended.status, words, described, name, ended.said)
-    return HeadgateError(ending.code, ending.message, details=_last_lines(folder))
+    return HeadgateError(ending.code, ending.message, details=_last_lines(folder, ending.message))
 
 
 def too_slow(folder: Path, budget_s: float) -> HeadgateError:
@@ -194,8 +194,10 @@ def too_slow(folder: Path, budget_s: float) -> HeadgateError:
     )
 
 
-def _last_lines(folder: Path) -> tuple[ErrorDetail, ...]:
-    tail = logs.tail(folder, LOG_LINES)
+def _last_lines(folder: Path, said: str = "") -> tuple[ErrorDetail, ...]:
+    """The end of the log, without lines that say what the error says already."""
+    lines = logs.tail(folder, LOG_LINES).splitlines()
+    tail = "\n".join(line for line in lines if not said or said not in line)
     return (ErrorDetail(code="LastLogLines", message=tail, target="log"),) if tail else ()
 
 
