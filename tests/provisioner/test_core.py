@@ -6,7 +6,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.provisioner import core
@@ -331,6 +331,7 @@ def test_what_drains_takes_its_room_until_it_has_ended() -> None:
     assert acts(want, *old, instance("n0")) == [Start("new", 1)]
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 50), dice=st.randoms(use_true_random=False))
 def test_a_roll_never_takes_more_than_a_fifth_more_room(count: int, dice: Random) -> None:
     """Whatever the order in which instances become ready and drain; and it comes to its end."""
