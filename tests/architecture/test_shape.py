@@ -63,7 +63,7 @@ HEAVY = {
         *("logs/intake.py", "metering/intake.py", "batch/"),
         *("provisioner/console.py", "provisioner/nodes"),
     ),
-    "yaml": ("azure", "runtime/settings.py", "provisioner", "cli", "portal/pages/deploy.py"),
+    "yaml": ("azure", "runtime/settings.py", "provisioner", "cli", "portal/pages"),
     **dict.fromkeys(("nicegui", "fastapi", "starlette", "uvicorn"), ("portal",)),
 }
 

@@ -18,11 +18,22 @@ from portal.conftest import Visitor
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 NAME = "pages"
-TABS = ("Deployments", "Charts", "Mirror", "Test", "Keys", "Logs", "Events", "Settings")
+TABS = (
+    "Deployments",
+    "Charts",
+    "Mirror",
+    "Autoscale",
+    "Test",
+    "Keys",
+    "Logs",
+    "Events",
+    "Settings",
+)
 PAGES = {
     "endpoints": "/studio/",
     "deploy": f"/studio/endpoints/{NAME}/deploy",
     "deployment": f"/studio/endpoints/{NAME}/deployments/blue",
+    "costs": "/studio/costs",
     "operations": "/studio/operations",
 }
 # Rules that the page library breaks in its own components, which we cannot mend from here.

@@ -269,6 +269,43 @@ def instance_row(told: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def decision_row(told: Mapping[str, Any]) -> dict[str, str]:
+    """A decision of the autoscaler as a line of a table."""
+    before, after = told.get("fromCount"), told.get("toCount")
+    return {
+        "key": f"{told.get('timestamp')} {told.get('deployment')}",
+        "timestamp": str(told.get("timestamp", "")),
+        "deployment": str(told.get("deployment", "")),
+        "action": str(told.get("action", "")).replace("_", " "),
+        "counts": str(after) if before == after else f"{before} → {after}",
+        "message": str(told.get("message", "")),
+    }
+
+
+def cost_row(told: Mapping[str, Any]) -> dict[str, str]:
+    """Costs of one group as a line of a table."""
+    return {
+        "group": str(told.get("group") or "(none)"),
+        "cost": f"{told['cost']:.4f}",
+        "hours": f"{told['instanceSeconds'] / 3600:.2f}",
+        "requests": f"{told['requests']:,}",
+        "compute": f"{told['computeSeconds']:.1f}",
+    }
+
+
+def budget_row(told: Mapping[str, Any]) -> dict[str, str]:
+    """A budget as a line of a table."""
+    fields = told.get("properties") or {}
+    spent = fields.get("currentSpend") or {}
+    amount = spent.get("amount") if isinstance(spent, Mapping) else spent
+    return {
+        "name": str(told.get("name", "")),
+        "spent": UNKNOWN if amount is None else f"{float(amount):.2f}",
+        "amount": str(fields.get("amount", "")),
+        "grain": str(fields.get("timeGrain", "")),
+    }
+
+
 def event_line(event: Mapping[str, Any]) -> tuple[str, str, str]:
     """Time, kind and text of a CloudEvent, for lists."""
     kind = str(event.get("type", "")).removeprefix("headgate.")

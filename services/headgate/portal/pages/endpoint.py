@@ -5,13 +5,25 @@ from __future__ import annotations
 from fastapi import Request
 from nicegui import ui
 
+from headgate.client.api import Found
 from headgate.portal import core
-from headgate.portal.pages import charts, history, keys, lanes, logs, mirror, tester
+from headgate.portal.pages import autoscale, charts, history, keys, lanes, logs, mirror, tester
 from headgate.portal.pages.frame import Studio, confirm, finish, page
 from headgate.portal.sessions import Session
 from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.resources import EndpointSpec
 
-TABS = ("Deployments", "Charts", "Mirror", "Test", "Keys", "Logs", "Events", "Settings")
+TABS = (
+    "Deployments",
+    "Charts",
+    "Mirror",
+    "Autoscale",
+    "Test",
+    "Keys",
+    "Logs",
+    "Events",
+    "Settings",
+)
 
 
 def register(studio: Studio) -> None:
@@ -21,11 +33,13 @@ def register(studio: Studio) -> None:
         with page(session, name, back=("Endpoints", "/")):
             try:
                 found = await session.client.get_endpoint(name)
+                listed = await session.client.list_deployments(name)
             except HeadgateError as error:
                 if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
                     raise
                 ui.label(f"There is no endpoint {name!r} in this workspace.").classes("lane")
                 return
+            deployments = [each.spec.name for each in listed]
             uri = str(found.properties.get("scoringUri", ""))
             with ui.row().classes("mid q-mb-sm no-wrap"):
                 ui.label(uri).classes("mono wrap")
@@ -43,25 +57,27 @@ def register(studio: Studio) -> None:
                     charts.draw(session, name)
                 with ui.tab_panel(made["Mirror"]).classes("q-px-none"):
                     mirror.draw(session, name)
+                with ui.tab_panel(made["Autoscale"]).classes("q-px-none"):
+                    autoscale.draw(session, name, deployments)
                 with ui.tab_panel(made["Test"]).classes("q-px-none"):
-                    tester.draw(session, found, studio.scoring_ca)
+                    tester.draw(session, found, deployments, studio.scoring_ca)
                 with ui.tab_panel(made["Keys"]).classes("q-px-none"):
                     keys.draw(session, found)
                 with ui.tab_panel(made["Logs"]).classes("q-px-none"):
-                    logs.draw(session, name)
+                    logs.LogView(session, name, deployments)
                 with ui.tab_panel(made["Events"]).classes("q-px-none"):
                     history.draw(session, filter=f"*.{name}.>")
                 with ui.tab_panel(made["Settings"]).classes("q-px-none"):
-                    _settings(session, name)
+                    _settings(session, found)
 
 
-def _settings(session: Session, name: str) -> None:
-    found = session.watch.view.endpoint(name)
+def _settings(session: Session, found: Found[EndpointSpec]) -> None:
+    name = found.spec.name
     rows = [
-        ("Opened by", found.spec.auth_mode.value if found else ""),
-        ("Description", found.spec.description if found else ""),
-        ("Tags", ", ".join(f"{k}={v}" for k, v in found.spec.tags.items()) if found else ""),
-        ("Public access", found.spec.public_network_access if found else ""),
+        ("Opened by", found.spec.auth_mode.value),
+        ("Description", found.spec.description),
+        ("Tags", ", ".join(f"{k}={v}" for k, v in found.spec.tags.items())),
+        ("Public access", found.spec.public_network_access),
     ]
     with ui.column().classes("lane"):
         for title, text in rows:

@@ -19,6 +19,7 @@ from headgate_contracts.resources import OperationStatus
 
 NAVIGATION = (
     ("Endpoints", f"{PREFIX}/", "hub"),
+    ("Costs", f"{PREFIX}/costs", "payments"),
     ("Operations", f"{PREFIX}/operations", "monitor_heart"),
 )
 REFRESH_S = 1.0

@@ -60,8 +60,3 @@ class LogView:
             self._follow.set_value(False)
         finally:
             self._busy = False
-
-
-def draw(session: Session, endpoint: str) -> None:
-    found = session.watch.view.deployments.get(endpoint, [])
-    LogView(session, endpoint, [each.spec.name for each in found])

@@ -22,14 +22,13 @@ _SAMPLE = '{\n  "data": [[1, 2, 3]]\n}'
 _SHOWN_CHARS_MAX = 200_000
 
 
-def draw(session: Session, found: Found[EndpointSpec], ca: str) -> None:
+def draw(session: Session, found: Found[EndpointSpec], deployments: list[str], ca: str) -> None:
     """The tab of one endpoint."""
     if not session.right.can_see_keys:
         ui.label("Sending requests from here needs the role owner: it uses the endpoint's key.")
         return
     name = found.spec.name
     uri = str(found.properties.get("scoringUri", ""))
-    deployments = [each.spec.name for each in session.watch.view.deployments.get(name, [])]
     with ui.element("div").classes("two"):
         with ui.column():
             choice = ui.select([_ANYWHERE, *deployments], value=_ANYWHERE, label="Deployment")

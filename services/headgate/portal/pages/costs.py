@@ -1,0 +1,98 @@
+"""Costs: by endpoint and by day, and the budgets that watch over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Request
+from nicegui import ui
+
+from headgate.client import costs as calls
+from headgate.portal import core
+from headgate.portal.pages.frame import Studio, later, page, tell
+from headgate.portal.sessions import Session
+from headgate_contracts.errors import HeadgateError
+
+_GROUPS = {
+    "endpoint": "Endpoint", "deployment": "Deployment", "day": "Day", "key": "Key", "tag": "Tag",
+}  # fmt: skip
+_SPANS = {"24h": "1 day", "7d": "7 days", "30d": "30 days"}
+_COLUMNS = (
+    ("group", "", "left"), ("cost", "Cost", "right"), ("hours", "Instance hours", "right"),
+    ("requests", "Requests", "right"), ("compute", "Compute s", "right"),
+)  # fmt: skip
+_BUDGETS = (("name", "Budget"), ("spent", "Spent"), ("amount", "Of"), ("grain", "Per"))
+
+
+def register(studio: Studio) -> None:
+    @ui.page("/costs")
+    async def costs(request: Request) -> None:
+        session = studio.session(request)
+        with page(session, "Costs"):
+            _costs(session)
+            ui.element("h2").classes("text-h6")._text = "Budgets"
+            _budgets(session)
+
+
+def _costs(session: Session) -> None:
+    with ui.row().classes("full-width mid"):
+        by = ui.select(_GROUPS, value="endpoint", label="By").style("min-width: 9rem")
+        span = ui.select(_SPANS, value="30d", label="Over").style("min-width: 9rem")
+        total = ui.label().classes("figure").props("role=status")
+    chart = ui.echart(_options()).style("height: 16rem").classes("lane full-width")
+    chart.props('role=img aria-label="Costs by group"')
+    columns = [{"name": k, "label": t, "field": k, "align": a} for k, t, a in _COLUMNS]
+    table = ui.table(columns=columns, rows=[], row_key="group", pagination=25)
+    table.classes("full-width").props("flat bordered dense")
+
+    async def refresh() -> None:
+        try:
+            told = await calls.costs(session.client, {"by": by.value, "since": span.value})
+        except HeadgateError as error:
+            tell(error)
+            return
+        rows = [core.cost_row(row) for row in told["rows"]]
+        table.rows = rows
+        total.set_text(f"{told['total']['cost']:.2f} {told['currency']}")
+        names = [row["group"] for row in rows]
+        values = [round(row["cost"], 4) for row in told["rows"]]
+        chart.run_chart_method(
+            "setOption", {"xAxis": {"data": names}, "series": [{"type": "bar", "data": values}]}
+        )
+
+    by.on_value_change(refresh)
+    span.on_value_change(refresh)
+    ui.timer(30.0, refresh)
+    later(refresh())
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "animation": False,
+        "tooltip": {"trigger": "axis", "renderMode": "richText"},
+        "grid": {"left": 64, "right": 16, "top": 24, "bottom": 40},
+        "xAxis": {"type": "category", "data": [], "axisLabel": {"hideOverlap": True}},
+        "yAxis": {"type": "value", "min": 0, "splitLine": {"lineStyle": {"opacity": 0.25}}},
+        "series": [],
+    }
+
+
+def _budgets(session: Session) -> None:
+    columns = [{"name": k, "label": t, "field": k, "align": "left"} for k, t in _BUDGETS]
+    table = ui.table(columns=columns, rows=[], row_key="name").props("flat bordered dense")
+    table.classes("full-width")
+    hint = ui.label(
+        "No budget yet: headgate budget create -n monthly --amount 100 says when enough is spent."
+    ).classes("quiet wrap")
+
+    async def refresh() -> None:
+        try:
+            told = await calls.budgets(session.client)
+        except HeadgateError:
+            return
+        table.rows = [core.budget_row(each) for each in told]
+        hint.set_visibility(not told)
+        table.set_visibility(bool(told))
+
+    ui.timer(15.0, refresh)
+    later(refresh())
