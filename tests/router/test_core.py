@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from headgate.router import core
 from headgate.router.core import Plan, Refusal
+from headgate.router.requests import copies_max
 from headgate_contracts import limits
 from headgate_contracts.scoring import DeploymentRoute, Route
 
@@ -58,11 +59,11 @@ def test_the_share_of_ten_percent_stays_inside_its_band() -> None:
 
 
 def test_copies_that_wait_are_bounded_in_number_and_in_bytes() -> None:
-    assert core.copies_max(100) == limits.MIRROR_WAITING_MAX
+    assert copies_max(100) == limits.MIRROR_WAITING_MAX
     for body_bytes in (0, 1_000, 10**6, limits.SCORING_BODY_BYTES_MAX, limits.BODY_BYTES_MAX):
-        waiting = core.copies_max(body_bytes)
+        waiting = copies_max(body_bytes)
         assert waiting * body_bytes <= limits.MIRROR_WAITING_BYTES_MAX
-    assert core.copies_max(limits.SCORING_BODY_BYTES_MAX) >= 1
+    assert copies_max(limits.SCORING_BODY_BYTES_MAX) >= 1
 
 
 def test_mirrors_are_sampled_apart_from_the_primary() -> None:

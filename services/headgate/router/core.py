@@ -238,15 +238,6 @@ def usual_plan(route: Route) -> Plan | None:
     return Plan(shares[0]) if len(shares) == 1 and not route.mirror_traffic else None
 
 
-def copies_max(body_bytes: int) -> int:
-    """How many copies may wait for a deployment when one with such a body comes.
-
-    Requests of one turn of the loop come together and so do their copies, many more than slots;
-    copies of large bodies may take no more memory than small ones.
-    """
-    return min(limits.MIRROR_WAITING_MAX, limits.MIRROR_WAITING_BYTES_MAX // (body_bytes + 1))
-
-
 def pick_by_weight(weights: Mapping[str, int], dice: float) -> str:
     """The name whose slice of the summed weights ``dice`` falls into; "" without any weight."""
     at = dice * sum(weight for weight in weights.values() if weight > 0)

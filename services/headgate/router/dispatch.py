@@ -22,7 +22,7 @@ from headgate.router.holding import Holding
 from headgate.router.lane import NO_RESPONDERS, Lane
 from headgate.router.peers import Peers
 from headgate.router.quarantine import Tell, Ward
-from headgate.router.requests import Copy, Flight, Outcome, Request
+from headgate.router.requests import Copy, Flight, Outcome, Request, copies_max
 from headgate.router.streams import AnswerStream
 from headgate.router.table import GONE, Deployment, Instance, Table
 from headgate.router.transfers import Transfers
@@ -122,7 +122,7 @@ class Dispatcher:
     def submit_copy(self, copy: Copy) -> None:
         """Take a mirrored copy, or drop it when its deployment has enough to do."""
         deployment = copy.deployment
-        if not self._lane.up or len(deployment.copies) >= core.copies_max(len(copy.body)):
+        if not self._lane.up or len(deployment.copies) >= copies_max(len(copy.body)):
             return
         self._deadlines.set(copy, copy.deadline)
         if deployment.waiting or deployment.copies or not self._launch(copy):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from headgate.router.answers import ModelAnswer
 from headgate.router.core import Refusal
 from headgate.router.spool import RequestBody
+from headgate_contracts import limits
 
 if TYPE_CHECKING:
     from headgate.router.table import Deployment, Instance
@@ -83,6 +84,15 @@ class Copy(Request):
         given = outcome if isinstance(outcome, ModelAnswer) else None
         self.deployment.traffic.note_mirrored(elapsed_s, given)
         self.usage.note_copy(self, given)
+
+
+def copies_max(body_bytes: int) -> int:
+    """How many copies may wait for a deployment when one with such a body comes.
+
+    Requests of one turn of the loop come together and so do their copies, many more than slots;
+    copies of large bodies may take no more memory than small ones.
+    """
+    return min(limits.MIRROR_WAITING_MAX, limits.MIRROR_WAITING_BYTES_MAX // (body_bytes + 1))
 
 
 class Flight:
