@@ -134,9 +134,9 @@ class Whole:
     """A body that is here already, read like a Stream."""
 
     error = ""
-    left = False
 
     def __init__(self, body: bytes, run_ms: float) -> None:
+        self.left = False
         self.size = len(body)
         self.run_ms = run_ms
         self._body = memoryview(body)
@@ -154,6 +154,7 @@ class Whole:
         return not self._body
 
     def leave(self) -> None:
+        self.left = True
         self._body = memoryview(b"")
 
 

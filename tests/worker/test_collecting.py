@@ -81,6 +81,12 @@ def test_a_line_has_the_attributes_that_azures_collector_writes() -> None:
     }
 
 
+def test_a_long_answer_in_parts_is_its_beginning() -> None:
+    found = written(event(b"0123456789", "text/plain")._replace(whole_bytes=1_000_000))
+    assert found["data"] == "0123456789"
+    assert found["contentrange"] == "bytes 0-9/1000000"
+
+
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 

@@ -132,10 +132,11 @@ class Dispatcher:
         """The client has gone: a request that waits is dropped, an instance that has it is told."""
         if request.settled:
             return
-        if request.flight is not None:
+        if request.flight is None:
+            self._settle(request, core.client_left())
+        else:  # what runs is counted when it has ended, for it has cost something
+            request.left = True
             self._transfers.say_left(request.flight)
-            self._flights.let_go(request.flight)
-        self._settle(request, core.client_left())
 
     # To the instances
 
@@ -176,19 +177,22 @@ class Dispatcher:
         """Try once more elsewhere, if the request, the budget and the bus allow it."""
         deployment = request.deployment
         allowed = (
-            not request.is_copy
+            not (request.is_copy or request.left)
             and request.retries < core.RETRIES_PER_REQUEST_MAX
             and (deployment.ready or deployment.route.hold_s)
             and self._budget.take(self._clock.monotonic())
         )
         if not allowed:
-            self._settle(request, reason)
+            self._settle(request, core.client_left() if request.left else reason)
             return
         request.retries += 1
         self._wait_first(request)
 
     def _wait_first(self, request: Request) -> None:
         """Put a request that was in hand already before those that only wait."""
+        if request.left:
+            self._settle(request, core.client_left())
+            return
         deployment = request.deployment
         queue = deployment.copies if request.is_copy else deployment.waiting
         queue[request] = None

@@ -25,8 +25,8 @@ class Request:
     """
 
     __slots__ = (
-        "began", "body", "deadline", "deployment", "due", "flight", "is_held", "is_patient", "meta",
-        "retries", "settled", "timeout_s",
+        "began", "body", "deadline", "deployment", "due", "flight", "is_held", "is_patient", "left",
+        "meta", "retries", "settled", "timeout_s",
     )  # fmt: skip
 
     is_copy = False
@@ -50,6 +50,7 @@ class Request:
         self.is_patient = True  # its client has set no time limit of its own
         self.retries = 0
         self.settled = False
+        self.left = False  # its client has gone
         self.flight: Flight | None = None
         self.due: dict[Request, None] | None = None  # others whose deadline is about as near
 

@@ -125,6 +125,9 @@ class Transfers:
         self._streams[flight.number] = stream
         stream.received = len(body)
         stream.said = stream.since = self._clock.monotonic()
+        if request.left:
+            self._leave(stream, core.client_left())
+            return
         if stream.size is not None and stream.size > self._body_bytes_max:
             self._leave(stream, core.answer_too_large(stream.size, self._body_bytes_max))
             return
