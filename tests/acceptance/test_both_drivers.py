@@ -17,6 +17,7 @@ import yaml
 from acceptance.load import Load
 from acceptance.models import deployment_file, endpoint_file
 from acceptance.system import EventTail, Headgate, failures, wait_for
+from acceptance.test_large_bodies import PATIENT, SCRIPT, exchange_ninety_megabytes
 from containers import engine
 
 VERSION = """
@@ -148,6 +149,13 @@ async def test_a_deployment_lives(life: Life) -> None:
     await asyncio.to_thread(life.headgate.set_traffic, life.endpoint, "blue=0")
     await asyncio.to_thread(cli, "online-deployment", "delete", *named, "--yes")
     assert not await asyncio.to_thread(life.instances)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_large_bodies_pass(life: Life) -> None:
+    life.create(SCRIPT, **PATIENT)
+    exchange_ninety_megabytes(life.headgate, life.headgate.target(life.endpoint))
 
 
 @pytest.mark.slow

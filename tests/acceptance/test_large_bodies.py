@@ -35,12 +35,13 @@ def run(request):
     return (b"%08d" % number * 8192 for number in range(made // 65536))
 """
 
+PATIENT = {"request_settings": {"request_timeout_ms": 60_000}}
+
 
 @pytest.fixture
 def served(headgate: Headgate, new_endpoint: Callable[[], str], files: Path) -> Target:
     name = new_endpoint()
-    settings = {"request_settings": {"request_timeout_ms": 60_000}}
-    file = deployment_file(files / name, name, "blue", SCRIPT, **settings)
+    file = deployment_file(files / name, name, "blue", SCRIPT, **PATIENT)
     headgate.cli("online-deployment", "create", "-f", file, "--all-traffic")
     return headgate.target(name)
 
@@ -75,6 +76,11 @@ def router_memory(headgate: Headgate) -> int:
 
 
 def test_ninety_megabytes_both_ways(headgate: Headgate, served: Target) -> None:
+    exchange_ninety_megabytes(headgate, served)
+
+
+def exchange_ninety_megabytes(headgate: Headgate, served: Target) -> None:
+    """A request and an answer arrive whole, and the router holds neither."""
     before = router_memory(headgate)
     body = hashlib.sha256(b"seed").digest() * (90 * MEBIBYTE // 32)
     with connected(served) as connection:

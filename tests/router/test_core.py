@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.router import core
+from headgate.router.clock_offset import ClockOffset
 from headgate.router.core import Plan, Refusal
 from headgate.router.requests import copies_max
 from headgate_contracts import limits
@@ -220,11 +221,11 @@ def test_small_loads_get_their_retries_and_large_ones_a_tenth() -> None:
 
 
 def test_the_clock_offset_is_the_smallest_of_the_last_heartbeats() -> None:
-    offset = core.ClockOffset()
+    offset = ClockOffset()
     for delay in (30.0, 0.5, 80.0):
         offset.note(1_000.0 + delay, 400.0)
     assert offset.ms == 600.5
-    for _ in range(2 * core.ClockOffset.WINDOW_BEATS):
+    for _ in range(2 * ClockOffset.WINDOW_BEATS):
         offset.note(5_000.0, 4_000.0)  # the other clock runs slower by now
     assert offset.ms == 1_000.0
 

@@ -10,7 +10,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 
 from headgate.router import quarantine
-from headgate.router.core import STARTUP_S_GUESS, ClockOffset, Plan, usual_plan
+from headgate.router.clock_offset import ClockOffset
+from headgate.router.core import STARTUP_S_GUESS, Plan, usual_plan
 from headgate.router.requests import Flight, Request
 from headgate.router.traffic import Traffic
 from headgate.router.wire import Outbox
