@@ -209,17 +209,21 @@ class _Handler(BaseHTTPRequestHandler):
                 while part := stream.take(PART_BYTES_MAX):
                     self.wfile.write(_chunk(part) if chunked else part)
             if stream.error:
-                self._break()
+                self.close_connection = True
+                if not chunked:
+                    self._reset()
             elif chunked:
                 self.wfile.write(b"0\r\n\r\n")
         except OSError:  # whoever asked has gone
             stream.leave()
             self.close_connection = True
 
-    def _break(self) -> None:
+    def _reset(self) -> None:
         """Ends the connection so that it cannot be taken for the end of the answer."""
-        self.close_connection = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        # Here: the server would say an orderly goodbye first. The file holds the socket open.
+        self.rfile.close()
+        self.connection.close()
 
     def version_string(self) -> str:
         return "headgate"
