@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 CACHE = HERE.parent / ".cache" / "torch-venv"
 TORCH = "torch==2.13.0"
 DEPLOYMENTS = ("single", "batched")
-STEPS, WORDS = 256, 1_000
+PROMPT, WORDS = 5, 200
 
 
 def packages() -> Path:
@@ -59,7 +59,7 @@ def deployment(name: str) -> dict[str, Any]:
 
 def question() -> bytes:
     dice = random.Random(0)
-    return json.dumps({"data": [dice.randrange(WORDS) for _ in range(STEPS)]}).encode()
+    return json.dumps({"data": [dice.randrange(WORDS) for _ in range(PROMPT)]}).encode()
 
 
 Outcomes = dict[tuple[str, int], list[Outcome]]

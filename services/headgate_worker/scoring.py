@@ -68,7 +68,8 @@ class Scorer:
         self.timeout_ms = settings.scoring_timeout_ms
         self._swagger = Swagger(script, settings)
         self._cors = Cors(settings.cors_origins) if settings.cors_origins else None
-        self._v2 = v2_service.Service(script.model, settings) if script.model is not None else None
+        model = script.tensors() if script.tensors is not None else None
+        self._v2 = v2_service.Service(model, settings) if model is not None else None
         self._server_version = settings.server_version
         self._read = None if script.mode == RAW else reader(script)
         flask = aml.flask_module()

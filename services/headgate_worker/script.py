@@ -52,7 +52,8 @@ class Script(NamedTuple):
     # Schemas of requests and answers, of a script that knows them itself.
     describe: Optional[Callable[[], tuple[dict[str, Any], dict[str, Any]]]] = None
     batched: Optional[Batched] = None  # requests share calls; run() is then only described
-    model: Optional[v2.Model] = None  # what is served under /v2
+    # What is served under /v2, known after init(); None then: nothing.
+    tensors: Optional[Callable[[], Optional[v2.Model]]] = None
     infer_is_async: bool = False
 
     @property
@@ -86,7 +87,7 @@ def load(settings: Settings) -> Script:
         script = _with_infer(script, infer, only=run is _text and not callable(many))
     if callable(many):
         return script._replace(batched=_batched(script, many, module))
-    if settings.batch_max_rows and (script.model is None or script.infer_is_async):
+    if settings.batch_max_rows and (script.tensors is None or script.infer_is_async):
         raise ScriptError(
             FUNCTION_NOT_FOUND,
             f"The deployment asks for batching, and the scoring script {name} has no function "
@@ -99,7 +100,7 @@ def load(settings: Settings) -> Script:
 def _with_infer(script: Script, infer: Callable[..., Any], *, only: bool) -> Script:
     """The script, served under /v2 besides; with nothing else, /score takes the same requests."""
     coroutine = inspect.iscoroutinefunction(inspect.unwrap(infer))
-    script = script._replace(model=v2.of_script(infer), infer_is_async=coroutine)
+    script = script._replace(tensors=lambda: v2.of_script(infer), infer_is_async=coroutine)
     return script._replace(mode=TENSORS) if only else script
 
 

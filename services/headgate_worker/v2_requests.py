@@ -11,12 +11,12 @@ import math
 import zlib
 from typing import Any, NamedTuple, Optional
 
+from headgate_worker.core import BODY_BYTES_MAX
 from headgate_worker.inputs import InputError
 from headgate_worker.request import Request
 from headgate_worker.v2 import ANY, DATATYPES, Model, Tensor
 
 HEADER = "Inference-Header-Content-Length"
-UNPACKED_BYTES_MAX = 64 * 1024 * 1024
 DIMENSIONS_MAX = 32  # numpy's own limit
 # How a request is to be handled, not what the model is to do; not for the script.
 _OF_THE_SERVER = ("binary_data_output", "priority", "timeout")
@@ -84,11 +84,11 @@ def _unpacked(request: Request) -> bytes:
         raise InputError(415, f"Content-Encoding {coding[:40]!r} is not gzip or deflate")
     unpacker = zlib.decompressobj(_WBITS[coding])
     try:
-        body = unpacker.decompress(request.body, UNPACKED_BYTES_MAX)
+        body = unpacker.decompress(request.body, BODY_BYTES_MAX)
     except zlib.error as error:
         raise _wrong(f"the body is not {coding}: {error}") from None
     if unpacker.unconsumed_tail:
-        raise InputError(413, f"the body unpacks to more than {UNPACKED_BYTES_MAX} bytes")
+        raise InputError(413, f"the body unpacks to more than {BODY_BYTES_MAX} bytes")
     if not unpacker.eof:
         raise _wrong(f"the body ends in the middle of its {coding}")
     return body

@@ -68,3 +68,17 @@ def test_what_a_model_asks_wrongly_of_another_is_its_own_fault(
     status, said = answers[6]
     assert status == 500
     assert "missing inputs" in said
+
+
+def test_in_batches_and_as_tensors(mlflow_python: Path, models: Path) -> None:
+    """The same answers as one by one, and the V2 protocol from the signature."""
+    done = subprocess.run(
+        [str(mlflow_python), str(HERE / "ask_together.py"), str(models)],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "services")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("all is well\n")

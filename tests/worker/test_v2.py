@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from headgate.runtime import natsd
+from headgate_contracts import limits
 from headgate_contracts.scoring import Heartbeat, InstanceState
 from headgate_worker import v2
 from worker.harness import Answer, Router, Worker, eventually, worker
@@ -215,7 +216,7 @@ async def test_packed_requests(nats: natsd.RunningServer, data_dir: Path) -> Non
         assert (await post("br", body)).status == 415
         assert "in the middle" in error(await post("gzip", body[:-9]))
         assert "is not gzip" in error(await post("gzip", b"{}"))
-        bomb = gzip.compress(b" " * (64 * 1024 * 1024 + 1))
+        bomb = gzip.compress(b" " * (limits.BODY_BYTES_MAX + 1), 1)
         assert (await post("gzip", bomb)).status == 413
 
 

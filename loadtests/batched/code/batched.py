@@ -11,4 +11,4 @@ def init():
 
 
 def run_batch(items):
-    return [scores.tolist() for scores in predict([model.text_of(item) for item in items])]
+    return [words.tolist() for words in predict([model.prompt_of(item) for item in items])]

@@ -1,29 +1,35 @@
-"""A classifier of texts: words as vectors, two LSTM layers and a linear one."""
+"""A generator of texts: each of 120 words is chosen after the one before."""
 
 import json
 
 import torch
 
-WORDS = 1_000
+WORDS, STEPS = 200, 120
 
 
-class Classifier(torch.nn.Module):
+class Generator(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.words = torch.nn.Embedding(WORDS, 32)
-        self.layers = torch.nn.LSTM(32, 64, num_layers=2, batch_first=True)
-        self.head = torch.nn.Linear(64, 5)
+        self.words = torch.nn.Embedding(WORDS, 64)
+        self.cell = torch.nn.GRUCell(64, 64)
+        self.head = torch.nn.Linear(64, WORDS)
 
-    def forward(self, texts):
-        hidden, _ = self.layers(self.words(texts))
-        return self.head(hidden[:, -1])
+    def forward(self, prompts):
+        state = self.words(prompts).sum(dim=1)
+        word = prompts[:, -1]
+        said = []
+        for _ in range(STEPS):
+            state = self.cell(self.words(word), state)
+            word = self.head(state).argmax(dim=1)
+            said.append(word)
+        return torch.stack(said, dim=1)
 
 
 def load():
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    return Classifier().eval()
+    return Generator().eval()
 
 
-def text_of(body):
+def prompt_of(body):
     return json.loads(body)["data"]

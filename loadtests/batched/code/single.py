@@ -5,10 +5,10 @@ import torch
 
 
 def init():
-    global classifier
-    classifier = model.load()
+    global generator
+    generator = model.load()
 
 
 def run(raw_data):
     with torch.inference_mode():
-        return classifier(torch.tensor([model.text_of(raw_data)]))[0].tolist()
+        return generator(torch.tensor([model.prompt_of(raw_data)]))[0].tolist()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import os
 import traceback
-from typing import Any, NoReturn, Optional
+from collections.abc import Hashable
+from typing import Any, NamedTuple, NoReturn, Optional
 
-from headgate_worker import failure, output
-from headgate_worker.inputs import InputError
-from headgate_worker.pyfunc import given, schemas, signature, values
+from headgate_worker import failure, output, v2
+from headgate_worker.batching import Batched
+from headgate_worker.inputs import InputError, Inputs
+from headgate_worker.pyfunc import batches, given, schemas, signature, tensors, values
 from headgate_worker.pyfunc.collected import Collected
 from headgate_worker.script import IMPORT_ERROR, INIT_FAILED, OBJECT, Script, ScriptError
 from headgate_worker.settings import Settings
@@ -28,9 +30,19 @@ def load(settings: Settings) -> Script:
     folder = os.path.join(settings.model_dir, settings.mlflow_folder)
     model = _Model(os.path.abspath(folder))
     parameters = tuple(inspect.signature(model.run).parameters.values())
-    return Script(
+    script = Script(
         NAME, model.folder, model.init, model.run, OBJECT, parameters, False, model.describe
     )
+    batched = model.batched() if settings.batch_max_rows else None
+    return script._replace(batched=batched, tensors=model.tensors)
+
+
+class _Asked(NamedTuple):
+    """A request, shaped for the model; ``tag`` is what the log calls it."""
+
+    data: Any
+    params: Optional[dict[str, Any]]
+    tag: str
 
 
 def loaded(folder: str) -> Any:
@@ -83,22 +95,72 @@ class _Model:
 
     def run(self, input_data: Any = _ABSENT, params: Any = None) -> Any:
         """The prediction as JSON has it. Raises InputError when the caller is to blame."""
+        asked = self._asked(input_data, params)
+        result = self._predict(asked.data, asked.params)
+        self._collected.outputs(result)
+        return values.jsonable(result)
+
+    def batched(self) -> Batched:
+        """How requests share a prediction; those with params do not."""
+
+        def key(asked: _Asked) -> Hashable:
+            return object() if asked.params else batches.key(asked.data)
+
+        def many(asked: list[_Asked]) -> list[Any]:
+            if len(asked) == 1:
+                results = [self._predict(asked[0].data, asked[0].params)]
+            else:
+                sizes = [batches.rows(each.data) for each in asked]
+                data = batches.joined([each.data for each in asked])
+                results = batches.parted(self._predict(data, None), sizes)
+            for each, result in zip(asked, results):
+                tag = output.REQUEST.set(each.tag)  # whose rows these are, for collections
+                self._collected.outputs(result)
+                output.REQUEST.reset(tag)
+            return [values.jsonable(result) for result in results]
+
+        def item(inputs: Inputs) -> _Asked:
+            return self._asked(**inputs)
+
+        return Batched(item, lambda asked: batches.rows(asked.data), key, many)
+
+    def tensors(self) -> Optional[v2.Model]:
+        """The model in the V2 protocol, if its signature says enough."""
+        inputs = tensors.inputs(self._wanted)
+        if inputs is None or self._wanted is None:
+            return None
+        outputs = tensors.outputs(self._wanted)
+        return v2.Model(self._infer, inputs, outputs, platform="mlflow", exact=False)
+
+    def _infer(self, inputs: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
+        assert self._wanted is not None
+        known = {each.get("name") for each in self._wanted.params}
+        params = {name: value for name, value in parameters.items() if name in known}
+        asked = self._asked(tensors.as_input(inputs, self._wanted), params)
+        result = self._predict(asked.data, asked.params)
+        self._collected.outputs(result)
+        return tensors.as_output(result, self._wanted)
+
+    def _asked(self, input_data: Any = _ABSENT, params: Any = None) -> _Asked:
+        """Raises InputError for what does not fit the signature."""
         if input_data is _ABSENT:
             raise given.missing(self._wanted)
         if params is not None and not isinstance(params, dict):
             raise InputError(400, "`params` must be an object of names and values")
         data = values.for_model(given.shaped(input_data, self._wanted), self._wanted)
-        more = {"params": params} if params and self._takes_params else {}
         self._collected.inputs(data)
+        return _Asked(data, params, output.REQUEST.get())
+
+    def _predict(self, data: Any, params: Optional[dict[str, Any]]) -> Any:
+        """Raises InputError for what MLflow refuses."""
+        more = {"params": params} if params and self._takes_params else {}
         try:
-            result = self._model.predict(data, **more)
+            return self._model.predict(data, **more)
         except Exception as error:
             reason = _refusal(error, self._wanted)
             if reason is None:
                 raise
             raise reason from error
-        self._collected.outputs(result)
-        return values.jsonable(result)
 
     def describe(self) -> tuple[schemas.Json, schemas.Json]:
         """The schemas of requests and answers."""
