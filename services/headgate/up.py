@@ -177,7 +177,10 @@ def _routers(
     made = []
     for number in range(settings.routers):
         fds = (doors[number].fileno(),) if doors else ()
-        own = settings.model_copy(update={"scoring_fd": fds[0] if fds else None})
+        page = settings.router_metrics_port and settings.router_metrics_port + number
+        own = settings.model_copy(
+            update={"scoring_fd": fds[0] if fds else None, "router_metrics_port": page}
+        )
         child = _service("router", _child_environ(own, bus_url), ready, _ROUTER_GRACE_S)
         name = f"router-{number + 1}" if number else "router"
         made.append(replace(child, name=name, fds=fds))

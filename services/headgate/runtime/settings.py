@@ -44,7 +44,10 @@ class Settings(BaseModel):
         "", description="URL under which clients reach the scoring ingress, if another"
     )
     router_metrics_port: int = Field(
-        0, ge=0, le=65_535, description="port of a router's own /metrics; 0: it has none"
+        0,
+        ge=0,
+        le=65_535,
+        description="port of a router's own /metrics, the next for the next one; 0: none",
     )
     nats: str = Field("", description="URL of the bus; empty starts a private nats-server")
     nats_server: Path | None = Field(None, description="nats-server binary; empty: our wheel's")
