@@ -47,6 +47,21 @@ def test_a_price_counts_from_its_time_on() -> None:
     assert at_hours == ["0.1", "0.1", "0.1", "0.2", "0.2"]
 
 
+@pytest.mark.parametrize(
+    ("at_s", "seen_s", "was_asked", "ended_s"),
+    [
+        (100, None, False, 100),
+        (100, 40, False, 100),
+        (90_000, 40, False, 40),  # the machine was off
+        (90_000, 40, True, 90_000),
+    ],
+)
+def test_an_instance_ends_when_it_was_last_heard_of(
+    at_s: float, seen_s: float | None, was_asked: bool, ended_s: float
+) -> None:
+    assert core.end_of(at_s, seen_s, was_asked=was_asked) == ended_s
+
+
 def test_tags_give_a_row_each() -> None:
     tags = {("e", "d"): {"team": "vision", "stage": "live"}, ("e", ""): {"team": "all"}}
     requests = [used(int(DAY)), used(int(DAY), deployment=""), used(int(DAY), endpoint="other")]

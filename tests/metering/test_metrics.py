@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from headgate.metering import metric_values, state
+from headgate.metering import app, metric_values, state
 from headgate.metering.metric_values import Stored
 from headgate.metering.minutes import Minutes, Place, Size
-from headgate.metering.rows import MetricRow
+from headgate.metering.rows import VERSION_TABLE, InstanceRow, MetricRow
+from headgate.runtime.tables import open_database
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.load import DeploymentLoad, EndpointLoad, LoadReported
 from headgate_contracts.metrics import (
@@ -21,8 +23,9 @@ from headgate_contracts.metrics import (
     Point,
     QueryMetrics,
 )
+from headgate_contracts.provisioning import InstanceLost
 from headgate_contracts.scoring import Heartbeat, InstanceState
-from metering.conftest import DAY, MakeWorld
+from metering.conftest import DAY, MakeWorld, World
 
 BLUE = Place("local", "digits", "blue")
 I1 = Place("local", "digits", "blue", "i1")
@@ -206,14 +209,31 @@ async def test_what_is_reported_is_stored_and_answered(make_world: MakeWorld, ki
     assert caught.value.error.code is ErrorCode.BAD_ARGUMENT
     assert "did you mean RequestsPerMinute?" in caught.value.error.message
     await instances.close()
+    lost = InstanceLost(
+        workspace="local", endpoint="digits", deployment="blue", instance="i1", reason="found dead"
+    )
+    await world.say("provisioner", lost, DAY + 86_400)  # told a day after it was last heard of
+    await until_none_runs(world)
+    world.clock.at = DAY + 86_400
+    assert (await world.costs()).total.instance_s == pytest.approx(29.5)
+
+
+async def until_none_runs(world: World) -> None:
+    database = await open_database(
+        world.settings.database_url("metering"), app.MIGRATIONS, VERSION_TABLE
+    )
+    async with asyncio.timeout(30):
+        running: Sequence[InstanceRow] | None = None
+        while running is None or running:
+            await asyncio.sleep(0.05)
+            async with database.reading() as session:
+                running = await state.running(session)
+    await database.close()
 
 
 async def test_metrics_are_forgotten_by_age_and_by_number(make_world: MakeWorld, kind: str) -> None:
-    from headgate.metering import app
-    from headgate.metering.rows import VERSION_TABLE
-    from headgate.runtime.tables import open_database
-
     world = await make_world(kind)
+    await world.stop()  # it would forget by itself
     database = await open_database(
         world.settings.database_url("metering"), app.MIGRATIONS, VERSION_TABLE
     )

@@ -22,6 +22,7 @@ HOUR_S = 3_600
 GB = Decimal(10**9)
 _US = Decimal(10**6)
 _DECIMALS = 6
+_SEEN_WITHIN_S = 300.0  # who lives is noted once a minute
 NOBODY = ""
 
 Place = tuple[str, str]  # endpoint, deployment
@@ -120,6 +121,16 @@ def begins_of(minute: int, now: float) -> int | None:
 def is_folded(minute: int, now: float) -> bool:
     """Whether its hour has been added up. Whole hours are, so that none is half added up."""
     return minute < hour_of(now - limits.LEDGER_MINUTES_KEPT_S)
+
+
+def end_of(at: float, seen_at: float | None, *, was_asked: bool) -> float:
+    """When an instance ended that was told to be gone ``at`` a time.
+
+    One that nobody asked to end may have been found dead long after, when the machine was off; then
+    it ended when it was last heard of.
+    """
+    is_late = seen_at is not None and at - seen_at > _SEEN_WITHIN_S
+    return seen_at if is_late and not was_asked and seen_at is not None else at
 
 
 def costs(

@@ -180,7 +180,8 @@ def instance_taker(types: InstanceTypes, began: Callable[[InstanceRow], None]) -
                 event = json.loads(message.data or b"")
                 instance, at = str(event["instance"]), float(event["at"])
                 if what in _ENDS:
-                    await state.close_instance(session, instance, at)
+                    was_asked = what == "stopped"
+                    await state.close_instance(session, instance, at, was_asked=was_asked)
                     continue
                 size = str(event.get("instance_type", ""))
                 row = InstanceRow(

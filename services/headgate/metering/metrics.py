@@ -62,6 +62,8 @@ class Metrics:
             async with self._database.transaction() as session:
                 for row in rows:
                     await session.merge(row)
+                seen = [place.instance for place in found if place.instance]
+                await state.note_seen(session, seen, self._bus.clock.now())
         except HeadgateError as error:
             _log.warning("metrics_lost", minute=minute, rows=len(rows), error=str(error))
 

@@ -69,6 +69,7 @@ class InstanceRow(Row, table=True):
     deployment: str
     instance_type: str
     price_per_hour: str = Field(description="a decimal number")
+    seen_at: float | None = None
 
 
 class PriceRow(Row, table=True):

@@ -145,10 +145,20 @@ async def open_instance(session: AsyncSession, row: InstanceRow) -> None:
         session.add(row)
 
 
-async def close_instance(session: AsyncSession, instance: str, at: float) -> None:
+async def close_instance(
+    session: AsyncSession, instance: str, at: float, *, was_asked: bool
+) -> None:
     """It has ended."""
     for row in await _running(session, InstanceRow.instance == instance):
-        row.ended_at = max(at, row.began_at)
+        ended_at = core.end_of(at, row.seen_at, was_asked=was_asked)
+        row.ended_at = max(ended_at, row.began_at)
+        session.add(row)
+
+
+async def note_seen(session: AsyncSession, instances: Sequence[str], at: float) -> None:
+    """They live."""
+    for row in await _running(session, col(InstanceRow.instance).in_(instances)):
+        row.seen_at = at
         session.add(row)
 
 
