@@ -1,4 +1,4 @@
-"""Batch endpoints and deployments through the real ``azure-ai-ml``. No batch job runs yet."""
+"""Batch endpoints and deployments and jobs through the real ``azure-ai-ml``."""
 
 from __future__ import annotations
 
@@ -59,10 +59,15 @@ def test_a_batch_endpoint_and_its_deployment_are_made_listed_and_deleted(user: U
         endpoints.get(name)
 
 
-def a_deployment(user: User, endpoint: str, compute: str) -> ModelBatchDeployment:
+SCRIPT = "def init():\n    pass\n\ndef run(files):\n    return files\n"
+
+
+def a_deployment(
+    user: User, endpoint: str, compute: str, script: str = SCRIPT
+) -> ModelBatchDeployment:
     code, model = user.folder / "code", user.folder / "weights.txt"
     code.mkdir()
-    (code / "batch.py").write_text("def init():\n    pass\n\ndef run(files):\n    return files\n")
+    (code / "batch.py").write_text(script)
     model.write_text("w")
     return ModelBatchDeployment(
         name="first",
@@ -77,10 +82,55 @@ def a_deployment(user: User, endpoint: str, compute: str) -> ModelBatchDeploymen
     )
 
 
-def test_an_invocation_says_that_no_batch_jobs_run_here(user: User) -> None:
+@pytest.mark.timeout(180)
+def test_jobs_are_made_streamed_downloaded_listed_and_canceled(
+    user: User, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoints, deployments = user.client.batch_endpoints, user.client.batch_deployments
+    name, compute = f"batch-{user.new_name()}", "cpu" + user.new_name()
+    endpoints.begin_create_or_update(BatchEndpoint(name=name)).result()
+    user.client.compute.begin_create_or_update(
+        AmlCompute(name=compute, size="Standard_DS3_v2", max_instances=2)
+    ).result()
+    script = (
+        "import os, time\n\ndef init():\n    print('loaded')\n\n"
+        "def run(files):\n    time.sleep(float(open(files[0]).read()))\n"
+        "    return [os.path.basename(file) for file in files]\n"
+    )
+    deployments.begin_create_or_update(a_deployment(user, name, compute, script)).result()
+    endpoint = endpoints.get(name)
+    endpoint.defaults.deployment_name = "first"
+    endpoints.begin_create_or_update(endpoint).result()
+
+    data = user.folder / "data"
+    data.mkdir()
+    for number in range(7):
+        (data / f"{number}.txt").write_text("1.5")
+    job = endpoints.invoke(name, input=Input(type="uri_folder", path=str(data)))
+    assert job.name and job.status == "Queued"
+    user.client.jobs.stream(job.name)
+    assert "is Running" in capsys.readouterr().out
+    found = user.client.jobs.get(job.name)
+    assert found.status == "Completed"
+    user.client.jobs.download(job.name, download_path=str(user.folder / "out"), output_name="score")
+    (written,) = (user.folder / "out").rglob("predictions.csv")
+    assert written.read_text().splitlines() == [f"{number}.txt" for number in range(7)]
+    assert [each.name for each in endpoints.list_jobs(name)] == [job.name]
+    assert [each.name for each in deployments.list_jobs(name, name="first")] == [job.name]
+
+    for number in range(7):
+        (data / f"{number}.txt").write_text("20")
+    slow = endpoints.invoke(name, inputs={"numbers": Input(type="uri_folder", path=str(data))})
+    user.client.jobs.begin_cancel(slow.name).result()
+    assert user.client.jobs.get(slow.name).status == "Canceled"
+    endpoints.begin_delete(name).result()
+    assert user.client.jobs.get(job.name).status == "Completed"
+
+
+def test_an_invocation_without_a_deployment_is_refused(user: User) -> None:
     endpoints, name = user.client.batch_endpoints, f"batch-{user.new_name()}"
     endpoints.begin_create_or_update(BatchEndpoint(name=name)).result()
     with pytest.raises(HttpResponseError) as caught:
         endpoints.invoke(name, input=Input(type="uri_folder", path="https://example.com/data"))
-    assert "batch" in str(caught.value)
+    assert "no valid deployment" in str(caught.value)
     endpoints.begin_delete(name).result()

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from gateway.harness import SCORING_URL, TOKEN, Api, Connect, World
+from headgate.batch import app as batch_app
 from headgate.gateway import app
 from headgate.gateway.app import GatewayService
 from headgate.registry import app as registry_app
@@ -73,6 +74,15 @@ async def api(gateway: GatewayService) -> AsyncIterator[Api]:
 async def registry(connect: Connect, settings: Settings, layout: None) -> AsyncIterator[Service]:
     """The real registry, with a database of its own."""
     service = await registry_app.build(settings, await connect("registry"), SystemClock())
+    await service.start()
+    yield service
+    await service.stop()
+
+
+@pytest.fixture
+async def batch(connect: Connect, settings: Settings, registry: Service) -> AsyncIterator[Service]:
+    """The real batch service; nobody runs its nodes."""
+    service = await batch_app.build(settings, await connect("batch"), SystemClock())
     await service.start()
     yield service
     await service.stop()

@@ -14,6 +14,7 @@ import aiohttp
 
 from gateway.harness import SCORING_URL, TOKEN, Api, World
 from headgate.autoscaler import app as autoscaler_app
+from headgate.batch import app as batch_app
 from headgate.gateway import app
 from headgate.gateway.app import GatewayService
 from headgate.identity import app as identity_app
@@ -60,6 +61,7 @@ class House:
             ("registry", registry_app),
             ("identity", identity_app),
             ("autoscaler", autoscaler_app),
+            ("batch", batch_app),
         ):
             service = await module.build(self.settings, await self.connect(name), self.clock)
             await self._run(service)

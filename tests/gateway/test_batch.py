@@ -10,7 +10,7 @@ import pytest
 from gateway.harness import WORKSPACE, Api, Reply
 from headgate.runtime.service import Service
 
-pytestmark = pytest.mark.usefixtures("registry")
+pytestmark = pytest.mark.usefixtures("registry", "batch")
 Unique = Callable[[str], str]
 HASH = "cd" * 32
 FRONTEND = "/mferp/managementfrontend"
@@ -346,10 +346,66 @@ async def test_there_are_no_jobs(api: Api, endpoint: str, assets: None) -> None:
         assert (await api.get(path)).status == 404, path
 
 
-async def test_an_invocation_says_that_nothing_runs_it(api: Api, endpoint: str) -> None:
+async def test_an_invocation_is_read_whatever_the_case_of_its_fields(
+    api: Api, endpoint: str, assets: None
+) -> None:
+    await deploy(api, endpoint)
+    compute = {"properties": {"computeType": "AmlCompute", "properties": {"vmSize": "F2"}}}
+    assert (await api.put("~/computes/batch-cluster", compute)).status in (200, 201)
     uri = (await api.get(f"~/batchEndpoints/{endpoint}")).body["properties"]["scoringUri"]
-    reply = await api.post(uri.removeprefix(api.base), {"properties": {"inputData": {}}})
-    assert (reply.status, reply.error["code"]) == (503, "ServiceUnavailable")
-    assert "dispatcher" in reply.error["message"]
-    missing = await api.post("~/batchEndpoints/none-such/jobs", {})
+    path = uri.removeprefix(api.base)
+    place = "azureml://datastores/workspaceblobstore/paths/in"
+    body = {
+        "Properties": {
+            "InputData": {"x": {"JobInputType": "UriFolder", "Uri": place}},
+            "RetrySettings": {"MaxRetries": 1, "timeout": "PT1M"},
+            "MiniBatchSize": 3,
+            "properties": {"experimentName": "trial"},
+        }
+    }
+    reply = await api.post(path, body)
+    assert (reply.status, reply.error["code"]) == (400, "BadArgument")
+    assert "no valid deployment" in reply.error["message"]
+    headers = {"azureml-model-deployment": "one", "repeatability_request-id": "once"}
+    made = await api.post(path, body, headers=headers)
+    assert made.status == 201, made.body
+    properties = made.body["properties"]
+    assert (properties["status"], properties["experimentName"]) == ("Queued", "trial")
+    again = await api.post(path, body, headers=headers)
+    assert (again.status, again.body["name"]) == (200, made.body["name"])
+    job = f"~/jobs/{made.body['name']}"
+    assert (await api.post(f"{job}/cancel", {})).status in (200, 202)
+    listed = await api.get(f"~/batchEndpoints/{endpoint}/jobs")
+    assert [each["name"] for each in listed.body["value"]] == [made.body["name"]]
+    assert (await api.get(f"{job}/deadLetters")).body == {"value": []}
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({}, "/properties"),
+        ({"properties": {"inputData": []}}, "/properties/inputData"),
+        ({"properties": {"inputData": {}}}, "exactly one input"),
+        ({"properties": {"inputData": {"x": {"jobInputType": "mltable", "uri": "a"}}}}, "UriFile"),
+        ({"properties": {"inputData": {"x": {"uri": "http://169.254.169.254/"}}}}, "not allowed"),
+        ({"properties": {"inputData": {"x": {"uri": "file:///etc"}}}}, "not allowed"),
+        ({"properties": {"inputData": {"x": {"uri": "s3://b/k"}}}}, "not allowed"),
+        ({"properties": {"inputData": {"x": {"uri": "uploads/../x"}}}}, "asset's files"),
+        ({"properties": {"miniBatchSize": 0, "inputData": {}}}, "greater than"),
+    ],
+)
+async def test_bad_invocations_are_refused(
+    api: Api, endpoint: str, assets: None, said: dict[str, Any], words: str
+) -> None:
+    await deploy(api, endpoint)
+    reply = await api.post(
+        f"~/batchEndpoints/{endpoint}/jobs", said, headers={"azureml-model-deployment": "one"}
+    )
+    assert reply.status == 400, reply.body
+    assert words in reply.error["message"], reply.error
+
+
+async def test_only_what_exists_is_invoked(api: Api) -> None:
+    body = {"properties": {"inputData": {"x": {"uri": "azureml:none:1"}}}}
+    missing = await api.post("~/batchEndpoints/none-such/jobs", body)
     assert missing.status == 404

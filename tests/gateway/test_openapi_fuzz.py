@@ -31,7 +31,7 @@ _ONLY_IN_WORDS = (
     "what exists cannot be said in JSON Schema, so a fitting body may still be refused"
 )
 CHECKS: dict[str, Any] = {
-    # Nobody dispatches batch jobs, and the route says so: 503 is its documented answer.
+    # A queue or store that does not answer is 503, its documented answer.
     "not_a_server_error": {"expected-statuses": ["2XX", "3XX", "4XX", "503"]},
     "positive_data_acceptance": {"enabled": not _ONLY_IN_WORDS},
     "negative_data_rejection": {"expected-statuses": ["4XX", "503"]},

@@ -23,6 +23,7 @@ from headgate.cli import (
     events,
     identity,
     instance_type,
+    job,
     logs,
     metrics,
     online_deployment,
@@ -51,6 +52,7 @@ app.add_typer(online_endpoint.app, name="online-endpoint")
 app.add_typer(online_deployment.app, name="online-deployment")
 app.add_typer(batch_endpoint.app, name="batch-endpoint")
 app.add_typer(batch_deployment.app, name="batch-deployment")
+app.add_typer(job.app, name="job")
 app.add_typer(assets.models, name="model")
 app.add_typer(assets.environments, name="environment")
 app.add_typer(data.app, name="data")

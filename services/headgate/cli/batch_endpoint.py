@@ -14,10 +14,10 @@ from headgate.cli.session import Session, client_command, confirm
 if TYPE_CHECKING:
     from headgate_contracts.batch import BatchDefaults
 
-app = typer.Typer(no_args_is_help=True, help="Batch endpoints: create, choose the default.")
+app = typer.Typer(no_args_is_help=True, help="Batch endpoints: create, invoke, choose the default.")
 
 LIST_COLUMNS = ("name", "provisioning_state", "auth_mode", "defaults", "scoring_uri")
-JOB_COLUMNS = ("name", "status")
+JOB_COLUMNS = ("name", "status", "deployment", "done", "created")
 
 
 @client_command(app, "create")
@@ -136,8 +136,80 @@ async def delete(
         await end_deletion(session, client, started, f"batch endpoint {name}", no_wait=no_wait)
 
 
+@client_command(app, "invoke")
+async def invoke(
+    session: Session,
+    name: options.EndpointName,
+    deployment_name: Annotated[
+        str, Option("--deployment-name", "-d", help="Default: the endpoint's default deployment.")
+    ] = "",
+    input: Annotated[
+        str, Option("--input", help="Local file or folder, datastore path, data asset, address.")
+    ] = "",
+    input_type: Annotated[
+        str, Option("--input-type", help="uri_folder or uri_file. Default: as a local path is.")
+    ] = "",
+    inputs: Annotated[
+        str, Option("--inputs", help="The same for inputs with names: --inputs x=<path>.")
+    ] = "",
+    output_path: Annotated[
+        str, Option("--output-path", help="Datastore path for the output.")
+    ] = "",
+    set: options.Set = None,
+    mini_batch_size: Annotated[
+        int | None, Option("--mini-batch-size", "-m", help="Files per call of run().")
+    ] = None,
+    instance_count: Annotated[
+        int | None, Option("--instance-count", "-c", help="Nodes that work on the job.")
+    ] = None,
+    priority: Annotated[
+        int | None, Option("--priority", help="-100 to 100: who shares a compute first.")
+    ] = None,
+    job_name: Annotated[str, Option("--job-name", help="Default: a new one.")] = "",
+    experiment_name: Annotated[str, Option("--experiment-name", help="A group of jobs.")] = "",
+    stream: Annotated[bool, Option("--stream", help="Follow the job until it has ended.")] = False,
+) -> None:
+    """Make a job of a batch endpoint."""
+    from headgate.cli import batch_invoking, job
+    from headgate.client.jobs import Jobs
+
+    label, separator, path = inputs.partition("=")
+    source = input or (path if separator else inputs)
+    flags = {
+        "mini_batch_size": mini_batch_size,
+        "instance_count": instance_count,
+        "priority": priority,
+    }
+    async with session.client() as client:
+        found = {}
+        if source:
+            kind = batch_invoking.kind_of(source, input_type)
+            uri = await batch_invoking.uploaded(client, source)
+            found[label if separator else "input"] = {"type": kind, "uri": uri}
+        command = batch_invoking.command_of(
+            client.context.workspace,
+            name,
+            deployment=deployment_name,
+            names={"name": job_name or None, "experiment_name": experiment_name},
+            flags=flags,
+            pairs=set or (),
+            inputs=found,
+            output=output_path,
+        )
+        jobs = Jobs(client)
+        body = await jobs.invoke(command)
+        if stream:
+            body = await job.followed(jobs, str(body["name"]))
+        session.show(job.shaped(body))
+    if stream:
+        job.end_with(body)
+
+
 @client_command(app, "list-jobs")
 async def list_jobs(session: Session, name: options.EndpointName) -> None:
     """List the jobs of a batch endpoint."""
+    from headgate.cli import job
+
     async with session.client() as client:
-        session.show(await client.list_batch_jobs(name), JOB_COLUMNS)
+        found = await client.list_batch_jobs(name)
+        session.show([job.shaped(body) for body in found], JOB_COLUMNS)

@@ -34,6 +34,7 @@ from headgate.gateway.operations import Operations
 from headgate.gateway.prometheus import Prometheus
 from headgate.gateway.refreshes import Refreshes
 from headgate.gateway.routes import Route, RouteTable
+from headgate.gateway.run_history import RunHistory
 from headgate.gateway.server import Listener
 from headgate.gateway.sizes import Sizes
 from headgate.gateway.storage import Storage
@@ -87,6 +88,7 @@ async def build(
         BatchEndpoints(backend),
         BatchDeployments(backend),
         Jobs(backend),
+        RunHistory(backend),
         Logs(backend),
         Costs(backend),
         Metrics(backend, settings.metric_days),
