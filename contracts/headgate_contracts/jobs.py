@@ -70,8 +70,8 @@ class JobOutput(Value):
 class JobOverrides(Value):
     """What a job does in another way than its deployment says; None: as the deployment.
 
-    ``mini_batch_bytes`` and ``mini_batch_rows`` cut by size or by rows of text instead of by
-    number of files. Of jobs that share a compute, those of higher ``priority`` come first.
+    ``mini_batch_bytes`` cuts by size instead of by number of files; ``mini_batch_rows`` is refused.
+    Of jobs that share a compute, those of higher ``priority`` come first.
     """
 
     instance_count: int | None = Field(None, ge=1, le=limits.COMPUTE_INSTANCES_MAX)
@@ -106,7 +106,7 @@ class JobSettings(Value):
 
 
 class JobCounts(Value):
-    """How far a job is. Items are files, or rows where rows are what is cut.
+    """How far a job is. Items are files.
 
     ``mini_batches`` and ``items`` grow until ``is_listed``; ``settled`` mini-batches are committed
     or have failed for good.
