@@ -112,6 +112,8 @@ class Scaler:
         return found is not None and key in self._followed and found.spec.instance_count == 0
 
     async def _on_heartbeat(self, message: Msg) -> None:
+        if not self._followed:  # nobody's size follows anything: beats would be read for nothing
+            return
         with contextlib.suppress(ValidationError):  # routers complain of those
             beat = Heartbeat.model_validate_json(message.data)
             self._collector.beat(beat, self.clock.monotonic())
