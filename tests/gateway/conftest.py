@@ -19,7 +19,7 @@ from headgate.runtime.clock import SystemClock
 from headgate.runtime.natsd import RunningServer
 from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings
-from headgate_contracts import provisioning, routing
+from headgate_contracts import provisioning, refreshing, routing
 
 
 @pytest.fixture
@@ -100,6 +100,8 @@ async def world(connect: Connect) -> AsyncIterator[World]:
                 provisioning.ListInstances: world.list_instances,
                 provisioning.GetLogs: world.get_logs,
                 provisioning.GetCapacity: world.get_capacity,
+                refreshing.RefreshEnvironments: world.refresh,
+                refreshing.GetRefresh: world.get_refresh,
             },
         ),
         Service(

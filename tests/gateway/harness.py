@@ -11,8 +11,9 @@ import aiohttp
 
 from headgate.runtime.bus import Bus, event_headers
 from headgate.runtime.clock import new_id
-from headgate_contracts import provisioning, registry, routing
+from headgate_contracts import provisioning, refreshing, registry, routing
 from headgate_contracts.envelope import Done, Event
+from headgate_contracts.errors import ErrorCode, HeadgateError
 
 TOKEN = "t0ken-of-the-admin"
 WORKSPACE = (
@@ -29,6 +30,7 @@ class World:
     provisioner: Bus
     instances: list[provisioning.Instance] = field(default_factory=list)
     logs: dict[str, list[str]] = field(default_factory=dict)
+    refreshes: dict[str, refreshing.Refresh] = field(default_factory=dict)
     traffic: dict[str, routing.DeploymentTraffic] = field(default_factory=dict)
     capacity: provisioning.CapacityReply = provisioning.CapacityReply(
         total=provisioning.Amounts(cores=2, memory_bytes=7 * 2**30, gpus=1),
@@ -50,6 +52,19 @@ class World:
         return self.capacity.model_copy(
             update={"instances_max": 7 if query.instance_type else None}
         )
+
+    async def refresh(self, command: refreshing.RefreshEnvironments) -> refreshing.RefreshReply:
+        begun = refreshing.Refresh(
+            id=new_id(), workspace=command.workspace, dry_run=command.dry_run, started_at=0.0
+        )
+        self.refreshes[begun.id] = begun
+        return refreshing.RefreshReply(refresh=begun)
+
+    async def get_refresh(self, query: refreshing.GetRefresh) -> refreshing.RefreshReply:
+        found = self.refreshes.get(query.refresh_id)
+        if found is None or found.workspace != query.workspace:
+            raise HeadgateError(ErrorCode.RESOURCE_NOT_FOUND, f"no refresh {query.refresh_id!r}")
+        return refreshing.RefreshReply(refresh=found)
 
     async def get_logs(self, query: provisioning.GetLogs) -> provisioning.LogsReply:
         lines = self.logs.get(f"{query.endpoint}/{query.deployment}/{query.container}", [])

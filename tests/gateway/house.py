@@ -18,6 +18,7 @@ from headgate.batch import app as batch_app
 from headgate.gateway import app
 from headgate.gateway.app import GatewayService
 from headgate.identity import app as identity_app
+from headgate.metering import app as metering_app
 from headgate.registry import app as registry_app
 from headgate.runtime import natsd
 from headgate.runtime.bootstrap import bootstrap
@@ -26,7 +27,7 @@ from headgate.runtime.clock import SystemClock
 from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings
 from headgate.runtime.tokens import read_grant
-from headgate_contracts import provisioning, routing
+from headgate_contracts import provisioning, refreshing, routing
 from headgate_contracts.identity import CONTROL_AUDIENCE, IssuedTokenReply, IssueToken
 
 PROVIDER = "Microsoft.MachineLearningServices"
@@ -62,6 +63,7 @@ class House:
             ("identity", identity_app),
             ("autoscaler", autoscaler_app),
             ("batch", batch_app),
+            ("metering", metering_app),
         ):
             service = await module.build(self.settings, await self.connect(name), self.clock)
             await self._run(service)
@@ -70,6 +72,8 @@ class House:
             provisioning.ListInstances: self.world.list_instances,
             provisioning.GetLogs: self.world.get_logs,
             provisioning.GetCapacity: self.world.get_capacity,
+            refreshing.RefreshEnvironments: self.world.refresh,
+            refreshing.GetRefresh: self.world.get_refresh,
         }
         await self._run(Service(self.world.provisioner, description="", handlers=provisioner))
         router = {routing.GetTraffic: self.world.get_traffic}

@@ -174,7 +174,12 @@ def filled(route: Route[Any], workspace: str, ids: dict[str, str]) -> str:
         given["name"] = ids[kind[1]]
     if "/batchEndpoints/" in route.path:
         given["endpoint"] = ids["batch"]
-    return re.sub(r"\{(\w+)(?:\.\.\.)?\}", lambda m: given.get(m[1], "x"), route.path)
+    path = re.sub(r"\{(\w+)(?:\.\.\.)?\}", lambda m: given.get(m[1], "x"), route.path)
+    return (
+        f"{path}?timespan={SPAN}"
+        if path.endswith("/metrics") and "timespan" in route.query
+        else path
+    )
 
 
 def _is_filled(route: Route[Any], ids: dict[str, str]) -> bool:
@@ -211,6 +216,9 @@ def id_bearing(house: House) -> Iterator[Route[Any]]:
     for route in routes(house):
         if re.search(r"\{(?!workspace|subscription|resourceGroup)", route.path):
             yield route
+
+
+SPAN = "2026-01-01T00:00:00Z/2026-01-01T01:00:00Z"  # not "the last hour", which moves
 
 
 async def snapshot(street: Street) -> list[tuple[int, Any]]:
@@ -259,7 +267,8 @@ async def test_foreign_ids_in_the_own_workspace_look_like_none(street: Street) -
         none = await street.send(route.verb, filled(route, "alpha", gone), body)
         what = (route.verb, route.path)
         assert neutral(reply, street.beta.ids) == neutral(none, gone), what
-        is_empty = reply.body == {"value": []}
+        # Metrics outlive what they tell of, so those of nobody are answered too: without any value.
+        is_empty = reply.body == {"value": []} or "/Microsoft.Insights/" in route.path
         assert reply.status in (204, 400, 404) or is_empty, what
         checked += 1
     assert checked > 15

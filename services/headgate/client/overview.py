@@ -9,7 +9,7 @@ from headgate_contracts.resources import DeploymentSpec
 
 
 async def live(client: Client) -> Json:
-    """What every deployment does at this moment: ``at`` (Unix seconds) and ``value`` (rows)."""
+    """What every deployment does at this moment: a row for each in ``value``."""
     return (await client.get("/live")).object
 
 

@@ -35,7 +35,7 @@ _ROW = plain(
     readyInstances=COUNT,
     slots=COUNT,
 )
-_ROWS = plain(at=_AMOUNT, value={"type": "array", "items": _ROW})
+_ROWS = plain(value={"type": "array", "items": _ROW})
 
 _log = Log("gateway")
 
@@ -59,9 +59,8 @@ class Live:
         self._load.hear(said, self._backend.clock.monotonic())
 
     async def read(self, call: Call) -> web.StreamResponse:
-        clock = self._backend.clock
-        rows = self._load.rows(call.workspace, clock.monotonic())
-        return answer({"at": clock.now(), "value": [_body(row) for row in rows]})
+        rows = self._load.rows(call.workspace, self._backend.clock.monotonic())
+        return answer({"value": [_body(row) for row in rows]})
 
     def routes(self) -> tuple[Route[Handle], ...]:
         return (

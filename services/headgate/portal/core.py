@@ -73,11 +73,14 @@ class Live:
     ready: int
 
 
-def live_rows(told: Mapping[str, Any]) -> list[Live]:
-    """The gateway's answer as values. Raises LookupError or TypeError when it is another's."""
+def live_rows(told: Mapping[str, Any], at: float) -> list[Live]:
+    """The gateway's answer of that moment as values.
+
+    Raises LookupError or TypeError when it is another's.
+    """
     return [
         Live(
-            at=float(told["at"]),
+            at=at,
             endpoint=row["endpoint"],
             deployment=row["deployment"],
             requests_per_s=row["requestsPerSecond"],

@@ -84,6 +84,9 @@ class Sessions:
         self._by_id.move_to_end(session_id)
         return session
 
+    def watch(self, client: Client) -> Watch:
+        return Watch(client, self._clock)
+
     async def add(self, subject: str, right: Right, client: Client, watch: Watch) -> Session:
         """A new session for a client that is open already."""
         while len(self._by_id) >= limits.STUDIO_SESSIONS_MAX:

@@ -16,7 +16,6 @@ from headgate.client.target import Target
 from headgate.portal import core
 from headgate.portal.gate import HEALTH, PREFIX, SIGN_IN
 from headgate.portal.sessions import COOKIE, Session, Sessions, SignInCode
-from headgate.portal.watch import Watch
 from headgate_contracts import limits
 from headgate_contracts.errors import HeadgateError
 
@@ -114,7 +113,9 @@ class SignIn:
             raise
         grants = [str(grant) for grant in who.get("grants", ())]
         right = core.rights(grants, workspace)
-        return await self._sessions.add(str(who.get("subject", "")), right, client, Watch(client))
+        return await self._sessions.add(
+            str(who.get("subject", "")), right, client, self._sessions.watch(client)
+        )
 
     def _form(self, error: str, to: str = "") -> HTMLResponse:
         shown = f'<p class="error" role="alert">{html.escape(error)}</p>' if error else ""

@@ -15,6 +15,7 @@ from headgate.client import events, overview
 from headgate.client.api import Client, Found
 from headgate.portal import core
 from headgate.portal.core import Live
+from headgate.runtime.clock import Clock
 from headgate.runtime.log import Log
 from headgate_contracts import limits
 from headgate_contracts.errors import HeadgateError
@@ -53,9 +54,10 @@ class View:
 class Watch:
     """Looks at the system while somebody looks at a page."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, clock: Clock) -> None:
         self.view = View()
         self._client = client
+        self._clock = clock
         self._viewers = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
@@ -125,7 +127,7 @@ class Watch:
             del self.view.rates[key]
 
     async def _look_at_live(self) -> None:
-        for row in core.live_rows(await overview.live(self._client)):
+        for row in core.live_rows(await overview.live(self._client), self._clock.now()):
             key = (row.endpoint, row.deployment)
             series = self.view.rates.setdefault(key, deque(maxlen=limits.STUDIO_POINTS_MAX))
             series.append(row)
