@@ -200,7 +200,7 @@ async def test_nothing_that_the_bus_keeps_shows_a_secret(
     try:
         for name in names:
             state = (await bus.js.stream_info(name)).state
-            for sequence in range(state.first_seq, state.last_seq + 1):
+            for sequence in range(max(1, state.first_seq), state.last_seq + 1):
                 try:
                     message = await bus.js.get_msg(name, seq=sequence)
                 except NotFoundError:  # replaced by a newer one
