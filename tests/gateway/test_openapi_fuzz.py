@@ -95,7 +95,7 @@ def explore(document: dict[str, Any], base_url: str) -> tuple[dict[str, set[str]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.filterwarnings("ignore")  # of the generator itself
 async def test_whatever_is_sent_the_answer_is_as_documented(house: House) -> None:
