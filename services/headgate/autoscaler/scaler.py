@@ -13,7 +13,7 @@ from headgate.autoscaler import core, schedule, state, target
 from headgate.autoscaler.collector import Collector, Step
 from headgate.autoscaler.metrics import KEY, LoadWindow, Size, Sums, Track
 from headgate.autoscaler.values import Decision, Reading, Reason
-from headgate.runtime.bus import Bus, Msg
+from headgate.runtime.bus import Bus, Msg, Subscription
 from headgate.runtime.clock import Clock
 from headgate.runtime.log import Log
 from headgate.runtime.outbox import Outbox
@@ -76,6 +76,7 @@ class Scaler:
     _starving: set[KEY] = field(default_factory=set)
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _hinted: asyncio.Event = field(default_factory=asyncio.Event)
+    _beats: Subscription | None = None
     _collector: Collector = field(init=False)
 
     def __post_init__(self) -> None:
@@ -86,7 +87,6 @@ class Scaler:
         async with self.database.reading() as session:
             self._cooldowns = await state.cooldowns(session)
         await self.bus.subscribe(subjects.LOAD_ALL, self._on_load)
-        await self.bus.subscribe(subjects.HEARTBEAT_ALL, self._on_heartbeat)
         await self.bus.subscribe(subjects.events_of("deployment"), self._on_hint)
 
     def look_again(self) -> None:
@@ -112,8 +112,6 @@ class Scaler:
         return found is not None and key in self._followed and found.spec.instance_count == 0
 
     async def _on_heartbeat(self, message: Msg) -> None:
-        if not self._followed:  # nobody's size follows anything: beats would be read for nothing
-            return
         with contextlib.suppress(ValidationError):  # routers complain of those
             beat = Heartbeat.model_validate_json(message.data)
             self._collector.beat(beat, self.clock.monotonic())
@@ -153,6 +151,15 @@ class Scaler:
         }
         self._follow()
         self._measure()
+        await self._hear_beats()
+
+    async def _hear_beats(self) -> None:
+        """Hear heartbeats while some deployment's size follows something: there are many."""
+        if self._followed and self._beats is None:
+            self._beats = await self.bus.subscribe(subjects.HEARTBEAT_ALL, self._on_heartbeat)
+        elif self._beats is not None and not self._followed:
+            beats, self._beats = self._beats, None
+            await beats.unsubscribe()
 
     def _follow(self) -> None:
         """Begin with those that are to be scaled from now on, and forget the others."""

@@ -22,6 +22,8 @@ from headgate_contracts.instance_types import InstanceTypes
 from headgate_contracts.load import LoadReported
 from headgate_contracts.metrics import Metric, MetricSeries, MetricsReply, QueryMetrics
 
+BEAT_GRAIN_S = 5.0
+"""Counts of processor time only grow, so minutes are told from a beat now and then."""
 _MINUTE_S = 60
 _UNREADY = "unready"  # said by the provisioner about an instance that goes on beating itself
 _log = Log("metering")
@@ -36,6 +38,7 @@ class Metrics:
         self._types = types
         self._minutes = Minutes(bus.clock.now())
         self._instances: dict[str, InstanceRow] = {}
+        self._heard_at: dict[str, float] = {}
 
     async def start(self) -> None:
         await self._bus.subscribe(subjects.LOAD_ALL, self._hear_load)
@@ -100,16 +103,18 @@ class Metrics:
         self._minutes.hear_load(said, self._bus.clock.monotonic())
 
     async def _hear_beat(self, message: Msg) -> None:
+        lane, now = message.subject.rpartition(".")[2], self._bus.clock.monotonic()
+        if now - self._heard_at.get(lane, -BEAT_GRAIN_S) < BEAT_GRAIN_S:
+            return
         try:
             beat = json.loads(message.data)
-            lane = message.subject.rpartition(".")[2]
             instance = self._instances.get(lane) or self._instances.get(lane.rpartition("-")[0])
             if instance is None or beat.get("state") == _UNREADY:
                 return
             place = Place(
                 instance.workspace, instance.endpoint, instance.deployment, instance.instance
             )
-            now = self._bus.clock.monotonic()
+            self._heard_at[lane] = now
             self._minutes.hear_instance(place, lane, beat, self._size(instance), now)
         except (ValueError, TypeError, AttributeError) as error:
             _log.warning("bad_heartbeat", subject=message.subject, error=repr(error))
@@ -118,6 +123,8 @@ class Metrics:
         async with self._database.reading() as session:
             rows: Sequence[InstanceRow] = await state.running(session)
         self._instances = {row.instance: row for row in rows}
+        since = self._bus.clock.monotonic() - BEAT_GRAIN_S
+        self._heard_at = {lane: at for lane, at in self._heard_at.items() if at > since}
 
     def note_started(self, row: InstanceRow) -> None:
         """An instance that has just begun; its heartbeats count at once."""

@@ -75,6 +75,7 @@ class Fleet:
         self._running: dict[str, Running] = {}
         self._watching: dict[str, asyncio.Task[None]] = {}
         self._ready_lanes: dict[str, set[str]] = {}
+        self._heard_at: dict[str, float] = {}  # not in the records: it changes all the time
         self._tasks: set[asyncio.Task[None]] = set()
         self._saving = asyncio.Lock()
 
@@ -161,6 +162,7 @@ class Fleet:
         record = self.records[instance]
         if record.observed.state is State.PENDING:  # it was never started
             del self.records[instance]
+            self._heard_at.pop(instance, None)
             await self._tools.memory.forget_instances([instance])
             await asyncio.to_thread(self._tools.driver.remove, instance)
         else:
@@ -200,8 +202,7 @@ class Fleet:
         last = {(r.observed.spec, r.observed.slot): r for r in ended if r.observed.spec in specs}
         kept |= {r.id for r in last.values()}
         dropped = [r.id for r in ended if r.id not in kept]
-        if dropped:
-            await self._tools.memory.forget_instances(dropped)
+        await self._tools.memory.forget_instances(dropped)
         for instance in dropped:
             del self.records[instance]
             await asyncio.to_thread(self._tools.driver.remove, instance)
@@ -212,13 +213,12 @@ class Fleet:
         """A sign of life. An instance is ready when all of its lanes are."""
         instance = beat.instance.partition("-")[0]
         record = self.records.get(instance)
-        if record is None or not record.observed.state.is_live:
+        if not (record and record.observed.state.is_live):
             return
-        self.records[instance] = record = record.seen(
-            heard_at=self._tools.clock.monotonic(),
-            overdue_s=beat.overdue_ms / 1000,
-            trouble=beat.trouble[: limits.ERROR_MESSAGE_CHARS_MAX],
-        )
+        self._heard_at[instance] = self._tools.clock.monotonic()
+        overdue_s, trouble = beat.overdue_ms / 1000, beat.trouble[: limits.ERROR_MESSAGE_CHARS_MAX]
+        if (overdue_s, trouble) != (record.observed.overdue_s, record.observed.trouble):
+            self.records[instance] = record = record.seen(overdue_s=overdue_s, trouble=trouble)
         self._tools.shipper.hear(instance, beat)
         if beat.state is InstanceState.STARTING and beat.error_message:
             place = beat.error_message[: limits.ERROR_MESSAGE_CHARS_MAX]
@@ -249,7 +249,8 @@ class Fleet:
         """Count the probes that are due; those that fail too often change what an instance is."""
         now = self._tools.clock.monotonic()
         for record in self.running:
-            seen, failed = probes.look(record.observed, rules, hearing_since, now)
+            observed = replace(record.observed, heard_at=self._heard_at.get(record.id, 0.0))
+            seen, failed = probes.look(observed, rules, hearing_since, now)
             self.records[record.id] = replace(record, observed=seen)
             for each in failed:
                 _log.warning(
@@ -392,9 +393,8 @@ class Fleet:
             self._changed()
 
     def _about(self, instance: str) -> dict[str, str]:
-        spec = self.records[instance].observed.spec
         named = {"endpoint": self.key[0], "deployment": self.key[1], "instance": instance}
-        return {"workspace": self._workspace, **named, "spec": spec}
+        return {"workspace": self._workspace, **named, "spec": self.records[instance].observed.spec}
 
     def _named(self, instance: str) -> dict[str, str]:
         return {"deployment": "/".join(self.key), "instance": instance}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from headgate_contracts.resources import Deployment
 from headgate_contracts.scoring import Heartbeat, InstanceState
 
 HOUSEKEEPING_S = 5.0
+LOOK_TICKS = 5
 LEFTOVER_GRACE_S = 5.0
 
 _log = Log("provisioner")
@@ -110,9 +112,11 @@ class Reconciler:
         """Look at the registry on every hint and every few seconds, for ever."""
         for key in self._keepers:
             self._run(key)
-        while True:
-            self._hinted.clear()
-            await self._look()
+        for tick in itertools.count():
+            # A hint that was lost is made up for by a look now and then.
+            if self._hinted.is_set() or not self._registry_answers or tick % LOOK_TICKS == 0:
+                self._hinted.clear()
+                await self._look()
             for keeper in self.keepers():
                 keeper.tick(self._hearing_since)
             with contextlib.suppress(TimeoutError):
@@ -213,7 +217,7 @@ class Reconciler:
 
     async def _listen_again(self) -> None:
         self._hearing_since = self._tools.clock.monotonic()
-        self._hinted.set()
+        self._hinted.set()  # events may have passed by meanwhile
 
     # --- processes -----------------------------------------------------------------------------
 

@@ -191,6 +191,8 @@ class Memory:
         self.outbox.wake()
 
     async def forget_instances(self, ids: Sequence[str]) -> None:
+        if not ids:
+            return
         async with self._database.transaction() as session:
             await session.exec(delete(InstanceRow).where(col(InstanceRow.id).in_(ids)))
 

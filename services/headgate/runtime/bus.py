@@ -35,7 +35,7 @@ from headgate_contracts.envelope import (
 )
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
-__all__ = ["Bus", "Handler", "Msg", "connection_options", "event_headers"]
+__all__ = ["Bus", "Handler", "Msg", "Subscription", "connection_options", "event_headers"]
 
 R = TypeVar("R", bound=Reply)
 Handler = Callable[[Any], Awaitable[Reply]]
