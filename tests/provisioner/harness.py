@@ -277,6 +277,7 @@ class World:
         meta = {"id": 1, "ttl": time_limit_ms, "m": "POST", "p": "/score", "q": "", "h": []}
         reply = subjects.answers("test", instance.id)
         await self.router.nc.publish(subject, encode_frame(meta, body), reply=reply)
+        await asyncio.sleep(0)  # a flush alone may overtake what was sent
         await self.router.nc.flush()
 
     async def _note_event(self, message: Any) -> None:

@@ -124,6 +124,7 @@ async def test_an_instance_that_alone_fails_is_left_out_and_told_of(
             told.append(InstanceQuarantined.model_validate_json(message.data))
 
         await nc.subscribe(subjects.QUARANTINED_ALL, cb=note)
+        await asyncio.sleep(0)  # a flush alone may overtake what was sent
         await nc.flush()
         await fail_until_out(stage, name, bad)
         await until(lambda: told, "the event")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -175,7 +176,7 @@ class TestServicesDoTheirWork:
             await message.respond(b"yes")
 
         await answering.subscribe(subject, cb=answer)
-        await answering.flush()
+        await settled(answering)
         assert (await asking.request(subject, b"", timeout=2)).data == b"yes"
         await asking.close()
         await answering.close()
@@ -190,7 +191,7 @@ class TestServicesDoTheirWork:
 
         subject = f"$SRV.PING.headgate-{service}"
         await answering.subscribe(subject, cb=answer)
-        await answering.flush()
+        await settled(answering)
         assert (await probe.request(subject, b"", timeout=2)).data == service.encode()
         await probe.close()
         await answering.close()
@@ -203,6 +204,12 @@ class TestServicesDoTheirWork:
         with pytest.raises(NoRespondersError):
             await gateway.request(subjects.rpc("registry", unique("op")), b"", timeout=5)
         await gateway.close()
+
+
+async def settled(connection: nats_client.NATS) -> None:
+    """Return when the server knows what was subscribed: a flush alone may overtake it."""
+    await asyncio.sleep(0)
+    await connection.flush()
 
 
 async def connect(server: RunningServer, service: str) -> nats_client.NATS:

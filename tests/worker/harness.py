@@ -88,6 +88,7 @@ class Router:
         inbox = f"{subjects.inbox_prefix('router')}.{router.name}.>"
         await client.subscribe(inbox, cb=router._on_answer)
         await client.subscribe(subjects.HEARTBEAT_ALL, cb=router._on_heartbeat)
+        await asyncio.sleep(0)  # a flush alone may overtake what was sent
         await client.flush()
         try:
             yield router

@@ -94,6 +94,7 @@ async def test_azures_client_gets_a_token_and_it_is_asked_for_once(
     answering = Answering()
     async with connected(nats, "identity") as nc:
         await nc.subscribe(subjects.IDENTITY_ALL, cb=answering.hear)
+        await asyncio.sleep(0)  # a flush alone may overtake what was sent
         await nc.flush()
         with listening(nats, data_dir, monkeypatch) as environ:
 
@@ -122,6 +123,7 @@ async def test_a_token_that_is_about_to_expire_is_replaced(
     answering.lifetime_s = int(identity.KEEP_UNTIL_BEFORE_S) - 10
     async with connected(nats, "identity") as nc:
         await nc.subscribe(subjects.IDENTITY_ALL, cb=answering.hear)
+        await asyncio.sleep(0)  # a flush alone may overtake what was sent
         await nc.flush()
         with listening(nats, data_dir, monkeypatch) as environ:
             for number in (1, 2):
