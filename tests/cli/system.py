@@ -20,6 +20,7 @@ from typing import Any
 
 from aiohttp import web
 
+from headgate.batch import app as batch
 from headgate.gateway import app as gateway
 from headgate.identity import app as identity
 from headgate.metering import app as metering
@@ -105,8 +106,8 @@ class System:
             first = await self._connect("bootstrap")
             await bootstrap(first)
             await first.close()
-            services = (("registry", registry), ("identity", identity), ("metering", metering))
-            for name, module in services:
+            services = {"registry": registry, "identity": identity, "metering": metering}
+            for name, module in {**services, "batch": batch}.items():
                 bus = await self._connect(name)
                 service = await module.build(self._settings, bus, self._clock)
                 await service.start()

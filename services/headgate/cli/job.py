@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -159,6 +158,8 @@ def _uri(entries: Any) -> str | None:
 
 async def followed(jobs: Jobs, name: str) -> dict[str, Any]:
     """Show how a job goes until it has ended; the job then."""
+    import asyncio
+
     from headgate.cli.progress import Spinner
 
     with Spinner(f"job {name}") as spinner:
