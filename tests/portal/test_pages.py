@@ -33,6 +33,7 @@ PAGES = {
     "endpoints": "/studio/",
     "deploy": f"/studio/endpoints/{NAME}/deploy",
     "deployment": f"/studio/endpoints/{NAME}/deployments/blue",
+    "batch": "/studio/batch",
     "costs": "/studio/costs",
     "operations": "/studio/operations",
 }

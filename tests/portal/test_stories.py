@@ -200,3 +200,49 @@ async def test_who_is_not_signed_in_gets_nothing_and_a_link_works_once(
     assert json.dumps(await other.cookies()) == "[]"
     await context.close()
     await other.close()
+
+
+BATCH = """
+def init():
+    pass
+
+def run(mini_batch):
+    return [open(path).read() for path in mini_batch]
+"""
+
+
+def run_batch_job(studio: Headgate, folder: Path, name: str) -> None:
+    """A job over five small files, begun and not waited for."""
+    for part in ("code", "data"):
+        (folder / part).mkdir(parents=True)
+    (folder / "code" / "batch.py").write_text(BATCH)
+    (folder / "conda.yml").write_text("dependencies: [python=3.11]\n")
+    for number in range(5):
+        (folder / "data" / f"{number}.txt").write_text(f"answer {number}")
+    (folder / "deployment.yml").write_text(
+        f"name: all\nendpoint_name: {name}\ntype: model\nmodel: {{path: data}}\n"
+        "environment: {conda_file: conda.yml}\ncompute: azureml:studio-pool\n"
+        "code_configuration: {code: code, scoring_script: batch.py}\n"
+        "settings: {mini_batch_size: 1, output_file_name: answers.txt}\n"
+    )
+    studio.cli("compute", "create", "-n", "studio-pool", "--type", "amlcompute", "--max-instances",
+               "1")  # fmt: skip
+    studio.cli("batch-endpoint", "create", "-n", name)
+    studio.cli("batch-deployment", "create", "-f", folder / "deployment.yml", "--set-default")
+    studio.cli(
+        "batch-endpoint", "invoke", "-n", name, "--input", folder / "data", "--job-name", name
+    )
+
+
+async def test_a_batch_job_is_followed_to_its_download(
+    visitor: Visitor, studio: Headgate, tmp_path: Path
+) -> None:
+    page, name = visitor.page, some_name()
+    await visitor.open("/studio/batch")
+    await asyncio.to_thread(run_batch_job, studio, tmp_path / "job", name)
+    await page.get_by_role("link", name=name, exact=True).click()
+    await expect(page.get_by_text("Completed · 5 of 5")).to_be_visible(timeout=READY_MS)
+    async with page.expect_download() as waiting:
+        await page.get_by_role("button", name="Download").click()
+    downloaded = await (await waiting.value).path()
+    assert downloaded.read_text().splitlines() == [f"answer {number}" for number in range(5)]

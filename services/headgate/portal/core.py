@@ -285,6 +285,47 @@ def decision_row(told: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+JOB_RUNNING = ("NotStarted", "Preparing", "Queued", "Running")
+JOB_RESUMABLE = ("Paused", "Failed", "Canceled")
+
+
+def job_row(told: Mapping[str, Any]) -> dict[str, str]:
+    """A batch job as a line of a table."""
+    fields = told.get("properties") or {}
+    return {
+        "name": str(told.get("name", "")),
+        "status": str(fields.get("status", "")),
+        "endpoint": str(fields.get("endpointName", "")),
+        "deployment": str(fields.get("deploymentName", "")),
+        "done": done_text(fields.get("progress") or {}),
+        "created": str(fields.get("createdDateTime", "")),
+    }
+
+
+def done_text(progress: Mapping[str, Any]) -> str:
+    """How many mini-batches are done; more may come while the input is being listed."""
+    more = "" if progress.get("isListed") else "+"
+    return f"{progress.get('settledMiniBatches', 0)} of {progress.get('miniBatches', 0)}{more}"
+
+
+def output_of(told: Mapping[str, Any]) -> str:
+    """Where a job's output is; empty while that is not known."""
+    first = next(iter((told.get("outputs") or {}).values()), None) or {}
+    return str(first.get("uri", ""))
+
+
+def letter_row(told: Mapping[str, Any]) -> dict[str, str]:
+    """A mini-batch that was given up as a line of a table."""
+    error = told.get("error")
+    text = error.get("message", "") if isinstance(error, Mapping) else error
+    return {
+        "number": str(told.get("number", "")),
+        "items": str(told.get("items", "")),
+        "attempts": str(told.get("attempts", "")),
+        "error": str(text or ""),
+    }
+
+
 def cost_row(told: Mapping[str, Any]) -> dict[str, str]:
     """Costs of one group as a line of a table."""
     return {

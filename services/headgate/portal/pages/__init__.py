@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headgate.portal.pages import costs, deploy, endpoint, endpoints, operations
+from headgate.portal.pages import batch, costs, deploy, endpoint, endpoints, operations
 from headgate.portal.pages.frame import Studio
 from headgate.portal.sessions import Sessions
 
@@ -10,5 +10,5 @@ from headgate.portal.sessions import Sessions
 def register(sessions: Sessions, *, scoring_ca: str) -> None:
     """Tell the page library which function draws which address."""
     studio = Studio(sessions, scoring_ca)
-    for part in (endpoints, endpoint, deploy, costs, operations):
+    for part in (endpoints, endpoint, deploy, batch, costs, operations):
         part.register(studio)

@@ -19,6 +19,7 @@ from headgate_contracts.resources import OperationStatus
 
 NAVIGATION = (
     ("Endpoints", f"{PREFIX}/", "hub"),
+    ("Batch", f"{PREFIX}/batch", "dynamic_feed"),
     ("Costs", f"{PREFIX}/costs", "payments"),
     ("Operations", f"{PREFIX}/operations", "monitor_heart"),
 )
