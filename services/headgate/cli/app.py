@@ -30,6 +30,7 @@ from headgate.cli import (
     online_endpoint,
     system,
     tokens,
+    top,
     trace,
     workspace,
 )
@@ -69,6 +70,7 @@ app.add_typer(costs.budgets, name="budget")
 system.register(app)
 apply.register(app)
 trace.register(app)
+top.register(app)
 azure_env.register(app)
 access.register(app)
 app.add_typer(tokens.app, name="token")

@@ -83,12 +83,16 @@ def _body(row: LiveRow) -> Json:
         "mirroredPerSecond": round(row.mirrored_per_s, 2),
         "requestBytesPerSecond": round(row.request_bytes_per_s),
         "responseBytesPerSecond": round(row.response_bytes_per_s),
-        "p50Ms": row.quantile_ms(0.50),
-        "p95Ms": row.quantile_ms(0.95),
-        "p99Ms": row.quantile_ms(0.99),
+        "p50Ms": _rounded(row.quantile_ms(0.50)),
+        "p95Ms": _rounded(row.quantile_ms(0.95)),
+        "p99Ms": _rounded(row.quantile_ms(0.99)),
         "inFlight": row.in_flight,
         "waiting": row.waiting,
         "held": row.held,
         "readyInstances": row.ready_instances,
         "slots": row.slots,
     }
+
+
+def _rounded(ms: float | None) -> float | None:
+    return None if ms is None else round(ms, 3)
