@@ -69,7 +69,8 @@ async def test_200_crash_looping_instances_do_not_slow_the_others(
     await world.lost(first.id)
     assert first.id not in {i.id for i in await world.ready(2, "blue")}
     await world.change("blue", environment_variables={"V": "2"})
-    assert (await world.outcome("blue", within_s=120)).ready_instances == 2
+    assert (await world.outcome("blue", within_s=120)).ready_instances >= 2  # old ones may drain
+    await world.ready(2, "blue")
 
     backoff = Backoff(first_s=world.settings.restart_backoff_s)
     elapsed_s = time.monotonic() - begun
