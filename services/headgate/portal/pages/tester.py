@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 
 from nicegui import ui
 
@@ -86,7 +87,9 @@ def draw(session: Session, found: Found[EndpointSpec], deployments: list[str], c
     _snippets(name, uri, request, chosen, ca)
 
 
-def _snippets(name: str, uri: str, request: ui.codemirror, chosen: object, ca: str) -> None:
+def _snippets(
+    name: str, uri: str, request: ui.codemirror, chosen: Callable[[], str], ca: str
+) -> None:
     with ui.expansion("Copy as curl, Python, command line").classes("full-width"):
         ui.label("The key is read from the variable KEY.").classes("quiet")
         shown = {
@@ -99,7 +102,7 @@ def _snippets(name: str, uri: str, request: ui.codemirror, chosen: object, ca: s
                 endpoint=name,
                 uri=uri,
                 body=str(request.value),
-                deployment=chosen(),  # type: ignore[operator]
+                deployment=chosen(),
                 ca=ca,
                 header=DEPLOYMENT_HEADER,
             )
