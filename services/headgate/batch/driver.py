@@ -33,9 +33,10 @@ LOOK_S = 5.0
 PACE_S = 0.05  # between two looks, so that what is published goes out in groups
 RETRY_S = 1.0
 STALLED_S = 30.0
-WINDOW_MIN = 64
-WINDOW_PER_PROCESS = 32
-WINDOW_MAX = 2_000
+# Enough for some seconds of short mini-batches: nodes work on while this service restarts.
+WINDOW_MIN = 256
+WINDOW_PER_PROCESS = 256
+WINDOW_MAX = 2_048
 
 _log = Log("batch")
 

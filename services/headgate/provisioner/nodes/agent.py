@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,13 @@ from headgate.runtime.procs import describe_exit
 from headgate.runtime.store import Store
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError, WireError
-from headgate_contracts.mini_batches import FilesReply, GetFiles, MiniBatchReport
+from headgate_contracts.mini_batches import (
+    FilePart,
+    FilesReply,
+    GetFiles,
+    MiniBatchReport,
+    Task,
+)
 from headgate_contracts.nodes import NodeSpec
 
 RESTART_FIRST_S = 0.5
@@ -119,6 +125,7 @@ class Agent:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._queue.close()
+        await self._stage.close()
 
     # --- connections ---------------------------------------------------------------------------
 
@@ -216,33 +223,43 @@ class Agent:
         while not self._stopping:
             self._moved.clear()
             room = self._depth - self._ahead
-            if room <= 0:
+            if room <= self._depth // 2:  # taken in groups, which cost what one does
                 await self._moved.wait()
                 continue
-            for held in await self._queue.take(room):
-                self._ahead += 1
-                self._spawn(self._prepare(held))
+            if taken := await self._queue.take(room):
+                self._ahead += len(taken)
+                self._spawn(self._prepare(taken))
 
-    async def _prepare(self, held: Held) -> None:
-        task, error = held.task, ""
-        staged = _Staged(held, f"{task.number:08d}-{task.attempt}-{short_id()}")
+    async def _prepare(self, taken: Sequence[Held]) -> None:
+        """Stage some mini-batches and hand them to the processes."""
+        staged = [_Staged(held, f"{held.task.number:08d}-{held.task.attempt}-{short_id()}")
+                  for held in taken]  # fmt: skip
+        files, wrong = {}, {}
+        for each in staged:
+            try:
+                files[each.key] = await self._files(each.held.task)
+            except HeadgateError as error:
+                wrong[each.key] = str(error)
         try:
-            files = task.files
-            if files is None:
-                query = GetFiles(job=task.job, number=task.number)
-                files = (await self._bus.ask(query, FilesReply)).files
-            staged.paths = await self._stage.stage(staged.key, files)
-        except* HeadgateError as errors:
-            error = f"the input cannot be read: {_first(errors)}"
-        except* (OSError, ValueError) as errors:
-            error = f"the input cannot be staged: {_first(errors)}"
-        if self._stopping:
-            await self._give_back(staged)
-        elif error:
-            self._note_taken()
-            await self._tell(staged, "raised", {"error": error})
-        else:
-            self._staged.put_nowait(staged)
+            wrong |= await self._stage.stage(files)
+        except HeadgateError as error:  # of the place as a whole
+            wrong |= dict.fromkeys(files, str(error))
+        for each in staged:
+            if self._stopping:
+                await self._give_back(each)
+            elif each.key in wrong:
+                self._note_taken()
+                said = {"error": f"the input cannot be read: {wrong[each.key]}"}
+                self._spawn(self._tell(each, "raised", said))
+            else:
+                each.paths = [self._stage.seen(each.key, part) for part in files[each.key]]
+                self._staged.put_nowait(each)
+
+    async def _files(self, task: Task) -> Sequence[FilePart]:
+        if task.files is not None:
+            return task.files
+        query = GetFiles(job=task.job, number=task.number)
+        return (await self._bus.ask(query, FilesReply)).files
 
     def _note_taken(self) -> None:
         self._ahead -= 1
@@ -251,7 +268,7 @@ class Agent:
     async def _give_back(self, staged: _Staged) -> None:
         self._queue.held.discard(staged.held)
         await staged.held.give_back()
-        await self._stage.forget(staged.key)
+        self._stage.forget(staged.key)
 
     async def _give(self, peer: Peer, pid: int, ended: asyncio.Event, staged: _Staged) -> None:
         """One mini-batch to one process, and what it says of it within the time allowed."""
@@ -305,6 +322,7 @@ class Agent:
     async def _tell(self, staged: _Staged, outcome: str, said: dict[str, Any]) -> None:
         """Keep the result, report it, and only then take the mini-batch out of the queue."""
         task = staged.held.task
+        self._stage.forget(staged.key, is_over=outcome in ("done", "raised"))
         about: dict[str, Any] = {
             "job": task.job,
             "number": task.number,
@@ -324,7 +342,6 @@ class Agent:
         self._queue.held.discard(staged.held)
         self._running.discard(staged)
         self._moved.set()
-        await self._stage.forget(staged.key)
 
     async def _kept(self, staged: _Staged, said: dict[str, Any]) -> dict[str, Any]:
         """What the report says of a result, once it is where it stays."""
@@ -353,10 +370,3 @@ class Agent:
         except Exception:
             # What it held comes again once the queue has heard nothing of it for a while.
             _log.exception("mini_batch_dropped", node=self._spec.id)
-
-
-def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
-    found: BaseException = errors
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found

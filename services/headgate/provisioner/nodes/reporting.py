@@ -12,6 +12,8 @@ from headgate_contracts import limits
 from headgate_contracts.errors import Blame, HeadgateError
 from headgate_contracts.mini_batches import MiniBatchReport, ReportMiniBatches, ReportsReply
 
+# A group costs a transaction, an event and a look at the job, however many reports are in it.
+EVERY_S = 0.2
 _RETRY_FIRST_S = 0.1
 _RETRY_MAX_S = 2.0
 _BYTES_MAX = 4 * 1024 * 1024
@@ -26,10 +28,11 @@ class _Waiting:
 
 
 class Reporter:
-    """One for all nodes: while a group is on its way, the next one gathers."""
+    """One for all nodes: the first report goes at once, the next ones gather for a moment."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
+        self._sent_at = 0.0
         self._waiting: list[_Waiting] = []
         self._woken = asyncio.Event()
 
@@ -44,11 +47,13 @@ class Reporter:
         """Tell for ever."""
         retry_s = _RETRY_FIRST_S
         while True:
-            await self._woken.wait()
-            group = self._group()
-            if not group:
+            if not self._waiting:
                 self._woken.clear()
-                continue
+                await self._woken.wait()
+            if len(self._waiting) < limits.BATCH_REPORTS_MAX:
+                await asyncio.sleep(self._sent_at + EVERY_S - self._bus.clock.monotonic())
+            self._sent_at = self._bus.clock.monotonic()
+            group = self._group()
             command = ReportMiniBatches(reports=tuple(each.report for each in group))
             try:
                 reply = await self._bus.ask(command, ReportsReply)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import itertools
+import os
+import shutil
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from headgate.runtime.copies import remove_tree
 from headgate.runtime.places import Places, joined
@@ -18,51 +21,87 @@ _AT_ONCE = 8
 
 
 class Stage:
-    """The folder of staged inputs of one node: ``inputs/<key>/<path of the file>``."""
+    """The staged inputs of one node: ``inputs/<folder>/<path of the file>``, mini-batch by key.
+
+    Folders are used again: to make one may take the file system longer than to fill it.
+    """
 
     def __init__(self, folder: Path, places: Places, place: Place) -> None:
-        self._folder = folder / "inputs"
+        self._root = folder / "inputs"
         self._places = places
         self._place = place
+        self._folders: dict[str, str] = {}  # by key
+        self._names = map(str, itertools.count())
+        self._empty: list[str] = []
+        self._leaving: dict[str, bool] = {}  # folders, and whether they are used again
+        self._removing: asyncio.Task[None] | None = None
 
-    async def stage(self, key: str, files: Sequence[FilePart]) -> list[str]:
-        """Copies of the files; their paths below the node's folder.
+    async def stage(self, wanted: Mapping[str, Sequence[FilePart]]) -> dict[str, str]:
+        """Copies of the files of some mini-batches, by their keys; what is wrong with which."""
+        for key in wanted:
+            self._folders[key] = self._empty.pop() if self._empty else next(self._names)
+        root = self._places.store_of(self._place).folder
+        if root is not None:  # files of this machine: all at once on one thread
+            return await asyncio.to_thread(self._copy_all, root, wanted)
+        wrong = await asyncio.gather(*(self._fetched(*each) for each in wanted.items()))
+        return {key: error for key, error in zip(wanted, wrong, strict=True) if error}
 
-        Raises HeadgateError that names what cannot be read.
+    def seen(self, key: str, part: FilePart) -> str:
+        """The path of a copy below the node's folder."""
+        return f"{self._root.name}/{self._folders[key]}/{part.path}"
+
+    def forget(self, key: str, *, is_over: bool = True) -> None:
+        """Remove the copies soon, together with what else has had its turn by then.
+
+        Unless ``is_over``, a process that is about to be killed may still write there.
         """
-        target = self._folder / key
-        copied = await asyncio.to_thread(self._copied, target, files)
-        if not copied:
-            gate = asyncio.Semaphore(_AT_ONCE)
+        if (folder := self._folders.pop(key, None)) is None:
+            return
+        self._leaving[folder] = is_over
+        if self._removing is None or self._removing.done():
+            self._removing = asyncio.create_task(self._remove())
+
+    async def close(self) -> None:
+        """Return once all that was to be forgotten is."""
+        if self._removing is not None:
+            await self._removing
+
+    async def _remove(self) -> None:
+        while self._leaving:
+            leaving, self._leaving = self._leaving, {}
+            await asyncio.to_thread(_remove_all, self._root, leaving)
+            self._empty += (folder for folder, is_over in leaving.items() if is_over)
+
+    def _copy_all(self, root: Path, wanted: Mapping[str, Sequence[FilePart]]) -> dict[str, str]:
+        wrong = {key: self._copied(root, key, files) for key, files in wanted.items()}
+        return {key: error for key, error in wrong.items() if error}
+
+    def _copied(self, root: Path, key: str, files: Sequence[FilePart]) -> str:
+        for part in files:
+            try:
+                source = root / joined(self._place.path, checked_key(part.path))
+                _copy(source, self._root / self._folders[key] / part.path, part)
+            except OSError as error:
+                return f"{part.path}: {error.strerror}"
+            except HeadgateError as error:
+                return str(error)
+        return ""
+
+    async def _fetched(self, key: str, files: Sequence[FilePart]) -> str:
+        """The files of one mini-batch, some at once; what is wrong."""
+        gate, error = asyncio.Semaphore(_AT_ONCE), ""
+        try:
             async with asyncio.TaskGroup() as group:
                 for part in files:
-                    group.create_task(self._fetch(gate, part, target / checked_key(part.path)))
-        return [f"inputs/{key}/{part.path}" for part in files]
-
-    async def forget(self, key: str) -> None:
-        await asyncio.to_thread(remove_tree, self._folder / key)
-
-    def _copied(self, target: Path, files: Sequence[FilePart]) -> bool:
-        """From a store that is a folder of this machine, all at once on one thread."""
-        root = self._places.store_of(self._place).folder
-        if root is None:
-            return False
-        for part in files:
-            source = root / joined(self._place.path, checked_key(part.path))
-            to = target / part.path
-            to.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                _copy(source, to, part)
-            except OSError as error:
-                raise HeadgateError(
-                    ErrorCode.RESOURCE_NOT_FOUND, f"{part.path}: {error.strerror}"
-                ) from None
-        return True
+                    to = self._root / self._folders[key] / checked_key(part.path)
+                    group.create_task(self._fetch(gate, part, to))
+        except* (HeadgateError, OSError, ValueError) as errors:
+            error = str(_first(errors))
+        return error
 
     async def _fetch(self, gate: asyncio.Semaphore, part: FilePart, to: Path) -> None:
         async with gate:
-            to.parent.mkdir(parents=True, exist_ok=True)
-            with await asyncio.to_thread(to.open, "wb") as file:
+            with await asyncio.to_thread(_made, to) as file:
                 if part.head:
                     await self._append(file, part.path, 0, part.head)
                 end = None if part.end is None else part.end
@@ -78,7 +117,7 @@ class Stage:
 
 
 def _copy(source: Path, to: Path, part: FilePart) -> None:
-    with source.open("rb") as reading, to.open("wb") as writing:
+    with source.open("rb") as reading, _made(to) as writing:
         if part.head:
             writing.write(reading.read(part.head))
         reading.seek(part.start)
@@ -89,6 +128,42 @@ def _copy(source: Path, to: Path, part: FilePart) -> None:
                 return
             writing.write(chunk)
             left = None if left is None else left - len(chunk)
+
+
+def _made(path: Path) -> BinaryIO:
+    """A new file, in a folder that may have to be made."""
+    try:
+        return path.open("wb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")
+
+
+def _remove_all(root: Path, folders: Mapping[str, bool]) -> None:
+    for name, is_used_again in folders.items():
+        try:
+            if is_used_again:
+                _empty(root / name)
+                continue
+        except OSError:  # the script has changed the rights of something, or nothing was staged
+            pass
+        remove_tree(root / name)
+
+
+def _empty(folder: Path) -> None:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry)
+            else:
+                Path(entry).unlink()
+
+
+def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
 
 
 def own_file(folder: Path, name: str) -> Path:
