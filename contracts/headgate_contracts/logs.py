@@ -174,6 +174,9 @@ TRACES = LogTable(
         _ms("WorkerMs", "worker_ms", "in the instance, outside of run()"),
         _ms("ModelMs", "model_ms", "in run(), with parts until the first"),
         _ms("AnswerMs", "answer_ms", "from the answer, or its first part, to the end"),
+        _text("TraceId", "trace_id", "the trace that it is part of"),
+        _text("SpanId", "span_id", "the span of the request in it"),
+        _text("ParentSpanId", "parent_id", "the caller's span; empty: it named none"),
     ),
 )
 TABLES: Mapping[Log, LogTable] = {table.log: table for table in (TRAFFIC, CONSOLE, EVENTS, TRACES)}
@@ -218,7 +221,10 @@ class ConsoleRow(Value):
 
 
 class TraceRow(Value):
-    """Where a request's time went, in milliseconds; null: it did not get there."""
+    """Where a request's time went, in milliseconds; null: it did not get there.
+
+    Ids of trace and spans are W3C's; ``run_id`` is the span of ``run()``, which the model was told.
+    """
 
     at: float
     workspace: str
@@ -240,6 +246,13 @@ class TraceRow(Value):
     worker_ms: float | None = None
     model_ms: float | None = None
     answer_ms: float | None = None
+    trace_id: str = ""
+    span_id: str = ""
+    parent_id: str = ""
+    trace_state: str = ""
+    run_id: str = ""
+    method: str = ""
+    path: str = ""
 
 
 class LogRows(Event):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import signal
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headgate.runtime import keyring, log, tls
 from headgate.runtime.bootstrap import bootstrap
@@ -20,7 +22,11 @@ from headgate.runtime.clock import Clock, SystemClock
 from headgate.runtime.log import Log
 from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings
+from headgate.runtime.tracing import Tracer
 from headgate_contracts.errors import ErrorCode, HeadgateError
+
+if TYPE_CHECKING:
+    from headgate.runtime.otlp import Otlp
 
 Build = Callable[[Settings, Bus, Clock], Awaitable[Service]]
 
@@ -149,9 +155,38 @@ def creds_of(name: str, settings: Settings) -> Path | None:
     return path if path.exists() else None
 
 
-async def _connect(name: str, settings: Settings, clock: Clock) -> Bus:
+def check_extras(settings: Settings) -> None:
+    """Raises HeadgateError for a setting that needs a package which is not there."""
+    if settings.otlp_url and not _has("opentelemetry.exporter.otlp.proto.http"):
+        raise HeadgateError(
+            ErrorCode.BAD_ARGUMENT,
+            "setting 'otlp_url' needs the extra otel: pip install 'headgate[otel]'",
+            target="otlp_url",
+        )
+
+
+def _has(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _exporter(settings: Settings, names: tuple[str, ...]) -> Otlp | None:
+    """Where spans of this process go. Routers say theirs on the bus, to the logs service."""
+    if not settings.otlp_url or names == ("router",):
+        return None
+    check_extras(settings)
+    from headgate.runtime import otlp
+
+    return otlp.connect(settings.otlp_url)
+
+
+async def _connect(name: str, settings: Settings, clock: Clock, sink: Otlp | None = None) -> Bus:
     creds = creds_of(name, settings)
     bus = await Bus.connect(name, settings.nats, creds, clock)
+    if sink is not None:
+        bus.tracer = Tracer(name, clock, sink, settings.trace_share)
     if creds is not None:
         await keyring.self_check(bus.ask_raw, name)
     return bus
@@ -173,9 +208,10 @@ async def _serve(names: tuple[str, ...], settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     services: list[Service] = []
+    sink = _exporter(settings, names)
     try:
         for name in names:
-            bus = await _connect(name, settings, clock)
+            bus = await _connect(name, settings, clock, sink)
             service = await BUILDS[name](settings, bus, clock)
             services.append(service)
             await service.start()
@@ -183,6 +219,8 @@ async def _serve(names: tuple[str, ...], settings: Settings) -> int:
     finally:
         for service in reversed(services):
             await service.stop()
+        if sink is not None:
+            await asyncio.to_thread(sink.close)
 
 
 async def _until_stopped(services: list[Service], stopping: asyncio.Event) -> int:

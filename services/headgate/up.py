@@ -70,6 +70,7 @@ def up(settings: Settings) -> int:
     ``settings.nats`` names a bus that exists already; then only the services are started.
     """
     log.configure(settings.log_level, settings.log_format)
+    assembly.check_extras(settings)
     private_dir(settings.data)
     with lock.hold(settings.data, now=time.time()) as held:
         settings = _with_ports(settings)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple, Optional, Union
 from urllib.parse import parse_qsl
 
-from headgate_worker import aml, failure, flask_bridge, output, v2_service, web
+from headgate_worker import aml, failure, flask_bridge, output, tracing, v2_service, web
 from headgate_worker.batching import Batched
 from headgate_worker.core import SCORING_BODY_BYTES_MAX
 from headgate_worker.cors import Cors
@@ -129,6 +129,7 @@ class Scorer:
         self, request: Request, ids: Ids, inputs: Inputs, context: AbstractContextManager[Any]
     ) -> Call:
         tag, script = output.tag(ids.request), self.script
+        context = tracing.around(request, context)
         return Call(request, ids, tag, script.run, inputs, context, _AZURE, script.batched)
 
     def shared_context(self) -> AbstractContextManager[Any]:
@@ -153,7 +154,8 @@ class Scorer:
             return self._signed(request, ids, begun)
         dialect = Dialect(partial(self._v2.answer, begun.asked), v2_service.message)
         tag, infer, batched = output.tag(ids.request), self._v2.model.infer, self._v2.batched
-        return Call(request, ids, tag, infer, begun.inputs, nullcontext(), dialect, batched)
+        context = tracing.around(request, nullcontext())
+        return Call(request, ids, tag, infer, begun.inputs, context, dialect, batched)
 
     def _elsewhere(self, request: Request) -> Answer:
         if request.path not in self._routes:

@@ -54,6 +54,7 @@ HEAVY = {
         "runtime/tables.py",
         "runtime/outbox.py",
     ),
+    "opentelemetry": ("runtime/otlp.py",),
     "aiohttp": ("gateway", "identity/oidc.py", "router/ingress.py", "client", "demo"),
     "azure": ("azure/sdk.py",),
     "jwt": ("runtime/tokens.py", "identity"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,117 @@ async def test_a_second_try_is_counted(stage: Stage) -> None:
         (row,) = traces(stage)
         assert (row.tries, row.instance) == (2, served.one.instance)
         assert_whole(row)
+
+
+TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TELLS = """
+    import json
+    from azureml.contrib.services.aml_request import rawhttp
+    from azureml.contrib.services.aml_response import AMLResponse
+
+    def init():
+        pass
+
+    @rawhttp
+    def run(request):
+        told = {name: request.headers.get(name) for name in ("traceparent", "tracestate")}
+        return AMLResponse(json.dumps(told), 200)
+"""
+SPANS_OF_RUN = """
+    import json
+
+    from opentelemetry import baggage, trace
+    from opentelemetry.sdk.trace import TracerProvider
+
+    def init():
+        trace.set_tracer_provider(TracerProvider())
+
+    def run(data):
+        with trace.get_tracer("script").start_as_current_span("predict") as span:
+            found, parent = span.get_span_context(), span.parent
+        return {
+            "trace": format(found.trace_id, "032x"),
+            "parent": format(parent.span_id, "016x") if parent else "",
+            "tenant": baggage.get_baggage("tenant"),
+        }
+"""
+
+
+def said(flags: str) -> str:
+    return f"traceparent: 00-{TRACE}-{CALLER}-{flags}\r\ntracestate: vendor=1\r\n"
+
+
+async def answer(served: Served, headers: str) -> tuple[dict[str, str], dict[str, str]]:
+    wire = await served.send("{}", headers=headers)
+    found = await wire.receive()
+    assert found.status == 200, found.body
+    return found.headers, json.loads(found.body)
+
+
+async def test_a_callers_trace_goes_on_to_the_model(
+    nats: natsd.RunningServer, data_dir: Path
+) -> None:
+    async with (
+        staged(nats, data_dir, otlp_url="http://127.0.0.1:9") as stage,
+        serving(stage, TELLS) as served,
+    ):
+        headers, told = await answer(served, said("01"))
+        (row,) = traces(stage)
+        assert (row.trace_id, row.parent_id, row.trace_state) == (TRACE, CALLER, "vendor=1")
+        assert told == {"traceparent": f"00-{TRACE}-{row.run_id}-01", "tracestate": "vendor=1"}
+        assert headers["traceresponse"] == f"00-{TRACE}-{row.span_id}-01"
+        assert len({CALLER, row.span_id, row.run_id}) == 3
+
+
+@pytest.mark.parametrize("headers", ["", said("00"), said("01") + said("01"), said("0x")])
+async def test_no_other_request_is_traced_for_that(
+    nats: natsd.RunningServer, data_dir: Path, headers: str
+) -> None:
+    async with (
+        staged(nats, data_dir, otlp_url="http://127.0.0.1:9") as stage,
+        serving(stage, TELLS) as served,
+    ):
+        answered, told = await answer(served, headers)
+        assert traces(stage) == [] and "traceresponse" not in answered
+        assert (told["traceparent"] or "") in headers
+
+
+async def test_a_caller_that_does_not_trace_is_not_drawn(
+    nats: natsd.RunningServer, data_dir: Path
+) -> None:
+    where = "http://127.0.0.1:9"
+    async with (
+        staged(nats, data_dir, otlp_url=where, trace_share=1.0) as stage,
+        serving(stage, TELLS) as served,
+    ):
+        await answer(served, said("00"))
+        assert traces(stage) == []
+        await answer(served, "")
+        (row,) = traces(stage)
+        assert row.trace_id and not row.parent_id
+
+
+async def test_without_a_collector_only_who_asks_is_traced(stage: Stage) -> None:
+    async with serving(stage, TELLS) as served:
+        assert (await answer(served, said("01")))[1]["traceparent"] == f"00-{TRACE}-{CALLER}-01"
+        assert traces(stage) == []
+        await answer(served, said("00") + ASKED)
+        (row,) = traces(stage)
+        assert (row.trace_id, row.parent_id) == (TRACE, CALLER)
+
+
+async def test_spans_of_a_script_are_children_of_run(stage: Stage) -> None:
+    async with serving(stage, SPANS_OF_RUN) as served:
+        _, told = await answer(served, said("01") + ASKED + "baggage: tenant=a%20b\r\n")
+        (row,) = traces(stage)
+        assert told == {"trace": TRACE, "parent": row.run_id, "tenant": "a b"}
+        _, told = await answer(served, "")
+        assert told["trace"] != TRACE and told["parent"] == ""
+        assert row.method == "POST" and row.path == "/score"
+
+
+async def test_spans_of_an_asynchronous_script_too(stage: Stage) -> None:
+    script = SPANS_OF_RUN.replace("def run", "async def run")
+    async with serving(stage, script) as served:
+        answers = await asyncio.gather(*(answer(served, said("01") + ASKED) for _ in range(3)))
+        assert {told["parent"] for _, told in answers} == {row.run_id for row in traces(stage)}

@@ -128,6 +128,7 @@ async def build(
         storage.serve,
         studio.serve,
         require_if_match=settings.require_if_match,
+        tracer=bus.tracer,
     )
 
     async def load_trust() -> None:

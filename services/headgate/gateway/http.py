@@ -27,6 +27,7 @@ from headgate.gateway.idempotency import Repeater
 from headgate.gateway.routes import Match, RouteTable
 from headgate.gateway.storage_core import is_storage
 from headgate.gateway.studio import is_studio, wants_page
+from headgate.runtime import tracing
 from headgate.runtime.clock import Clock, new_id
 from headgate.runtime.log import Log
 from headgate.runtime.tokens import Principal
@@ -253,9 +254,23 @@ class Edge:
     storage: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
     studio: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
     require_if_match: bool = False
+    tracer: tracing.Tracer | None = None
     log: Log = field(default_factory=lambda: Log("gateway"))
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        parent = tracing.of_headers(request.headers) if self.tracer else None
+        if self.tracer is None or not self.tracer.wants(parent):
+            return await self._serve(request)
+        about = {"http.request.method": request.method, "url.path": request.path}
+        with self.tracer.span(request.method, "server", parent, **about) as doing:
+            response = await self._serve(request)
+            doing.attributes["http.response.status_code"] = response.status
+            doing.attributes["headgate.request_id"] = request_id(request)
+            doing.error = str(response.status) if response.status >= 500 else ""
+            response.headers.setdefault("traceresponse", doing.context.traceparent)
+            return response
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         begun = self.clock.monotonic()
         try:
             response = await self._answer(request)

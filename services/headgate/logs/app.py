@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from headgate.logs import core, intake, state
+from headgate.logs.export import Export
 from headgate.logs.handlers import Handlers
 from headgate.logs.rows import VERSION_TABLE
 from headgate.runtime.bus import Bus
@@ -23,7 +24,8 @@ _DAY_S = 86_400.0
 async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
     """The logs service on its database, ready to start."""
     database = await open_database(settings.database_url("logs"), MIGRATIONS, VERSION_TABLE)
-    logs = intake.Intake(bus, database, intake.LOGS)
+    export = Export(bus.tracer.sink, clock) if bus.tracer else None
+    logs = intake.Intake(bus, database, intake.LOGS, export)
     instances = intake.Intake(bus, database, intake.INSTANCES)
 
     async def forget() -> None:
@@ -36,7 +38,12 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
         bus,
         description="Log tables: requests, lines of deployments, events of instances",
         handlers=Handlers(database, clock).table(),
-        loops={"logs": logs.run, "instances": instances.run, "forget": forget},
+        loops={
+            "logs": logs.run,
+            "instances": instances.run,
+            "forget": forget,
+            **({"export": export.run} if export else {}),
+        },
         stops=(database.close,),
     )
 

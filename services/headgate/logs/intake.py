@@ -19,6 +19,7 @@ from nats.js.errors import NotFoundError
 from pydantic import ValidationError
 
 from headgate.logs import core, state
+from headgate.logs.export import Export
 from headgate.runtime.bus import Bus
 from headgate.runtime.log import Log as OwnLog
 from headgate.runtime.tables import Database
@@ -31,6 +32,7 @@ LOOK_S_MAX = 2.0  # while nothing comes
 _RETRY_S = 1.0
 _MESSAGES_MAX = 200
 _ROWS_MAX = 2_000
+_UNSTORED = {"trace_state", "run_id", "method", "path"}  # what only an export needs
 _SAID = {kind.LOG.value: kind for kind in (TrafficLogged, ConsoleLogged, TraceLogged)}
 
 _log = OwnLog("logs")
@@ -43,6 +45,7 @@ class Taken:
     rows: dict[Log, list[dict[str, Any]]] = field(default_factory=dict)
     lost: Counter[tuple[str, Log, int]] = field(default_factory=Counter)
     count: int = 0
+    said: list[LogRows] = field(default_factory=list)
 
     def add(self, log: Log, rows: Iterable[dict[str, Any]]) -> None:
         kept = self.rows.setdefault(log, [])
@@ -66,8 +69,11 @@ INSTANCES = Source(streams.EVENTS.name, subjects.events_of("instance"))
 class Intake:
     """Follows one source for ever."""
 
-    def __init__(self, bus: Bus, database: Database, source: Source) -> None:
+    def __init__(
+        self, bus: Bus, database: Database, source: Source, export: Export | None = None
+    ) -> None:
         self._bus = bus
+        self._export = export
         self._database = database
         self._source = source
         self._position: int | None = None  # ours alone, so it is read once
@@ -108,6 +114,8 @@ class Intake:
             await state.add_losses(session, taken.lost)
             await state.set_position(session, self._source.stream, sequence)
         self._position = sequence
+        if self._export is not None:
+            self._export.add(taken.said)
         return may_have_more
 
     async def _known_position(self) -> int:
@@ -155,10 +163,13 @@ def take(taken: Taken, subject: str, payload: bytes) -> None:
 
 
 def _take_rows(taken: Taken, said: LogRows) -> None:
+    taken.said.append(said)
     if isinstance(said, ConsoleLogged):
         lines = (row.model_dump() for row in said.rows)
         taken.add(Log.CONSOLE, ({**row, "message": core.clean(row["message"])} for row in lines))
-    elif isinstance(said, TrafficLogged | TraceLogged):
-        taken.add(said.LOG, (row.model_dump() for row in said.rows))
+    elif isinstance(said, TrafficLogged):
+        taken.add(Log.TRAFFIC, (row.model_dump() for row in said.rows))
+    elif isinstance(said, TraceLogged):
+        taken.add(Log.TRACES, (row.model_dump(exclude=_UNSTORED) for row in said.rows))
     for workspace, count in said.lost.items():
         taken.lost[workspace, said.LOG, core.minute_of(said.at)] += count

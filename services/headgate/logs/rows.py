@@ -93,7 +93,7 @@ class EventRow(Row, table=True):
 
 class TraceRow(Row, table=True):
     __tablename__ = "logs_trace"
-    __table_args__ = _indexes("logs_trace", "request_id")
+    __table_args__ = _indexes("logs_trace", "request_id", "trace_id")
 
     id: int | None = _serial()
     at: float
@@ -116,6 +116,9 @@ class TraceRow(Row, table=True):
     worker_ms: float | None = None
     model_ms: float | None = None
     answer_ms: float | None = None
+    trace_id: str
+    span_id: str
+    parent_id: str
 
 
 class LossRow(Row, table=True):

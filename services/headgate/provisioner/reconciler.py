@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from headgate.provisioner.keeper import Keeper
 from headgate.provisioner.preparing import Preparer
 from headgate.provisioner.state import Desire, Key, Record
 from headgate.provisioner.values import State
+from headgate.runtime import tracing
 from headgate.runtime.bus import Msg
 from headgate.runtime.log import Log
 from headgate_contracts import subjects
@@ -44,6 +46,7 @@ class Reconciler:
         self._keepers: dict[Key, Keeper] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._hinted = asyncio.Event()
+        self._provoked = ""  # the span that the last hint came from, if that was traced
         self._hearing_since: float | None = None
         self._registry_answers = True
         self.guests: Callable[[], set[str]] = set
@@ -116,7 +119,8 @@ class Reconciler:
             # A hint that was lost is made up for by a look now and then.
             if self._hinted.is_set() or not self._registry_answers or tick % LOOK_TICKS == 0:
                 self._hinted.clear()
-                await self._look()
+                with self._traced():
+                    await self._look()
             for keeper in self.keepers():
                 keeper.tick(self._hearing_since)
             with contextlib.suppress(TimeoutError):
@@ -209,8 +213,17 @@ class Reconciler:
             if beat.state not in (InstanceState.LOST, InstanceState.UNREADY):  # our own words
                 keeper.hear(beat)
 
-    async def _hint(self, _: Msg) -> None:
+    async def _hint(self, message: Msg) -> None:
+        self._provoked = (message.headers or {}).get(tracing.EVENT_TRACEPARENT, "")
         self._hinted.set()
+
+    def _traced(self) -> AbstractContextManager[object]:
+        """A span, when what we look for was provoked within a trace."""
+        provoked, self._provoked = tracing.parse(self._provoked), ""
+        tracer = self._tools.bus.tracer
+        if tracer is None or provoked is None or not provoked.is_sampled:
+            return contextlib.nullcontext()
+        return tracer.span("reconcile", "consumer", provoked)
 
     def _go_deaf(self) -> None:
         self._hearing_since = None

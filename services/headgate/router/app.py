@@ -75,7 +75,7 @@ class Router:
         self.routes = RouteFollower(bus, self.table)
         self.trust = TrustFollower(bus)
         gate = TokenGate(self.trust)
-        self.traces = TraceLog(bus, self.id, settings.trace_share)
+        self.traces = TraceLog(bus, self.id, settings.trace_share, follows=bool(settings.otlp_url))
         self.traffic_log = TrafficLog(bus, self.id, settings.traffic_log_rows_per_s)
         journal = Journal(settings.usage_dir, f"{self.id}{short_id()}", clock)
         self.usage = UsageTeller(bus, journal, settings.usage_dir)

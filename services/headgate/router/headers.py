@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from headgate.router.core import Refusal
 from headgate.router.frames import encode_pairs
+from headgate.runtime import tracing
 from headgate_contracts import limits
 
 Pairs = list[tuple[str, str]]
@@ -86,7 +87,15 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 class Head:
     """The header block of one request: what the router reads, and what the model may see."""
 
-    __slots__ = ("_encoded", "bytes", "count", "forwarded", "forwarded_bytes", *_READ.values())
+    __slots__ = (
+        "_caller",
+        "_encoded",
+        "bytes",
+        "count",
+        "forwarded",
+        "forwarded_bytes",
+        *_READ.values(),
+    )
 
     authorization: str
     client_request_id: str
@@ -106,6 +115,7 @@ class Head:
         self.forwarded: Pairs = []
         self.forwarded_bytes = 0
         self._encoded: str | None = None
+        self._caller: tuple[tracing.Context | None] | None = None
         for attribute in _READ.values():
             setattr(self, attribute, "")
 
@@ -130,6 +140,16 @@ class Head:
         if self._encoded is None:
             self._encoded = f"{encode_pairs(self.forwarded)}," if self.forwarded else ""
         return self._encoded
+
+    @property
+    def caller(self) -> tracing.Context | None:
+        """The span of whoever asks, if exactly one is named; read once for blocks that repeat."""
+        if self._caller is None:
+            parents = [value for name, value in self.forwarded if name == tracing.TRACEPARENT]
+            states = [value for name, value in self.forwarded if name == tracing.TRACESTATE]
+            known = len(parents) == 1
+            self._caller = (tracing.parse(parents[0], ",".join(states)) if known else None,)
+        return self._caller[0]
 
     def refusal(self) -> Refusal | None:
         """Whether the block as a whole is acceptable."""

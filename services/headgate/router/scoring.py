@@ -95,6 +95,8 @@ class ClientRequest(Request):
         reply, self.reply = self.reply, None
         if reply is not None:
             self.status = answer.status
+            if self.trace is not None:
+                answer.headers.append(("traceresponse", self.trace.response))
             reply(answer)
 
     def settle(self, outcome: Outcome, elapsed_s: float) -> None:
@@ -229,9 +231,12 @@ class Scoring:
         pairs = f"{head.encoded}{ids.encoded()}"
         meta = frames.encode_request(method, _at(path, primary), query, pairs)
         trace = None
-        if head.trace or self._traces.share:
-            trace = self._traces.begin(head.trace)
-        asked = meta if trace is None else frames.traced(meta)
+        if head.trace or self._traces.looks:
+            trace = self._traces.begin(head, admission.arrival.workspace)
+        asked = meta
+        if trace is not None:
+            told = f"{trace.encoded(head)}{ids.encoded()}"
+            asked = frames.traced(frames.encode_request(method, _at(path, primary), query, told))
         deadline = began + timeout_ms / 1000
         request = ClientRequest(primary, asked, body, began, deadline, admission, reply, trace)
         request.is_patient = not head.timeout_ms

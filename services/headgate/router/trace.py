@@ -1,7 +1,9 @@
 """Where one request's time went, for requests that ask for it; the others pay for one look.
 
-A request is traced when it has the header ``x-headgate-trace``, or when the dice say so (setting
-``trace_share``). Its spans follow one another and add up to its total time.
+A request is traced when it has the header ``x-headgate-trace``, when its caller traces it (where
+traces are exported), or when the dice say so (setting ``trace_share``). Its spans follow one
+another and add up to its total time. It is part of its caller's trace, or of one of its own, and
+the model is told of ``run()``'s own span as the parent of what happens in there.
 """
 
 from __future__ import annotations
@@ -10,8 +12,11 @@ import random
 
 from headgate.router.answers import ModelAnswer
 from headgate.router.core import Refusal
+from headgate.router.frames import encode_pairs
+from headgate.router.headers import Head
 from headgate.router.requests import Outcome
-from headgate.router.traffic_log import Arrival, RowLog
+from headgate.router.traffic_log import PATH_CHARS_MAX, Arrival, RowLog
+from headgate.runtime import tracing
 from headgate.runtime.bus import Bus
 from headgate_contracts.logs import TraceLogged, TraceRow
 
@@ -22,10 +27,15 @@ _NO = frozenset(("", "0", "false", "no", "off"))
 class Trace:
     """One request under way. Times are the router's monotonic clock."""
 
-    __slots__ = ("_log", "first", "held_ms", "instance", "sent", "tries")
+    __slots__ = (
+        "_log", "_parent", "_run_id", "_span", "first", "held_ms", "instance", "sent", "tries",
+    )  # fmt: skip
 
-    def __init__(self, log: TraceLog) -> None:
+    def __init__(self, log: TraceLog, parent: tracing.Context | None) -> None:
         self._log = log
+        self._parent = parent
+        self._span = tracing.new_context(parent)
+        self._run_id = tracing.derived_id(self._span.span_id, "run")
         self.instance = ""
         self.tries = 0
         self.sent = 0.0  # to an instance, the last time
@@ -34,6 +44,18 @@ class Trace:
 
     def now(self) -> float:
         return self._log.clock.monotonic()
+
+    @property
+    def response(self) -> str:
+        """The header ``traceresponse``: what the client may look for."""
+        return self._span.traceparent
+
+    def encoded(self, head: Head) -> str:
+        """The headers for the model, as :attr:`Head.encoded`, with ``run()`` as the caller."""
+        dropped = (tracing.TRACEPARENT, "" if self._parent else tracing.TRACESTATE)
+        told = [pair for pair in head.forwarded if pair[0] not in dropped]
+        told.append((tracing.TRACEPARENT, self._span._replace(span_id=self._run_id).traceparent))
+        return f"{encode_pairs(told)},"
 
     def note_sent(self, instance: str, now: float) -> None:
         self.instance, self.sent = instance, now
@@ -91,32 +113,47 @@ class Trace:
             worker_ms=worker_ms,
             model_ms=None if model_ms is None else round(model_ms, 3),
             answer_ms=answer_ms,
+            trace_id=self._span.trace_id,
+            span_id=self._span.span_id,
+            parent_id=self._parent.span_id if self._parent else "",
+            trace_state=self._span.state,
+            run_id=self._run_id,
+            method=arrival.target.method,
+            path=arrival.target.path[:PATH_CHARS_MAX],
         )
-        self._log.add(row)
+        self._log.rows.append(row)
 
 
 class TraceLog(RowLog[TraceRow]):
     """Traces of one router."""
 
-    def __init__(self, bus: Bus, writer: str, share: float) -> None:
+    def __init__(self, bus: Bus, writer: str, share: float, *, follows: bool) -> None:
+        """``follows``: a caller that traces a request wants it traced here as well."""
         super().__init__(bus, writer, TraceLogged)
         self.clock = bus.clock
-        self.share = share
+        self.looks = follows or share > 0  # at requests that do not ask
+        self._share = share
+        self._follows = follows
         self._dice = random.Random()  # noqa: S311 - which requests are looked at is no secret
         self._left = ROWS_PER_S
 
-    def begin(self, asked: str) -> Trace | None:
-        """A trace, for a request that asks for it or that is drawn."""
-        if asked.strip().lower() in _NO and self._dice.random() >= self.share:
+    def begin(self, head: Head, workspace: str) -> Trace | None:
+        """A trace, for a request that asks for it, whose caller wants it, or that is drawn."""
+        caller = head.caller
+        if not self._wanted(head.trace, caller):
             return None
-        return Trace(self)
+        if self._left <= 0:
+            self.lost[workspace] += 1
+            return None
+        self._left -= 1
+        return Trace(self, caller)
 
-    def add(self, row: TraceRow) -> None:
-        if self._left > 0:
-            self._left -= 1
-            self.rows.append(row)
-        else:
-            self.lost[row.workspace] += 1
+    def _wanted(self, asked: str, caller: tracing.Context | None) -> bool:
+        if asked and asked.strip().lower() not in _NO:
+            return True
+        if caller is not None and self._follows:
+            return caller.is_sampled
+        return self._share > 0 and self._dice.random() < self._share
 
     async def say(self) -> None:
         self._left = ROWS_PER_S

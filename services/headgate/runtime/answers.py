@@ -7,14 +7,16 @@ handler that raises never leaves its caller waiting.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from faststream import ExceptionMiddleware
+from faststream import BaseMiddleware, ExceptionMiddleware, StreamMessage
 from faststream.nats import NatsBroker, NatsCredentials, NatsResponse
 from pydantic import ValidationError
 
+from headgate.runtime import tracing
 from headgate.runtime.bus import ERROR_CODE_HEADER, ERROR_TEXT_HEADER, Handler, connection_options
 from headgate.runtime.log import Log
 from headgate_contracts import rpc
@@ -86,6 +88,25 @@ class Answers:
         )(answer)
 
 
+class _Traced(BaseMiddleware[Any, Any]):
+    """What a caller asks within a trace is a span of that trace."""
+
+    def __init__(self, tracer: tracing.Tracer, message: Any, /, *, context: Any) -> None:
+        super().__init__(message, context=context)
+        self._tracer = tracer
+
+    async def consume_scope(
+        self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[Any]
+    ) -> Any:
+        parent = tracing.of_headers(msg.headers)
+        if parent is None or not parent.is_sampled:
+            return await call_next(msg)
+        subject = msg.raw_message.subject
+        about = {"messaging.system": "nats", "messaging.destination.name": subject}
+        with self._tracer.span(subject.rpartition(".")[2], "server", parent, **about):
+            return await call_next(msg)
+
+
 def make(
     service: str,
     url: str,
@@ -93,6 +114,7 @@ def make(
     handlers: Mapping[Request, Handler],
     *,
     shared: bool = True,
+    tracer: tracing.Tracer | None = None,
 ) -> Answers:
     """The answers of one service, bound but not started (``answers.broker.start()`` starts)."""
     exceptions = ExceptionMiddleware()
@@ -108,7 +130,7 @@ def make(
         return _refusal(error.error)
 
     broker = NatsBroker(
-        middlewares=(exceptions,),
+        middlewares=(exceptions,) if tracer is None else (exceptions, partial(_Traced, tracer)),
         logger=None,
         security=NatsCredentials(str(creds)) if creds else None,
         **options,

@@ -22,6 +22,7 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.client import JetStreamContext
 from pydantic import ValidationError
 
+from headgate.runtime import tracing
 from headgate.runtime.clock import Clock, new_id
 from headgate.runtime.log import Log
 from headgate_contracts import rpc, subjects
@@ -76,6 +77,7 @@ class Bus:
         self.creds = creds
         self.clock = clock
         self.nc = Client()
+        self.tracer: tracing.Tracer | None = None  # where traces are exported
         self.closed = asyncio.Event()
         self._log = Log(service)
         self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
@@ -124,7 +126,10 @@ class Bus:
             raise HeadgateError(ErrorCode.UNAVAILABLE, "the bus is down", retry_after_s=1)
         try:
             answer = await self.nc.request(
-                subject, message.model_dump_json().encode(), timeout=timeout_s or ASK_TIMEOUT_S
+                subject,
+                message.model_dump_json().encode(),
+                timeout=timeout_s or ASK_TIMEOUT_S,
+                headers=tracing.headers() or None,
             )
         except NoRespondersError:
             raise HeadgateError(
@@ -234,7 +239,7 @@ class Bus:
 
 def event_headers(event: Event, source: str) -> dict[str, str]:
     """CloudEvents attributes of an event in binary mode, and the stream's de-duplication id."""
-    return {
+    headers = {
         "ce-specversion": CLOUDEVENTS_SPEC_VERSION,
         "ce-id": event.id,
         "ce-type": event.TYPE,
@@ -243,6 +248,9 @@ def event_headers(event: Event, source: str) -> dict[str, str]:
         "content-type": "application/json",
         "Nats-Msg-Id": event.id,
     }
+    if context := tracing.current():
+        headers[tracing.EVENT_TRACEPARENT] = context.traceparent
+    return headers
 
 
 def _rfc3339(at: float) -> str:

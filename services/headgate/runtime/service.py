@@ -39,7 +39,9 @@ class Service:
         self.name = bus.service
         self.bus = bus
         self.ready = asyncio.Event()
-        self._answers = answers.make(bus.service, bus.url, bus.creds, handlers or {}, shared=shared)
+        self._answers = answers.make(
+            bus.service, bus.url, bus.creds, handlers or {}, shared=shared, tracer=bus.tracer
+        )
         self._discovery = Discovery(bus, description, self._answers.stats)
         self._starts = starts
         self._loops = dict(loops or {})

@@ -85,6 +85,12 @@ class Settings(BaseModel):
     trace_share: float = Field(
         0.0, ge=0, le=1, description="share of requests that are traced without asking for it"
     )
+    otlp_url: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="OpenTelemetry collector that gets traces and logs by OTLP over HTTP, such as "
+        "http://127.0.0.1:4318; needs the extra otel; empty: none",
+    )
     console_log_rows_per_s: int = Field(
         100,
         ge=0,
