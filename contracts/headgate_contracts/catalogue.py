@@ -118,7 +118,7 @@ def _compare(
         yield from _compare(
             old_fields[name], new_fields[name], old_defs, new_defs, f"{path}/{name}"
         )
-    for key in ("type", "$ref", "const", "items", "additionalProperties"):
+    for key in ("type", "$ref", "items", "additionalProperties"):
         was, now = old.get(key), new.get(key)
         if isinstance(was, dict) and isinstance(now, dict):
             yield from _compare(was, now, old_defs, new_defs, f"{path}/{key}")
@@ -127,12 +127,17 @@ def _compare(
     for key, tighter in _LIMITS.items():
         if key in new and (key not in old or tighter(new[key], old[key])):
             yield f"{path}: {key} was {old.get(key)!r}, is {new[key]!r}"
-    for value in old.get("enum", ()):
-        if value not in new.get("enum", ()):
+    for value in _values(old):
+        if value not in _values(new):
             yield f"{path}: the value {value!r} is gone"
     if path == "":
         for name in sorted(set(old_defs) & set(new_defs)):
             yield from _compare(old_defs[name], new_defs[name], {}, {}, f"/$defs/{name}")
+
+
+def _values(schema: dict[str, Any]) -> list[Any]:
+    """What an enumeration may say; a constant is one of a single value."""
+    return [schema["const"]] if "const" in schema else schema.get("enum", [])
 
 
 def subject_table() -> str:

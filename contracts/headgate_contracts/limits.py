@@ -44,6 +44,9 @@ BATCH_LOSSES_MAX = 10  # ends of nodes that one mini-batch survives without blam
 BATCH_ACK_WAIT_S = 10.0  # after which a silent node's work goes to another
 BATCH_HTTP_BYTES_MAX = 1024**3
 BATCH_HTTP_IDLE_S = 60.0
+BATCH_HTTP_TOTAL_S = 3_600.0  # for one file
+BATCH_HTTP_REDIRECTS_MAX = 3
+DATASTORES_OPEN_MAX = 200  # in one service
 JOB_PARTS_KEPT_S = 7 * 86_400.0  # of jobs that failed or were canceled, so that they can go on
 PENDING_PER_SLOT = 2  # Azure: pending <= 2 x max_concurrent_requests_per_instance x instances
 

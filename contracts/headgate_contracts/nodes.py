@@ -29,6 +29,10 @@ class Place(Value):
     workspace: str = ""
     datastore: str = ""
 
+    @property
+    def is_web(self) -> bool:
+        return self.url.startswith(("https://", "http://"))
+
 
 class NodeSpec(Value):
     """Everything that a node needs; nothing is looked up later, whatever is deleted meanwhile."""

@@ -6,9 +6,9 @@ answer to :class:`GetDatastoreSecret` and nowhere else.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from headgate_contracts import limits, subjects
 from headgate_contracts.envelope import Command, Event, Query, Reply, Value
@@ -43,13 +43,18 @@ DatastoreName = Annotated[
     ),
 ]
 HostPart = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:/_-]{0,254}$")]
+OptionalHostPart = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9.:/_-]{0,254})?$")]
 ShortText = Annotated[str, Field(max_length=limits.TAG_CHARS_MAX)]
 
 
 class DatastoreCredentials(Value):
-    """How a datastore is opened, without the secret itself."""
+    """How a datastore is opened, without the secret itself.
 
-    type: Literal["none", "account_key", "sas", "service_principal"] = "none"
+    Buckets of S3 have an ``access_key``, containers of Azure the others.
+    """
+
+    type: Literal["none", "account_key", "sas", "service_principal", "access_key"] = "none"
+    access_key_id: ShortText = ""
     tenant_id: ShortText = ""
     client_id: ShortText = ""
     authority_url: ShortText = ""
@@ -57,18 +62,30 @@ class DatastoreCredentials(Value):
 
 
 class DatastoreSpec(Value):
-    """A container of blobs in somebody's storage account."""
+    """A container of blobs in somebody's storage account, or a bucket of S3.
+
+    A bucket has no account, and a region; its ``endpoint`` is a server's host and port, by default
+    that of the region.
+    """
 
     name: DatastoreName
-    type: Literal["azure_blob"] = "azure_blob"
-    account_name: HostPart
+    type: Literal["azure_blob", "s3"] = "azure_blob"
+    account_name: OptionalHostPart = ""
     container_name: HostPart
-    endpoint: HostPart = "core.windows.net"
+    endpoint: OptionalHostPart = "core.windows.net"
     protocol: Literal["https", "http"] = "https"
+    region: ShortText = ""
     credentials: DatastoreCredentials = DatastoreCredentials()
     description: Description = ""
     tags: Tags = {}
     properties: Tags = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_buckets(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("type") == "s3":
+            return {"endpoint": "", "region": "us-east-1", **given}
+        return given
 
 
 class Datastore(Resource):

@@ -55,7 +55,10 @@ HEAVY = {
         "runtime/outbox.py",
     ),
     "opentelemetry": ("runtime/otlp.py",),
-    "aiohttp": ("gateway", "identity/oidc.py", "router/ingress.py", "client", "demo"),
+    "aiohttp": (
+        *("gateway", "identity/oidc.py", "router/ingress.py", "client", "demo"),
+        "runtime/remote.py",
+    ),
     "azure": ("azure/sdk.py",),
     "jwt": ("runtime/tokens.py", "identity"),
     "faststream": ("runtime/answers.py", "schemas.py"),

@@ -77,6 +77,16 @@ def test_a_new_optional_field_breaks_nothing() -> None:
     assert catalogue.breaking_changes(_endpoint_schema(), new) == []
 
 
+def test_a_constant_may_become_one_of_several_and_not_another() -> None:
+    old = {"properties": {"type": {"type": "string", "const": "a"}}}
+    wider = {"properties": {"type": {"type": "string", "enum": ["a", "b"]}}}
+    assert catalogue.breaking_changes(old, wider) == []
+    assert catalogue.breaking_changes(wider, old)
+    assert catalogue.breaking_changes(
+        old, {"properties": {"type": {"type": "string", "const": "b"}}}
+    )
+
+
 def test_type_tags_and_subjects_are_unique() -> None:
     tags = [message.TYPE for message in catalogue.message_types()]
     assert len(tags) == len(set(tags))

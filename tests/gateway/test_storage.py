@@ -9,10 +9,6 @@ import hashlib
 import io
 import json
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
 import urllib.request
 import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -49,17 +45,17 @@ from headgate.gateway import storage_lists
 from headgate.gateway.storage import send
 from headgate.gateway.storage_core import BLOCKS_FOLDER, Place
 from headgate.gateway.storage_objects import BLOCKS_KEPT_S, Objects
-from headgate.runtime import ports
 from headgate.runtime.clock import SystemClock
 from headgate.runtime.store import Blob, Opened, Store
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.identity import STORAGE_AUDIENCE, StorageScope
+from s3 import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ALL = "racwdl"
-KEY, SECRET, BUCKET = "key-of-tests", "secret-of-tests", "shelf"
+BUCKET = "shelf"
 MIB = 1024 * 1024
 ODD_NAMES = (
     "with space.txt",
@@ -157,57 +153,10 @@ def code_of(raw: bytes) -> str:
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """The URL of a bucket on a real S3 server; the environment says how it is reached."""
-    folder = Path(tempfile.mkdtemp(prefix="hg-s3-"))
-    identity = {
-        "name": "tests",
-        "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
-        "actions": ["Admin", "Read", "Write", "List"],
-    }
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    (folder / "data").mkdir()
-    taken: list[int] = []
-    for part in ("master", "volume", "filer", "s3"):
-        for setting in ("port", "port.grpc"):
-            taken.append(ports.choose("127.0.0.1", 0, setting=f"{part}.{setting}", avoid=taken))
-    flags = [
-        f"-{part}.{setting}={taken.pop(0)}"
-        for part in ("master", "volume", "filer", "s3")
-        for setting in ("port", "port.grpc")
-    ]
-    port = next(flag.rpartition("=")[2] for flag in flags if flag.startswith("-s3.port="))
-    command = [
-        str(Path(sys.executable).parent / "weed"),
-        "server",
-        f"-dir={folder}/data",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
-        "-master.telemetry=false",
-        "-master.volumeSizeLimitMB=128",
-        "-volume.max=100",
-        "-filer",
-        f"-filer.localSocket={folder}/filer.sock",
-        "-s3",
-        f"-s3.config={folder}/s3.json",
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
-        *flags,
-    ]
-    with pytest.MonkeyPatch.context() as patch, (folder / "log").open("wb") as log:
-        for name, value in {
-            "AWS_ENDPOINT": f"http://127.0.0.1:{port}",
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-        }.items():
+    with serving() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment().items():
             patch.setenv(name, value)
-        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
-        try:
-            yield f"s3://{BUCKET}"
-        finally:
-            server.kill()  # asked politely, it takes half a minute
-            server.wait()
-            shutil.rmtree(folder, ignore_errors=True)
+        yield f"s3://{BUCKET}"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

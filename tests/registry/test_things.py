@@ -367,3 +367,23 @@ async def test_what_happens_is_told_without_secrets(world: World) -> None:
         "datastore_created",
         "datastore_deleted",
     ]
+
+
+async def test_a_bucket_is_a_datastore_too(world: World) -> None:
+    key = DatastoreCredentials(type="access_key", access_key_id="id")
+    spec = DatastoreSpec(name="shelf", type="s3", container_name="box", credentials=key)
+    assert (spec.endpoint, spec.region) == ("", "us-east-1")
+    made = await put_datastore(world, spec, SECRET)
+    assert made.datastore.spec == spec
+    answer = await world.ask(storage.GetDatastoreSecret(workspace=world.workspace, name="shelf"))
+    assert answer.secret == SECRET
+    moved = spec.model_copy(update={"endpoint": "elsewhere:9000"})
+    await refused(ErrorCode.BAD_ARGUMENT, put_datastore(world, moved), "need their secret")
+    for change, word in (
+        ({"account_name": "acc"}, "no account_name"),
+        ({"type": "azure_blob", "endpoint": "core.windows.net"}, "account_name"),
+        ({"credentials": DatastoreCredentials(type="sas")}, "no kind of credentials"),
+        ({"credentials": DatastoreCredentials(type="access_key")}, "access_key_id"),
+    ):
+        wrong = spec.model_copy(update=change)
+        await refused(ErrorCode.BAD_ARGUMENT, put_datastore(world, wrong, SECRET), word)

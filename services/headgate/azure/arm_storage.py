@@ -17,23 +17,28 @@ _CREDENTIALS = {
     "account_key": ("AccountKey", "key"),
     "sas": ("Sas", "sasToken"),
     "service_principal": ("ServicePrincipal", "clientSecret"),
+    "access_key": ("AccessKey", "secretAccessKey"),
 }
+_TYPES = {"azure_blob": "AzureBlob", "s3": "S3"}
 _CREDENTIALS_TYPE = choice(
     {"none": "None"} | {word: arm for word, (arm, _) in _CREDENTIALS.items()}
 )
 
 
-def _one_of_a_kind(supported: str, word: str, advice: str) -> Form:
-    """A discriminator of which one value alone is supported."""
+def _kinds(to_arm: Mapping[str, str], advice: str) -> Form:
+    """The types that are supported, contract's word -> ARM's; what to do instead of others."""
+    known = choice(to_arm)
 
-    def load(value: Any) -> str:
-        if not isinstance(value, str) or value.lower() != supported.lower():
+    def load(value: Any) -> Any:
+        try:
+            return known.load(value)
+        except ValueError:
             raise ValueError(
-                f"{str(value)[:40]!r} is not supported here, only {supported}: {advice}"
-            )
-        return word
+                f"{str(value)[:40]!r} is not supported here, only {', '.join(to_arm.values())}: "
+                f"{advice}"
+            ) from None
 
-    return Form(lambda _: supported, load, {"type": "string", "const": supported})
+    return Form(known.dump, load, known.schema)
 
 
 DATASTORE = Shape(
@@ -44,14 +49,16 @@ DATASTORE = Shape(
             Field(
                 "datastoreType",
                 "type",
-                _one_of_a_kind(
-                    "AzureBlob", "azure_blob", "put the files into a container of blobs"
+                _kinds(
+                    _TYPES,
+                    "put the files into a container of blobs, or into a bucket",
                 ),
             ),
             Field("accountName", "account_name"),
             Field("containerName", "container_name"),
             Field("endpoint", "endpoint"),
             Field("protocol", "protocol", choice({"https": "https", "http": "http"})),
+            Field("region", "region"),
             Field("description", "description"),
             Field("tags", "tags"),
             Field("properties", "properties"),
@@ -60,6 +67,7 @@ DATASTORE = Shape(
                 "credentials",
                 Shape(
                     Field("credentialsType", "type", _CREDENTIALS_TYPE),
+                    Field("accessKeyId", "access_key_id"),
                     Field("tenantId", "tenant_id"),
                     Field("clientId", "client_id"),
                     Field("authorityUrl", "authority_url"),
@@ -84,7 +92,7 @@ def datastore_body(spec: DatastoreSpec, secret: str = "") -> Json:
     """The body that creates or replaces a datastore."""
     body = dumped(DATASTORE, spec, full=False)
     properties = body.setdefault("properties", {})
-    properties["datastoreType"] = "AzureBlob"
+    properties["datastoreType"] = _TYPES[spec.type]
     credentials = properties.setdefault("credentials", {"credentialsType": "None"})
     if secret and spec.credentials.type != "none":
         credentials["secrets"] = secrets_body(spec.credentials.type, secret)
@@ -131,6 +139,9 @@ def datastore_resource(datastore: Datastore, context: Context, own_authority: st
     if datastore.is_built_in:
         properties["accountName"] = f"{own_authority}/{context.workspace}"
         credentials = {"credentialsType": "AccountKey"}  # opened by what listSecrets gives
+    for name in ("accountName", "region"):  # of one type only
+        if not properties[name]:
+            del properties[name]
     properties |= {
         "credentials": credentials,
         "isDefault": datastore.is_default,

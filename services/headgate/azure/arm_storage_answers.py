@@ -32,11 +32,12 @@ DATASTORE = resource(
 )
 SECRETS = plain(
     "DatastoreSecrets",
-    optional=("key", "sasToken", "clientSecret"),
-    secretsType={"enum": ["None", "AccountKey", "Sas", "ServicePrincipal"]},
+    optional=("key", "sasToken", "clientSecret", "secretAccessKey"),
+    secretsType={"enum": ["None", "AccountKey", "Sas", "ServicePrincipal", "AccessKey"]},
     key=TEXT,
     sasToken=TEXT,
     clientSecret=TEXT,
+    secretAccessKey=TEXT,
 )
 COMPUTE = resource(
     "Compute",

@@ -66,6 +66,15 @@ def to_key(uri: str, workspace: str) -> str:
     )
 
 
+def in_datastore(uri: str, workspace: str) -> tuple[str, str]:
+    """The datastore of its own workspace that ``uri`` names, and the path in it; else empty."""
+    match = _LONG.match(uri)
+    if match is not None and match["workspace"].lower() != workspace:
+        return "", ""
+    match = match or _SHORT.match(uri)
+    return (match["datastore"], match["path"].strip("/")) if match else ("", "")
+
+
 def _of_address(uri: str, workspace: str) -> str:
     """Of a blob's address only the path counts: its host is this gateway, as the client sees it."""
     parts = [unquote(part) for part in urlsplit(uri).path.strip("/").split("/")]

@@ -21,6 +21,7 @@ from headgate_contracts.storage import (
     DatastoreName,
     DatastoreSpec,
     HostPart,
+    OptionalHostPart,
     ShortText,
 )
 
@@ -112,6 +113,28 @@ class DatastoreFile(Value):
     properties: Tags = {}
 
 
+class BucketCredentials(Value):
+    """The two halves of an access key of S3."""
+
+    access_key_id: ShortText = ""
+    secret_access_key: str = Field("", max_length=limits.SECRET_CHARS_MAX, repr=False)
+
+
+class BucketFile(Value):
+    """A datastore in S3, as a file says it: a type of our own."""
+
+    name: DatastoreName
+    type: Literal["s3"]
+    bucket: HostPart
+    endpoint: OptionalHostPart = ""
+    protocol: Literal["https", "http"] = "https"
+    region: ShortText = "us-east-1"
+    credentials: BucketCredentials = BucketCredentials()
+    description: Description = ""
+    tags: Tags = {}
+    properties: Tags = {}
+
+
 class ComputeFile(ComputeSpec):
     """A compute as a file says it."""
 
@@ -138,15 +161,28 @@ def data(file: YamlFile) -> LocalData:
 def datastore(file: YamlFile) -> tuple[DatastoreSpec, str]:
     """The file as a datastore, and its secret apart. Raises YamlFileError."""
     node = file.root.items.get("type")
-    if isinstance(node, Scalar) and node.text.lower() in _OTHER_STORES:
+    kind = node.text.lower() if isinstance(node, Scalar) else ""
+    if kind in _OTHER_STORES:
         raise _refusal(
-            file, "type", f"{node.text} is not supported here, only azure_blob: put the files into "
-            "a container of blobs"
+            file, "type", f"{kind} is not supported here, only azure_blob and s3: put the files "
+            "into a container of blobs, or into a bucket"
         )  # fmt: skip
+    if kind == "s3":
+        return _bucket(file.typed(BucketFile, DATASTORE))
     fields = file.typed(DatastoreFile, DATASTORE)
     shown, secret = fields.credentials.divided()
     values = fields.model_dump(exclude={"credentials"})
     return DatastoreSpec(**values, credentials=shown), secret
+
+
+def _bucket(fields: BucketFile) -> tuple[DatastoreSpec, str]:
+    key = fields.credentials
+    shown = DatastoreCredentials()
+    if key.access_key_id or key.secret_access_key:
+        shown = DatastoreCredentials(type="access_key", access_key_id=key.access_key_id)
+    values = fields.model_dump(exclude={"credentials", "bucket"})
+    spec = DatastoreSpec(**values, container_name=fields.bucket, credentials=shown)
+    return spec, key.secret_access_key
 
 
 def compute(file: YamlFile) -> ComputeSpec:

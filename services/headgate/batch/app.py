@@ -14,7 +14,7 @@ from headgate.batch.rows import VERSION_TABLE, BatchOutboxRow
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock
 from headgate.runtime.outbox import Outbox
-from headgate.runtime.places import Places
+from headgate.runtime.places import open_places
 from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings
 from headgate.runtime.store import Store
@@ -28,7 +28,7 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
     database = await open_database(settings.database_url("batch"), MIGRATIONS, VERSION_TABLE)
     outbox = Outbox(database, BatchOutboxRow, bus)
     store = Store(settings.store_url())
-    places = Places(store)
+    places = open_places(settings, store, bus)
     tools = Tools(database, outbox, WorkQueue(bus), places, store, clock)
     dispatcher = Dispatcher(tools)
     pool = Pool(bus, tools, dispatcher.wake)

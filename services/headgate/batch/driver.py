@@ -248,7 +248,8 @@ class JobDriver:
         error = core.verdict(job.counts)
         try:
             if error is None:
-                await Output(job, tools.database, tools.places, tools.store).write()
+                to = await tools.places.store_of(job.document.to_place)
+                await Output(job, tools.database, to, tools.store).write()
         except LostResultError as lost:
             error = await self._give_up(job, lost)
         except HeadgateError as failure:

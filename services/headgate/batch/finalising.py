@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 from headgate.batch import state
 from headgate.batch.records import JobRecord
-from headgate.runtime.places import Places, joined
+from headgate.runtime.places import joined
 from headgate.runtime.store import Store
 from headgate.runtime.tables import Database
 from headgate_contracts.errors import ErrorCode, HeadgateError
@@ -27,11 +27,12 @@ class LostResultError(Exception):
 class Output:
     """The output of one job."""
 
-    def __init__(self, job: JobRecord, database: Database, places: Places, own: Store) -> None:
+    def __init__(self, job: JobRecord, database: Database, to: Store, own: Store) -> None:
+        """``to`` is the store that the output goes to, ``own`` the one where results wait."""
         self._job = job
         self._database = database
         self._own = own
-        self._to = places.store_of(job.document.to_place)
+        self._to = to
 
     async def write(self) -> None:
         """Write all files of the output that are not there yet.

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from headgate.azure import storage_uris
 from headgate.batch import core, state, uris
 from headgate.batch.records import JobDocument, JobRecord
+from headgate.runtime import remote
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock, new_id, short_id
 from headgate.runtime.places import Places, joined
+from headgate.runtime.store import checked_key
 from headgate.runtime.tables import Database
 from headgate_contracts import limits
 from headgate_contracts.batch import (
@@ -24,7 +27,14 @@ from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.jobs import JobInput, JobOutput, JobStatus, SubmitJob
 from headgate_contracts.nodes import Place
 from headgate_contracts.registry import AssetReply, GetAsset
-from headgate_contracts.storage import DEFAULT_DATASTORE, ComputeReply, GetCompute
+from headgate_contracts.storage import (
+    BUILT_IN_DATASTORES,
+    DEFAULT_DATASTORE,
+    ComputeReply,
+    DatastoreReply,
+    GetCompute,
+    GetDatastore,
+)
 
 T = TypeVar("T")
 _REFERENCE = "azureml:"
@@ -64,9 +74,7 @@ class Intake:
         default = f"azureml://datastores/{DEFAULT_DATASTORE}/paths/azureml/{name}/score/"
         output = _single(command.outputs, "outputs") or JobOutput(uri=default)
         source, file_name = await self._input(command.workspace, given)
-        to = uris.place_of(
-            output.uri, command.workspace, self.allowed.outputs, target="outputs.uri"
-        )
+        to = await self._place(output.uri, command.workspace, self.allowed.outputs, "outputs.uri")
         if uris.overlap(source, to):
             raise HeadgateError(
                 ErrorCode.BAD_ARGUMENT,
@@ -133,11 +141,39 @@ class Intake:
             found = (await self.bus.ask(query, AssetReply)).data
             if found is not None:
                 uri, kind = found.spec.path, found.spec.type
-        place = uris.place_of(uri, workspace, self.allowed.inputs, target="inputs.uri")
+        if uris.is_web(uri):
+            return await self._web_file(uri, kind)
+        place = await self._place(uri, workspace, self.allowed.inputs, "inputs.uri")
         if kind == "uri_folder":
             return place, ""
         folder, _, name = place.path.strip("/").rpartition("/")
         return place.model_copy(update={"path": folder}), name
+
+    async def _web_file(self, uri: str, kind: str) -> tuple[Place, str]:
+        """A file of a web server, and the name of its copies."""
+        await self.places.web.look_up(uri)
+        name = checked_key(remote.file_name(uri) or "file")
+        if kind == "uri_folder":
+            raise HeadgateError(
+                ErrorCode.BAD_ARGUMENT,
+                "a web server's address is one file: say uri_file (--input-type uri_file). Folders "
+                "are read from datastores",
+                target="inputs.type",
+            )
+        return Place(url=uri), name
+
+    async def _place(self, uri: str, workspace: str, allowed: Sequence[str], target: str) -> Place:
+        """Where an address is; in one of the workspace's datastores, if it has one of the name."""
+        name, path = storage_uris.in_datastore(uri, workspace)
+        if name and name not in BUILT_IN_DATASTORES:
+            try:
+                query = GetDatastore(workspace=workspace, name=name)
+                found = (await self.bus.ask(query, DatastoreReply)).datastore
+                return Place(workspace=workspace, datastore=found.spec.name, path=path)
+            except HeadgateError as error:
+                if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
+                    raise  # else it is a container of our own store, which uploads are put into
+        return uris.place_of(uri, workspace, allowed, target=target)
 
     async def _resolved(self, workspace: str, document: JobDocument) -> JobDocument:
         """The document with code, model, environment and compute as they are now."""
@@ -177,7 +213,7 @@ class Intake:
         if settings.output_action != "append_row":
             return
         key = joined(to.path, settings.output_file_name)
-        if await self.places.store_of(to).exists(key):
+        if await (await self.places.store_of(to)).exists(key):
             raise HeadgateError(
                 ErrorCode.OUTPUT_EXISTS,
                 f"{job.document.output.uri.rstrip('/')}/{settings.output_file_name} exists "

@@ -145,7 +145,7 @@ def shown(job: JobRecord, *, nodes: int = 0, per_s: float | None = None) -> Job:
         endpoint=job.endpoint,
         deployment=job.deployment,
         status=job.status,
-        input=document.input,
+        input=_without_query(document.input),
         output=document.output,
         settings=document.settings,
         compute=document.compute,
@@ -165,3 +165,9 @@ def shown(job: JobRecord, *, nodes: int = 0, per_s: float | None = None) -> Job:
         created_by=document.created_by,
         revision=job.revision,
     )
+
+
+def _without_query(given: JobInput) -> JobInput:
+    """The query of a web server's address may hold a signature, which is nobody else's business."""
+    is_web = given.uri.lower().startswith(("https://", "http://"))
+    return given.model_copy(update={"uri": given.uri.partition("?")[0]}) if is_web else given

@@ -65,6 +65,12 @@ def place_of(uri: str, workspace: str, allowed: Sequence[str], *, target: str) -
     return Place(url=root, path="/".join(segments))
 
 
+def is_web(uri: str) -> bool:
+    """Whether it is an address of a web server, and not of a blob of ours."""
+    scheme = uri.partition(":")[0].lower()
+    return scheme in ("https", "http") and not _is_own(uri, scheme)
+
+
 def _is_own(uri: str, scheme: str) -> bool:
     """Whether it is the address of a blob on our own gateway, as Azure's client writes it."""
     if scheme not in ("https", "http"):

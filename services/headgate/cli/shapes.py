@@ -79,6 +79,9 @@ def data(found: Found[DataSpec]) -> Document:
 def datastore(found: Found[DatastoreSpec]) -> Document:
     """Without any secret: the command line never prints one."""
     document = found.spec.model_dump(mode="json", exclude_none=True)
+    if found.spec.type == "s3":
+        document["bucket"] = document.pop("container_name")
+    document = {name: value for name, value in document.items() if value != ""}
     document["credentials"] = {key: text for key, text in document["credentials"].items() if text}
     document["is_default"] = bool(found.properties.get("isDefault"))
     return _sorted(document | _common(found))

@@ -32,6 +32,7 @@ from headgate.provisioner.values import Backoff
 from headgate.provisioner.venvs import Venvs
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock
+from headgate.runtime.places import open_places
 from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings, inherited, supervisor_identity
 from headgate.runtime.store import Store
@@ -87,7 +88,10 @@ async def build(
         note=settings.data / "environments.refreshed",
     )
     reporter = Reporter(bus)
-    nodes = Nodes(NodeTools(bus, clock, drivers, preparer, store, reporter, size, memory.say))
+    places = open_places(settings, store, bus)
+    nodes = Nodes(
+        NodeTools(bus, clock, drivers, preparer, store, places, reporter, size, memory.say)
+    )
     reconciler.guests = nodes.alive
 
     console = ConsoleLog(

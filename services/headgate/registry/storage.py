@@ -60,6 +60,7 @@ def put_datastore(
     core.check_workspace(command.workspace)
     core.check_size(spec)
     _check_put(f"the datastore {spec.name!r}", command, stored)
+    _check_kind(spec)
     _check_secret(command, stored)
     if stored is None:
         _check_count("datastores", count, limits.DATASTORES_PER_WORKSPACE_MAX)
@@ -69,6 +70,37 @@ def put_datastore(
         return Change(stored)
     value = stored.model_copy(update={"spec": spec, **moment.touched})
     return Change(value, _told(storage.DatastoreUpdated, value))
+
+
+_KINDS_OF_CREDENTIALS = {
+    "azure_blob": ("none", "account_key", "sas", "service_principal"),
+    "s3": ("none", "access_key"),
+}
+
+
+def _check_kind(spec: DatastoreSpec) -> None:
+    """What one type of datastore has and the other has not."""
+    if spec.type == "azure_blob" and not (spec.account_name and spec.endpoint):
+        field = "endpoint" if spec.account_name else "account_name"
+        raise core.error(
+            ErrorCode.BAD_ARGUMENT, f"an azure_blob datastore needs its {field}", field
+        )
+    if spec.type == "s3" and spec.account_name:
+        raise core.error(
+            ErrorCode.BAD_ARGUMENT, "a bucket of s3 has no account_name", "account_name"
+        )
+    allowed = _KINDS_OF_CREDENTIALS[spec.type]
+    if spec.credentials.type not in allowed:
+        raise core.error(
+            ErrorCode.BAD_ARGUMENT,
+            f"{spec.credentials.type} is no kind of credentials of a datastore of the type "
+            f"{spec.type}; those are {', '.join(allowed)}",
+            "credentials.type",
+        )
+    if spec.credentials.type == "access_key" and not spec.credentials.access_key_id:
+        raise core.error(
+            ErrorCode.BAD_ARGUMENT, "an access key needs its access_key_id", "credentials"
+        )
 
 
 def _check_secret(command: storage.PutDatastore, stored: Datastore | None) -> None:
@@ -104,6 +136,7 @@ def _opened_by(spec: DatastoreSpec) -> tuple[object, ...]:
         spec.endpoint,
         spec.account_name,
         spec.container_name,
+        spec.region,
         spec.credentials,
     )
 

@@ -114,7 +114,12 @@ class Settings(BaseModel):
     batch_inputs: str = Field(
         "",
         description="addresses beside the workspace's datastores that jobs may read, as prefixes "
-        "with spaces between them, such as s3://bucket/in; empty: none",
+        "with spaces between them, such as s3://bucket/in or https://host/path; empty: none",
+    )
+    batch_networks: str = Field(
+        "",
+        description="networks that jobs may reach although they are not public, such as "
+        "10.0.0.0/8, with spaces between them: for web servers and datastores; empty: none",
     )
     batch_outputs: str = Field("", description="the same for what jobs may write to; empty: none")
     oidc_issuer: str = Field(

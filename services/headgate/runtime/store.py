@@ -18,7 +18,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 from obstore.store import LocalStore, from_url
 
 from headgate_contracts import limits
@@ -34,6 +39,7 @@ _DRAFT_NAME = re.compile(r"#\d+\Z", re.ASCII)
 # A large object is sent in parts, of which only so many are in memory.
 _PART_BYTES = 5 * 1024 * 1024
 _PARTS_AT_ONCE = 3
+_DENIED = ("status code: 403", "status code: 401")  # of a list these are no error of their own
 _FILE_OR_FOLDER = ("Not a directory", "Is a directory")
 
 
@@ -93,16 +99,20 @@ def _problem_of(key: str) -> str:
 
 
 @contextlib.contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """Failures of the storage behind us, as errors with a code."""
+def _explained(what: str, denied: ErrorCode) -> Iterator[None]:
+    """Failures of the storage behind us, as errors with a code; ``denied`` if it refuses us."""
     try:
         yield
     except FileNotFoundError:
         raise _nothing_at(what) from None
     except AlreadyExistsError:
         raise _already_there(what) from None
+    except (PermissionDeniedError, UnauthenticatedError) as error:
+        raise _refusal(what, denied) from error
     except (BaseError, OSError) as error:
         said = str(error).split("\n", 1)[0]
+        if any(text in said for text in _DENIED):
+            raise _refusal(what, denied) from error
         if "No space left" in said:
             raise HeadgateError(
                 ErrorCode.STORAGE_FULL, "the disk of the object store is full"
@@ -129,6 +139,12 @@ def _none_if_missing() -> Iterator[None]:
             raise
 
 
+def _refusal(what: str, code: ErrorCode) -> HeadgateError:
+    return HeadgateError(
+        code, f"the object store refuses access to {what!r} with the credentials it was given"
+    )
+
+
 def _nothing_at(key: str) -> HeadgateError:
     return HeadgateError(
         ErrorCode.RESOURCE_NOT_FOUND, f"the object store has no {key!r}", target="key"
@@ -141,8 +157,8 @@ def _already_there(key: str) -> HeadgateError:
     )
 
 
-async def _chunks(key: str, found: Any) -> AsyncIterator[bytes]:
-    with _explained(key):
+async def _chunks(key: str, found: Any, denied: ErrorCode) -> AsyncIterator[bytes]:
+    with _explained(key, denied):
         async for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
             yield bytes(chunk)
 
@@ -150,8 +166,12 @@ async def _chunks(key: str, found: Any) -> AsyncIterator[bytes]:
 class Store:
     """Objects by key. A written object appears whole or not at all."""
 
-    def __init__(self, url: str) -> None:
-        """Raises HeadgateError(BadArgument) for a URL that no storage answers to."""
+    def __init__(self, url: str, **options: Any) -> None:
+        """``options`` are obstore's, such as ``endpoint`` and credentials; without one for a
+        credential, the environment's count.
+
+        Raises HeadgateError(BadArgument) for a URL that no storage answers to.
+        """
         try:
             # A plain path, not a parsed URL: folders may be called "a b#c".
             self.folder: Path | None = None
@@ -160,7 +180,9 @@ class Store:
                 self.folder = Path(url.removeprefix(_FILE_SCHEME))
                 self._store: Any = LocalStore(prefix=self.folder, mkdir=True)
             else:
-                self._store = from_url(url)
+                allow_http = str(options.get("endpoint", "")).startswith("http:")
+                client: Any = {"client_options": {"allow_http": True}} if allow_http else {}
+                self._store = from_url(url, **client, **options)
         except (BaseError, ValueError, OSError) as error:
             said = str(error).split("\n", 1)[0]
             raise HeadgateError(
@@ -168,6 +190,12 @@ class Store:
                 f"the object store URL {url.partition('?')[0]!r} cannot be used: {said}",
                 target="store",
             ) from None
+
+        # Whose mistake it is when a server does not let us in: that of who gave the credentials.
+        self._denied = ErrorCode.FORBIDDEN if options else ErrorCode.UNAVAILABLE
+
+    def _explained(self, what: str) -> contextlib.AbstractContextManager[None]:
+        return _explained(what, self._denied)
 
     async def put(
         self,
@@ -184,7 +212,7 @@ class Store:
         after, because stores have no such step for objects that come in parts.
         """
         checked_key(key)
-        with _explained(key):
+        with self._explained(key):
             if isinstance(data, bytes):
                 mode: Literal["create", "overwrite"] = "create" if create_only else "overwrite"
                 done = await obstore.put_async(self._store, key, data, mode=mode)
@@ -210,7 +238,7 @@ class Store:
     async def head(self, key: str) -> Blob | None:
         """What is known of the object, or None if there is none."""
         checked_key(key)
-        with _none_if_missing(), _explained(key):
+        with _none_if_missing(), self._explained(key):
             return _blob(await obstore.head_async(self._store, key))
         return None
 
@@ -229,9 +257,9 @@ class Store:
             options["range"] = (start, end)
         elif start:
             options["range"] = {"offset": start}
-        with _none_if_missing(), _explained(key):
+        with _none_if_missing(), self._explained(key):
             found = await obstore.get_async(self._store, key, options=options)
-            return Opened(_blob(found.meta), _chunks(key, found))
+            return Opened(_blob(found.meta), _chunks(key, found, self._denied))
         return None
 
     async def get(
@@ -258,7 +286,7 @@ class Store:
     async def walk(self, prefix: str) -> AsyncIterator[Blob]:
         """Every object below a folder, in no order, however many there are."""
         checked_key(prefix)
-        with _explained(prefix):
+        with self._explained(prefix):
             async for batch in obstore.list(self._store, prefix):
                 for meta in batch:
                     yield _blob(meta)
@@ -266,18 +294,20 @@ class Store:
     async def walk_ordered(self, prefix: str, *, after: str = "") -> AsyncIterator[Blob]:
         """Every object below a folder in the order of their keys, from behind the key ``after``.
 
-        However many there are; of a folder of this machine, one level's names are in memory.
+        However many there are; of a folder of this machine, one level's names are in memory. An
+        empty prefix is everything.
         """
-        checked_key(prefix)
+        if prefix:
+            checked_key(prefix)
         if self.folder is not None:
             found = _files_below(self.folder, prefix, after)
             while part := await asyncio.to_thread(lambda: tuple(itertools.islice(found, 500))):
                 for blob in part:
                     yield blob
             return
-        with _explained(prefix):
+        with self._explained(prefix):
             # Object stores list in the order of keys by themselves.
-            async for batch in obstore.list(self._store, prefix, offset=after or None):
+            async for batch in obstore.list(self._store, prefix or None, offset=after or None):
                 for meta in batch:
                     yield _blob(meta)
 
@@ -300,7 +330,7 @@ class Store:
     async def level(self, prefix: str) -> Level:
         """What lies right below a folder."""
         checked_key(prefix)
-        with _explained(prefix):
+        with self._explained(prefix):
             found = await obstore.list_with_delimiter_async(self._store, prefix)
         blobs = sorted(map(_blob, found["objects"]), key=lambda blob: blob.key)
         return Level(tuple(sorted(found["common_prefixes"])), tuple(blobs))
@@ -308,7 +338,7 @@ class Store:
     async def delete(self, key: str) -> None:
         """Remove an object; nothing happens when there is none."""
         checked_key(key)
-        with _none_if_missing(), _explained(key):
+        with _none_if_missing(), self._explained(key):
             await obstore.delete_async(self._store, key)
 
 
@@ -324,7 +354,7 @@ def _files_below(root: Path, prefix: str, after: str) -> Iterator[Blob]:
                 for entry in entries
             )
         for name in names:
-            key = f"{prefix}/{name}"
+            key = f"{prefix}/{name}" if prefix else name
             if name.endswith("/"):
                 if after < key or after.startswith(key):
                     yield from _files_below(root, key[:-1], after)

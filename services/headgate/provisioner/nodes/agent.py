@@ -64,6 +64,7 @@ class Agent:
         seen: str,
         bus: Bus,
         store: Store,
+        places: Places,
         reporter: Reporter,
         *,
         on_ready: Callable[[], None],
@@ -80,7 +81,7 @@ class Agent:
         self._on_failed = on_failed
         self._count = spec.settings.max_concurrency_per_instance
         self._queue = Queue(bus, spec.job)
-        self._stage = Stage(folder, Places(store), spec.input)
+        self._stage = Stage(folder, places, spec.input)
         self._staged: asyncio.Queue[_Staged] = asyncio.Queue()
         self._ahead = 0  # taken from the queue, and not yet with a process
         self._run_s = 1.0  # how long a mini-batch takes, by a moving average

@@ -23,6 +23,7 @@ from headgate.runtime import procs
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock
 from headgate.runtime.log import Log
+from headgate.runtime.places import Places
 from headgate.runtime.store import Store
 from headgate_contracts.envelope import Event
 from headgate_contracts.errors import ErrorCode, HeadgateError, WireError
@@ -46,6 +47,7 @@ class Tools:
     driver: Drivers
     preparer: Preparer
     store: Store
+    places: Places
     reporter: Reporter
     size: Callable[[str], Size]
     say: Callable[[Event], Awaitable[None]]
@@ -143,6 +145,7 @@ class NodeLife:
             seen,
             tools.bus,
             tools.store,
+            tools.places,
             tools.reporter,
             on_ready=self._note_ready,
             on_failed=self._note_failure,

@@ -37,10 +37,13 @@ class Stage:
         self._removing: asyncio.Task[None] | None = None
 
     async def stage(self, wanted: Mapping[str, Sequence[FilePart]]) -> dict[str, str]:
-        """Copies of the files of some mini-batches, by their keys; what is wrong with which."""
+        """Copies of the files of some mini-batches, by their keys; what is wrong with which.
+
+        Raises HeadgateError for a place that cannot be opened at all.
+        """
         for key in wanted:
             self._folders[key] = self._empty.pop() if self._empty else next(self._names)
-        root = self._places.store_of(self._place).folder
+        root = await self._places.folder_of(self._place)
         if root is not None:  # files of this machine: all at once on one thread
             return await asyncio.to_thread(self._copy_all, root, wanted)
         wrong = await asyncio.gather(*(self._fetched(*each) for each in wanted.items()))
