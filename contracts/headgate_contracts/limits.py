@@ -201,6 +201,15 @@ BUDGETS_PER_WORKSPACE_MAX = 100
 BUDGET_AMOUNT_MAX = 1e12
 BUDGET_THRESHOLDS_MAX = 10
 
+# Quotas. A window is at most a month; longer ones are what budgets are for.
+QUOTAS_PER_WORKSPACE_MAX = 200
+QUOTAS_PER_QUERY_MAX = 1_000
+QUOTA_USES_MAX = 5_000  # places of quotas in one answer
+QUOTA_LIMIT_MAX = 1e15
+QUOTA_WINDOW_S_MAX = 31 * 86_400
+QUOTA_COUNTERS_MAX = 20_000  # callers and endpoints that a router counts
+QUOTA_TOLD_EVERY_S = 60.0
+
 # Metrics of Azure's names: minutes of endpoints, deployments and instances.
 METRICS_PER_QUERY_MAX = 20
 METRIC_POINTS_MAX = 50_000

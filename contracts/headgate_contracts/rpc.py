@@ -15,6 +15,7 @@ from headgate_contracts import (
     nodes,
     power,
     provisioning,
+    quotas,
     refreshing,
     registry,
     routing,
@@ -60,6 +61,9 @@ ANSWERS: dict[str, dict[type[Command] | type[Query], type[Reply]]] = {
         storage.GetCompute: storage.ComputeReply,
         storage.ListComputes: storage.ComputesReply,
         storage.ListWorkspaces: storage.WorkspacesReply,
+        quotas.PutQuota: quotas.QuotasReply,
+        quotas.DeleteQuota: Done,
+        quotas.ListQuotas: quotas.QuotasReply,
         batch.PutBatchEndpoint: batch.BatchEndpointReply,
         batch.DeleteBatchEndpoint: registry.OperationReply,
         batch.GetBatchEndpoint: batch.BatchEndpointReply,
@@ -115,6 +119,7 @@ ANSWERS: dict[str, dict[type[Command] | type[Query], type[Reply]]] = {
     metering.SERVICE: {
         **metering.ANSWERS,
         metrics.QueryMetrics: metrics.MetricsReply,
+        quotas.GetQuotaUse: quotas.QuotaUseReply,
     },
     routing.SERVICE: {
         routing.GetTraffic: routing.TrafficReply,

@@ -51,6 +51,7 @@ from pydantic_core import from_json
 
 from headgate_contracts import subjects
 from headgate_contracts.envelope import Event, Value
+from headgate_contracts.quotas import Quota
 
 FRAME_HEAD = struct.Struct(">II")
 
@@ -189,3 +190,4 @@ class Route(Value):
     traffic: dict[str, int] = {}
     mirror_traffic: dict[str, int] = {}
     deployments: dict[str, DeploymentRoute] = {}
+    quotas: tuple[Quota, ...] = Field((), description="rates and counts that hold here")

@@ -28,6 +28,7 @@ from headgate.cli import (
     metrics,
     online_deployment,
     online_endpoint,
+    quota,
     system,
     tokens,
     top,
@@ -67,6 +68,7 @@ app.add_typer(logs.app, name="logs")
 app.add_typer(metrics.app, name="metrics")
 costs.register(app)
 app.add_typer(costs.budgets, name="budget")
+app.add_typer(quota.app, name="quota")
 system.register(app)
 apply.register(app)
 trace.register(app)

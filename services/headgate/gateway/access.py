@@ -42,6 +42,7 @@ class Action(StrEnum):
     WRITE = "write"
     DELETE = "delete"
     SCORE = "score"
+    LIMIT = "limit"
     LIST_KEYS = "list_keys"
     REPLACE_KEYS = "replace_keys"
     READ_SECRETS = "read_secrets"
@@ -57,6 +58,7 @@ LEAST_ROLE: dict[Action, Role] = {
     Action.WRITE: Role.OPERATOR,
     Action.SCORE: Role.OPERATOR,
     Action.DELETE: Role.OWNER,
+    Action.LIMIT: Role.OWNER,
     Action.LIST_KEYS: Role.OWNER,
     Action.REPLACE_KEYS: Role.OWNER,
     Action.READ_SECRETS: Role.OWNER,

@@ -32,6 +32,7 @@ from headgate.gateway.logs import Logs
 from headgate.gateway.metrics import Metrics
 from headgate.gateway.operations import Operations
 from headgate.gateway.prometheus import Prometheus
+from headgate.gateway.quotas import Quotas
 from headgate.gateway.refreshes import Refreshes
 from headgate.gateway.routes import Route, RouteTable
 from headgate.gateway.run_history import RunHistory
@@ -92,6 +93,7 @@ async def build(
         Logs(backend),
         Costs(backend),
         Metrics(backend, settings.metric_days),
+        Quotas(backend, live.loads),
         *(Assets(backend, kind) for kind in KINDS),
         Refreshes(backend),
         Datastores(backend),

@@ -45,7 +45,7 @@ class Live:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._load = LiveLoad()
+        self.loads = LiveLoad()
 
     async def start(self) -> None:
         await self._backend.bus.subscribe(subjects.LOAD_ALL, self._hear)
@@ -56,10 +56,10 @@ class Live:
         except ValidationError as error:
             _log.warning("bad_load_report", subject=message.subject, error=str(error)[:200])
             return
-        self._load.hear(said, self._backend.clock.monotonic())
+        self.loads.hear(said, self._backend.clock.monotonic())
 
     async def read(self, call: Call) -> web.StreamResponse:
-        rows = self._load.rows(call.workspace, self._backend.clock.monotonic())
+        rows = self.loads.rows(call.workspace, self._backend.clock.monotonic())
         return answer({"value": [_body(row) for row in rows]})
 
     def routes(self) -> tuple[Route[Handle], ...]:

@@ -14,6 +14,7 @@ from headgate.metering.intake import Intake
 from headgate.metering.metrics import Metrics
 from headgate.metering.rows import VERSION_TABLE, InstanceRow, MeteringOutboxRow
 from headgate.metering.tags import TagKeeper
+from headgate.metering.windows import Windows
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock
 from headgate.runtime.log import Log
@@ -62,6 +63,7 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
         handlers={
             **Handlers(database, clock, types.currency).table(),
             QueryMetrics: metrics.query,
+            **Windows(database, clock).table(),
         },
         starts=(take_prices, metrics.start),
         loops={

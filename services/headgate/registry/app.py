@@ -10,6 +10,7 @@ from headgate.registry.asset_handlers import AssetHandlers
 from headgate.registry.batch_handlers import BatchHandlers
 from headgate.registry.handlers import Handlers
 from headgate.registry.keys import Vault
+from headgate.registry.quota_handlers import QuotaHandlers, Refusals
 from headgate.registry.relay import Relay
 from headgate.registry.rows import VERSION_TABLE, RegistryOutboxRow
 from headgate.registry.storage_handlers import StorageHandlers
@@ -32,7 +33,8 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
     database = await open_database(settings.database_url("registry"), MIGRATIONS, VERSION_TABLE)
     outbox = Outbox(database, RegistryOutboxRow, bus)
     relay = Relay(database, bus)
-    handlers = Handlers(database, outbox, relay, Vault(sealing), clock, sizes)
+    refusals = Refusals(database, outbox, clock)
+    handlers = Handlers(database, outbox, relay, Vault(sealing), clock, sizes, refusals)
 
     async def housekeeping() -> None:
         while True:
@@ -45,7 +47,8 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
         handlers={
             **handlers.table(),
             **AssetHandlers(database, outbox, clock).table(),
-            **BatchHandlers(database, outbox, clock).table(),
+            **BatchHandlers(database, outbox, clock, refusals).table(),
+            **QuotaHandlers(database, outbox, relay, clock).table(),
             **StorageHandlers(database, outbox, sealing, clock).table(),
         },
         loops={"outbox": outbox.run, "routes": relay.run, "housekeeping": housekeeping},

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from headgate.registry import asset_state, assets, batch, batch_state
+from headgate.registry import asset_state, assets, batch, batch_state, quota_state
 from headgate.registry.batch import BatchGroup, BatchOutcome
 from headgate.registry.handlers import fitting
+from headgate.registry.quota_handlers import Refusals
 from headgate.registry.records import Moment
 from headgate.runtime.answers import Request
 from headgate.runtime.bus import Handler
@@ -28,6 +29,7 @@ class BatchHandlers:
     database: Database
     outbox: Outbox
     clock: Clock
+    refusals: Refusals
 
     def table(self) -> Mapping[Request, Handler]:
         """Which message is answered by which method."""
@@ -158,8 +160,12 @@ class BatchHandlers:
             group = await batch_state.group(session, endpoint)
             moment = await batch_state.moment(session, self.clock.now(), new_id(), endpoint)
             outcome = decide(group, moment)
-            await batch_state.save(session, group, outcome, moment)
-            self.outbox.add(session, outcome.events, cause=cause)
+            beyond = await quota_state.of_change(session, endpoint, group, outcome.group)
+            if beyond is None:
+                await batch_state.save(session, group, outcome, moment)
+                self.outbox.add(session, outcome.events, cause=cause)
+        if beyond is not None:
+            raise await self.refusals.refuse(beyond)
         if outcome.events:
             self.outbox.wake()
         return outcome

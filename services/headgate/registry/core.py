@@ -16,6 +16,7 @@ from headgate_contracts import batch, limits, power, registry, storage
 from headgate_contracts.batch import BatchDeploymentSpec, BatchEndpointSpec
 from headgate_contracts.envelope import Value
 from headgate_contracts.errors import ErrorCode, HeadgateError, WireError
+from headgate_contracts.quotas import Quota
 from headgate_contracts.resources import (
     AuthMode,
     Deployment,
@@ -314,7 +315,7 @@ def ended(
 # --- the route ---------------------------------------------------------------------------------
 
 
-def route(group: Group | None, revision: int = 0) -> Route | None:
+def route(group: Group | None, revision: int = 0, quotas: tuple[Quota, ...] = ()) -> Route | None:
     """What routers must know of an endpoint; None when nothing may be routed to it."""
     if group is None or group.endpoint.is_deleting:
         return None
@@ -331,6 +332,7 @@ def route(group: Group | None, revision: int = 0) -> Route | None:
         traffic=spec.traffic,
         mirror_traffic=spec.mirror_traffic,
         deployments={name: _deployment_route(each) for name, each in live.items()},
+        quotas=quotas,
     )
 
 

@@ -15,10 +15,12 @@ from headgate.registry import (
     core,
     deployments,
     endpoints,
+    quota_state,
     scaling,
     state,
 )
 from headgate.registry.keys import Vault
+from headgate.registry.quota_handlers import Refusals
 from headgate.registry.records import Group, Keys, Moment, Outcome
 from headgate.registry.relay import Relay
 from headgate.runtime.answers import Request
@@ -49,6 +51,7 @@ class Handlers:
     vault: Vault
     clock: Clock
     sizes: InstanceTypes
+    refusals: Refusals
 
     def table(self) -> Mapping[Request, Handler]:
         """Which message is answered by which method."""
@@ -271,8 +274,12 @@ class Handlers:
                 session, self.clock.now(), new_id(), is_taken=is_taken, by=command.by
             )
             outcome = decide(group, moment)
-            await state.save(session, group, outcome, moment)
-            self.outbox.add(session, outcome.events, cause=command.id)
+            beyond = await quota_state.of_change(session, endpoint, group, outcome.group)
+            if beyond is None:
+                await state.save(session, group, outcome, moment)
+                self.outbox.add(session, outcome.events, cause=command.id)
+        if beyond is not None:
+            raise await self.refusals.refuse(beyond)
         if outcome.events:
             self.outbox.wake()
             self.relay.wake(endpoint)

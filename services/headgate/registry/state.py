@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 from sqlmodel import col, delete, func, select, tuple_
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from headgate.registry import core, things
+from headgate.registry import core, quota_state, quotas, things
 from headgate.registry.records import (
     DeploymentRecord,
     EndpointRecord,
@@ -177,7 +177,11 @@ async def deployments(
 async def route(session: AsyncSession, endpoint: str) -> Route | None:
     """The route of an endpoint as it must be now; None: there must be none."""
     row = await session.get(EndpointRow, endpoint)
-    return core.route(await group(session, endpoint), row.route_revision if row else 0)
+    if row is None:
+        return None
+    known = await quota_state.all_quotas(session, row.workspace)
+    kept = quotas.for_route(known, endpoint)
+    return core.route(await group(session, endpoint), row.route_revision, kept)
 
 
 # --- operations --------------------------------------------------------------------------------

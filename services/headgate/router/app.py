@@ -16,6 +16,7 @@ from headgate.router.ingress import Ingress
 from headgate.router.lane import Lane
 from headgate.router.load import LoadReporter
 from headgate.router.metrics_page import MetricsPage
+from headgate.router.quota_keeper import QuotaKeeper
 from headgate.router.routes import RouteFollower
 from headgate.router.scoring import Scoring
 from headgate.router.spool import Spools
@@ -79,6 +80,7 @@ class Router:
         self.traffic_log = TrafficLog(bus, self.id, settings.traffic_log_rows_per_s)
         journal = Journal(settings.usage_dir, f"{self.id}{short_id()}", clock)
         self.usage = UsageTeller(bus, journal, settings.usage_dir)
+        self.quotas = QuotaKeeper(bus, self.table.meters, self.id, journal.reporter)
         scoring = Scoring(
             self.table,
             self.dispatcher,
@@ -113,7 +115,7 @@ class Router:
         except ConnectionError as error:
             raise HeadgateError(ErrorCode.UNAVAILABLE, str(error)) from None
         await asyncio.gather(self.routes.load(), self.trust.load())
-        await asyncio.sleep(LISTEN_BEFORE_SERVING_S)
+        await asyncio.gather(asyncio.sleep(LISTEN_BEFORE_SERVING_S), self.quotas.start())
         await self.metrics_page.start()
         self.entry.start()
         await self.lane.sync()
@@ -198,6 +200,7 @@ def assemble(
             "traffic_log": router.traffic_log.run,
             "traces": router.traces.run,
             "usage": router.usage.run,
+            "quotas": router.quotas.run,
         },
         stops=(router.stop,),
     )

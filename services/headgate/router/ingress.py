@@ -62,6 +62,7 @@ class Ingress:
         self._is_ready = is_ready
         self._clock = clock
         self._connections: set[Connection] = set()
+        scoring.see_connections(self._connections)
         self._server: asyncio.Server | None = None
         self._ticking: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -135,7 +136,9 @@ class Ingress:
         if isinstance(place, Answer):
             return place
         exchange.place = place
-        admission = self._scoring.admit(place.endpoint, exchange.head, place.target)
+        admission = self._scoring.admit(
+            place.endpoint, exchange.head, place.target, exchange.connection
+        )
         if isinstance(admission, Answer):
             return admission
         exchange.admission = admission

@@ -37,6 +37,7 @@ class Peers:
         except ValidationError as error:
             _log.warning("bad_load_report", error=str(error)[:200])
             return
+        self._table.meters.demand.hear(report, self._table.meters.gates)
         if report.router == self._table.router_id:
             return
         if report.part == 0:
@@ -56,6 +57,7 @@ class Peers:
         """Drop those that have been silent for too long."""
         for router in [r for r, heard in self._heard.items() if now - heard > SILENT_AFTER_S]:
             self._drop(router)
+            self._table.meters.demand.drop(router)
 
     def _drop(self, router: str) -> None:
         self._heard.pop(router, None)

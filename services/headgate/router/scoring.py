@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from headgate.router import answers, core, frames
 from headgate.router.answers import Answer, Body, ModelAnswer
@@ -180,12 +180,18 @@ class Scoring:
         """What a body may have to reach an instance in one message."""
         return self._lane.payload_bytes_max - limits.SCORING_OVERHEAD_BYTES
 
+    def see_connections(self, live: Collection[object]) -> None:
+        """Those of clients that are open, as a set that changes with them."""
+        self._table.meters.connections = live
+
     def spool(self, body: Body) -> Spool:
         """A larger one, that begins so. Raises SpoolError."""
         return self._spools.spool(body)
 
-    def admit(self, name: str, head: Head, target: Target) -> Admission | Answer:
-        """Whether a request may go on, decided from its headers.
+    def admit(
+        self, name: str, head: Head, target: Target, client: object = None
+    ) -> Admission | Answer:
+        """Whether a request may go on, decided from its headers. ``client``: its connection.
 
         The target's path is ``/score``, which stands for the deployment's scoring path, or another.
         """
@@ -198,6 +204,8 @@ class Scoring:
         known, refusal = (caller, None) if isinstance(caller, str) else ("", caller)
         arrival = Arrival(workspace, name, head, ids, target, self._clock.monotonic(), known)
         refusal = refusal or head.refusal() or self._too_large(head)
+        if endpoint.quotas is not None and refusal is None:
+            refusal = endpoint.quotas.refusal(known, client, arrival.began)
         plan = refusal or self._choose(endpoint, head)
         if isinstance(plan, Refusal):
             endpoint.refused[plan.status] += 1
@@ -228,6 +236,12 @@ class Scoring:
             reply(admission.refuse(timeout_ms))
             return None
         began = self._clock.monotonic()
+        if endpoint.quotas is not None:
+            tolls = endpoint.quotas.enter(admission.arrival.caller, began)
+            if isinstance(tolls, Refusal):
+                reply(admission.refuse(tolls))
+                return None
+            admission.arrival = admission.arrival._replace(tolls=tolls)
         pairs = f"{head.encoded}{ids.encoded()}"
         meta = frames.encode_request(method, _at(path, primary), query, pairs)
         trace = None

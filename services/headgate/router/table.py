@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from headgate.router import quarantine
 from headgate.router.clock_offset import ClockOffset
 from headgate.router.core import STARTUP_S_GUESS, Plan, usual_plan
+from headgate.router.gates import Gate, Meters
 from headgate.router.requests import Flight, Request
 from headgate.router.traffic import Traffic
 from headgate.router.wire import Outbox
@@ -208,7 +209,10 @@ class Deployment:
 class Endpoint:
     """One endpoint; ``route`` is None while only its instances are known."""
 
-    __slots__ = ("deployments", "digests", "key_ids", "name", "opened", "refused", "route", "usual")
+    __slots__ = (
+        "deployments", "digests", "key_ids", "name", "opened", "quotas", "refused", "route",
+        "usual",
+    )  # fmt: skip
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -216,6 +220,7 @@ class Endpoint:
         self.digests: tuple[bytes, ...] = ()
         self.key_ids: dict[bytes, str] = {}  # for those that are known to be right only
         self.opened: dict[str, str] = {}  # Authorization values with a key of this route -> its id
+        self.quotas: Gate | None = None
         self.usual: Plan | None = None  # of every request that names no deployment, if it is one
         self.deployments: dict[str, Deployment] = {}
         self.refused: Counter[int] = Counter()
@@ -232,6 +237,7 @@ class Table:
 
     def __init__(self, router_id: str) -> None:
         self.router_id = router_id
+        self.meters = Meters()
         self._endpoints: dict[str, Endpoint] = {}
 
     def endpoint(self, name: str) -> Endpoint | None:
@@ -260,7 +266,8 @@ class Table:
         endpoint = self._endpoints.get(name)
         if endpoint is not None:
             endpoint.route, endpoint.digests, endpoint.key_ids = None, (), {}
-            endpoint.opened, endpoint.usual = {}, None
+            endpoint.opened, endpoint.usual, endpoint.quotas = {}, None, None
+            self.meters.close(name)
             self._prune(endpoint)
 
     def replace(self, routes: Iterable[Route]) -> None:
@@ -330,6 +337,7 @@ class Table:
         endpoint.key_ids = {bytes.fromhex(key.sha256): key.id for key in route.keys}
         endpoint.digests = tuple(endpoint.key_ids)
         endpoint.opened, endpoint.usual = {}, usual_plan(route)
+        endpoint.quotas = self.meters.gate(route)
         for name, settings in route.deployments.items():
             endpoint.deployment(name).route = settings
         self._prune(endpoint)

@@ -16,6 +16,7 @@ from nats.errors import Error as NatsError
 
 from headgate.router.answers import ModelAnswer
 from headgate.router.core import Refusal
+from headgate.router.gates import Tolls
 from headgate.router.headers import Head, Ids
 from headgate.router.requests import Outcome
 from headgate.runtime.bus import Bus, event_headers
@@ -52,6 +53,7 @@ class Arrival(NamedTuple):
     target: Target
     began: float
     caller: str = ""  # the id of the key, or whom the token speaks for
+    tolls: Tolls | None = None  # what quotas count of it
 
 
 Row = TypeVar("Row", TrafficRow, TraceRow)

@@ -65,7 +65,12 @@ class Journal:
         """A client's request has its answer, which leaves after this."""
         workspace, endpoint, caller = arrival.workspace, arrival.endpoint, arrival.caller
         texts = (workspace, endpoint, deployment, caller, _SCORED, status)
-        self._note(texts, given, request_bytes, response_bytes)
+        row = self._note(texts, given, request_bytes, response_bytes)
+        if arrival.tolls is not None:
+            key = (self._page.epoch, row.number) if row is not None else None
+            compute_us = _compute_us(given)
+            moved_bytes = request_bytes + response_bytes
+            arrival.tolls.pay(key, deployment, status, compute_us, moved_bytes)
 
     def note_copy(self, copy: Copy, given: ModelAnswer | None) -> None:
         """A mirrored copy has ended."""
@@ -77,11 +82,11 @@ class Journal:
 
     def _note(
         self, texts: Texts, given: ModelAnswer | None, request_bytes: int, response_bytes: int
-    ) -> None:
+    ) -> Row | None:
         row = self._rows.get(texts) or self._new_row(texts)
         if row is not None:
-            compute_us = round(1_000_000 * given.compute_s) if given else 0
-            row.note(request_bytes, response_bytes, compute_us)
+            row.note(request_bytes, response_bytes, _compute_us(given))
+        return row
 
     def turn_minute(self) -> float:
         """Begin the rows of this minute; how many seconds of it are left."""
@@ -152,6 +157,10 @@ class Journal:
                 _log.error("usage_in_memory_only", folder=str(self._folder), error=str(error))
             page = Page(epoch, None)
         return page
+
+
+def _compute_us(given: ModelAnswer | None) -> int:
+    return round(1_000_000 * given.compute_s) if given else 0
 
 
 def folders_of_others(folder: Path, reporter: str) -> list[Path]:

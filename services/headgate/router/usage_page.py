@@ -42,9 +42,12 @@ Texts = tuple[str, str, str, str, str, int]
 class Row:
     """The counts of one row. ``note`` is all that a request costs."""
 
-    __slots__ = ("_at", "_memory", "compute_us", "request_bytes", "requests", "response_bytes")
+    __slots__ = (
+        "_at", "_memory", "compute_us", "number", "request_bytes", "requests", "response_bytes",
+    )  # fmt: skip
 
-    def __init__(self, memory: mmap.mmap, at: int) -> None:
+    def __init__(self, memory: mmap.mmap, at: int, number: int) -> None:
+        self.number = number  # in its page, from 0
         self._memory = memory
         self._at = at
         self.requests = self.request_bytes = self.response_bytes = self.compute_us = 0
@@ -74,6 +77,7 @@ class Page:
         self.path = path
         self._memory = _mapped(path)
         self._end = _HEAD.size
+        self._count = 0
         _HEAD.pack_into(self._memory, 0, _MAGIC, epoch)
 
     @property
@@ -89,8 +93,9 @@ class Page:
             return None
         self._memory[begin : begin + len(text)] = text
         _TEXT_SIZE.pack_into(self._memory, self._end, len(text))
-        row = Row(self._memory, self._end + _COPIES_AT)
+        row = Row(self._memory, self._end + _COPIES_AT, self._count)
         self._end = end
+        self._count += 1
         return row
 
     def rows(self) -> list[UsageRow]:

@@ -135,6 +135,8 @@ _TABLE: Mapping[str, _Row] = {
             subjects.LOAD_ALL,
             subjects.QUARANTINED_ALL,
             subjects.RELEASED_ALL,
+            subjects.rpc("metering", "get_quota_use"),
+            f"{subjects.ROOT}.evt.quota.>",
             subjects.logs_of("traces"),
             subjects.logs_of("traffic"),
             *_read_bucket(_ROUTES),
