@@ -195,7 +195,6 @@ class Quotas:
                 self.delete,
                 "Delete a quota",
                 answers={200: "deleted", 204: "there was none"},
-                action=Action.LIMIT,
             ),
         )
 
