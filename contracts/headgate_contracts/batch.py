@@ -46,7 +46,11 @@ class BatchDefaults(Value):
 
 
 class BatchEndpointSpec(Value):
-    """A batch endpoint as its YAML file says. Keys are no way in: a batch job acts for somebody."""
+    """A batch endpoint as its YAML file says. Keys are no way in: a batch job acts for somebody.
+
+    With ``public_network_access`` disabled, jobs come over the bus or from listed networks. Azure's
+    clients know no such field, so None means that it stays as it is, which at first is enabled.
+    """
 
     name: Name
     description: Description = ""
@@ -54,6 +58,7 @@ class BatchEndpointSpec(Value):
     properties: Tags = {}
     auth_mode: Literal["aad_token"] = "aad_token"
     defaults: BatchDefaults = BatchDefaults()
+    public_network_access: Literal["enabled", "disabled"] | None = None
 
 
 class RetrySettings(Value):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from gateway.harness import WORKSPACE, Api, Reply
+from headgate.gateway import app
+from headgate.runtime.bus import Bus
+from headgate.runtime.clock import SystemClock
 from headgate.runtime.service import Service
+from headgate.runtime.settings import Settings
+from headgate_contracts.jobs import JobInput, JobReply, SubmitJob
 
 pytestmark = pytest.mark.usefixtures("registry", "batch")
 Unique = Callable[[str], str]
+Connect = Callable[[str], Awaitable[Bus]]
 HASH = "cd" * 32
 FRONTEND = "/mferp/managementfrontend"
 
@@ -409,3 +415,43 @@ async def test_only_what_exists_is_invoked(api: Api) -> None:
     body = {"properties": {"inputData": {"x": {"uri": "azureml:none:1"}}}}
     missing = await api.post("~/batchEndpoints/none-such/jobs", body)
     assert missing.status == 404
+
+
+async def test_an_endpoint_without_public_access_takes_jobs_from_listed_networks_and_the_bus(
+    connect: Connect, settings: Settings, api: Api, endpoint: str, assets: None
+) -> None:
+    await deploy(api, endpoint)
+    path, compute = f"~/batchEndpoints/{endpoint}", {"properties": {"computeType": "AmlCompute"}}
+    assert (await api.put("~/computes/batch-cluster", compute)).status in (200, 201)
+    shown = (await api.get(path)).body
+    assert shown["properties"]["publicNetworkAccess"] == "Enabled"
+    shown["properties"]["publicNetworkAccess"] = "Disabled"
+    assert (await api.put(path, shown)).status == 200
+    # Azure's clients know no such field: what they send must not open it again.
+    del shown["properties"]["publicNetworkAccess"]
+    assert (await api.put(path, {**shown, "tags": {"b": "2"}})).status == 200
+    assert (await api.get(path)).body["properties"]["publicNetworkAccess"] == "Disabled"
+
+    uri = "azureml://datastores/workspaceblobstore/paths/in"
+    body = {"properties": {"inputData": {"x": {"jobInputType": "UriFolder", "uri": uri}}}}
+    headers = {"azureml-model-deployment": "one"}
+    refused = await api.post(f"{path}/jobs", body, headers=headers)
+    assert (refused.status, refused.error["code"]) == (403, "Forbidden")
+    assert "private_networks" in refused.error["message"]
+    for networks, status in (("10.0.0.0/8", 403), ("10.0.0.0/8 127.0.0.0/8", 201)):
+        listing = settings.model_copy(update={"private_networks": networks})
+        gateway = await app.build(
+            listing, await connect("gateway"), SystemClock(), tls=None, scoring_url=""
+        )
+        await gateway.start()
+        inside = Api(api.session, gateway.listener.url)
+        made = await inside.post(f"{path}/jobs", body, headers=headers)
+        assert made.status == status, made.body
+        await gateway.stop()
+    command = SubmitJob(
+        workspace=settings.workspace,
+        endpoint=endpoint,
+        deployment="one",
+        inputs={"x": JobInput(uri=uri)},
+    )
+    assert (await (await connect("probe")).ask(command, JobReply)).created

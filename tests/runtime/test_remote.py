@@ -13,7 +13,8 @@ import pytest
 from aiohttp import web
 
 from headgate.runtime import remote
-from headgate.runtime.remote import Remote, check, is_reachable, networks_of
+from headgate.runtime.networks import comes_from, networks_of
+from headgate.runtime.remote import Remote, check, is_reachable
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
 ALLOWED = ("https://data.example.org/open", "https://*.example.net", "http://127.0.0.1:8080")
@@ -137,6 +138,14 @@ def test_a_network_may_be_listed_but_not_this_machines_link() -> None:
         assert not is_reachable(ip_address(never), networks), never
     with pytest.raises(HeadgateError, match="no network"):
         networks_of("10.0.0.1/8")
+
+
+def test_a_peer_is_known_by_the_address_of_its_connection() -> None:
+    networks = networks_of("10.0.0.0/8 fd00::/8")
+    for inside in ("10.9.8.7", "::ffff:10.9.8.7", "fd00::1", "fd00::1%eth0"):
+        assert comes_from(inside, networks), inside
+    for outside in ("11.0.0.1", "::1", "", None, "somewhere"):
+        assert not comes_from(outside, networks), outside
 
 
 # --- what a name leads to ----------------------------------------------------------------------

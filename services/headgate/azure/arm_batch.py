@@ -66,6 +66,11 @@ ENDPOINT = Shape(
             Field("description", "description"),
             Field("properties", "properties", PROPERTIES),
             Field("defaults", "defaults", Shape(Field("deploymentName", "deployment_name"))),
+            Field(
+                "publicNetworkAccess",
+                "public_network_access",
+                choice({"enabled": "Enabled", "disabled": "Disabled"}),
+            ),
             ignored=("provisioningState", "scoringUri", "swaggerUri", "keys"),
         ),
     ),

@@ -45,6 +45,7 @@ from headgate.gateway.tokens import Tokens
 from headgate.gateway.workspaces import Workspaces
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock
+from headgate.runtime.networks import networks_of
 from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings
 from headgate.runtime.store import Store
@@ -88,7 +89,7 @@ async def build(
         Deployments(backend),
         BatchEndpoints(backend),
         BatchDeployments(backend),
-        Jobs(backend),
+        Jobs(backend, networks_of(settings.private_networks)),
         RunHistory(backend),
         Logs(backend),
         Costs(backend),

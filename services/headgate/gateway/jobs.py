@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -18,6 +18,7 @@ from headgate.gateway.batch_endpoints import batch_endpoint
 from headgate.gateway.cursors import Position
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.routes import WORKSPACE, Route
+from headgate.runtime.networks import Network, comes_from
 from headgate_contracts import limits
 from headgate_contracts.envelope import Command
 from headgate_contracts.errors import ErrorCode, HeadgateError
@@ -33,6 +34,7 @@ from headgate_contracts.jobs import (
     PauseJob,
     RedriveDeadLetters,
     ResumeJob,
+    SubmitJob,
 )
 
 # Azure's client lists the jobs of an endpoint at another service of the workspace, below the
@@ -51,8 +53,10 @@ _LIST_MAX = 1_000
 class Jobs:
     """Handlers of jobs."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, networks: Sequence[Network] = ()) -> None:
+        """``networks`` have the clients of endpoints that are not public."""
         self._backend = backend
+        self._networks = networks
 
     def _resource(self, job: Job, call: Call) -> Json:
         return arm_jobs.job_resource(job, call.context, f"{call.origin}/studio")
@@ -101,6 +105,7 @@ class Jobs:
 
     async def invoke(self, call: Call) -> web.StreamResponse:
         """A new job, or the one that the same invocation has made already."""
+        await self._check_access(call)
         headers = call.request.headers
         repeat_id = headers.get(_REPEAT_HEADER, "")
         if len(repeat_id) > limits.REPEAT_KEY_CHARS_MAX:
@@ -118,6 +123,19 @@ class Jobs:
         )
         reply = await self._backend.ask(command, JobReply)
         return answer(self._resource(reply.job, call), 201 if reply.created else 200)
+
+    async def _check_access(self, call: Call) -> None:
+        spec = (await batch_endpoint(self._backend, call)).spec
+        if spec.public_network_access == "disabled" and not comes_from(
+            call.request.remote, self._networks
+        ):
+            raise HeadgateError(
+                ErrorCode.FORBIDDEN,
+                f"the batch endpoint {spec.name!r} has public_network_access: disabled. It takes "
+                f"jobs over the bus ({SubmitJob.TYPE}) and from the networks of the setting "
+                f"private_networks, of which {call.request.remote} is none",
+                target="public_network_access",
+            )
 
     async def cancel(self, call: Call) -> web.StreamResponse:
         """202 with where to look; Azure's client polls that until the job has ended."""

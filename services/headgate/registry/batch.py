@@ -98,7 +98,11 @@ def put_endpoint(
         raise core.taken(spec.name)
     stored = group.endpoint
     core.check_put(what, command, stored.revision)
-    spec = spec.model_copy(update={"properties": core.added(stored.spec, spec)})
+    kept = {
+        "properties": core.added(stored.spec, spec),
+        "public_network_access": spec.public_network_access or stored.spec.public_network_access,
+    }
+    spec = spec.model_copy(update=kept)
     _check_default(spec, group.deployments)
     operation = core.done("update", group.workspace, path(spec.name), moment)
     fields = core.changed(stored.spec, spec)
@@ -110,7 +114,8 @@ def put_endpoint(
 
 
 def _create_endpoint(command: batch.PutBatchEndpoint, moment: Moment) -> BatchOutcome:
-    spec = command.spec
+    access = command.spec.public_network_access or "enabled"
+    spec = command.spec.model_copy(update={"public_network_access": access})
     core.check_new_endpoint(spec.name, moment)
     _check_default(spec, {})
     value = BatchEndpoint(

@@ -11,7 +11,7 @@ from typing import Any
 
 from headgate.runtime import remote
 from headgate.runtime.bus import Bus
-from headgate.runtime.remote import Network
+from headgate.runtime.networks import Network
 from headgate.runtime.store import Store
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from headgate.runtime import remote
 from headgate.runtime.bus import Bus
 from headgate.runtime.datastores import Datastores
+from headgate.runtime.networks import networks_of
 from headgate.runtime.remote import Remote
 from headgate.runtime.settings import Settings
 from headgate.runtime.store import Store
@@ -56,7 +56,7 @@ class Places:
 
 def open_places(settings: Settings, own: Store, bus: Bus) -> Places:
     """The places that a service's settings allow. Raises HeadgateError for what they cannot be."""
-    networks = remote.networks_of(settings.batch_networks)
+    networks = networks_of(settings.batch_networks)
     web = Remote(settings.batch_inputs.split(), networks)
     return Places(own, web, Datastores(bus, networks))
 

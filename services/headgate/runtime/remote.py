@@ -14,13 +14,14 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import unquote, urljoin, urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from headgate.runtime.networks import IpAddress, Network, is_within
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
@@ -28,8 +29,6 @@ CHUNK_BYTES = 256 * 1024
 RESOLVE_S = 10.0
 PORTS = {"https": 443, "http": 80}
 
-IpAddress = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 # A last label that begins with a digit is a number in one of the forms that resolvers understand.
@@ -105,17 +104,7 @@ def is_reachable(address: IpAddress, networks: Sequence[Network] = ()) -> bool:
         return False
     if address == _WIRE_SERVER:
         return False
-    return address.is_global or any(
-        address.version == network.version and address in network for network in networks
-    )
-
-
-def networks_of(text: str) -> tuple[Network, ...]:
-    """Networks with spaces between them. Raises HeadgateError(BadArgument)."""
-    try:
-        return tuple(ip_network(each) for each in text.split())
-    except ValueError as error:
-        raise HeadgateError(ErrorCode.BAD_ARGUMENT, f"no network: {error}") from None
+    return address.is_global or is_within(address, networks)
 
 
 def file_name(uri: str) -> str:

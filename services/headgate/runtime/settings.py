@@ -111,6 +111,11 @@ class Settings(BaseModel):
         description="time between looks for newer base images and packages; 0: only when asked",
     )
     studio: bool = Field(True, description="serve the studio, where the extra portal is installed")
+    private_networks: str = Field(
+        "",
+        description="networks whose clients reach endpoints with public_network_access disabled, "
+        "such as 10.0.0.0/8, with spaces between them; empty: none",
+    )
     batch_inputs: str = Field(
         "",
         description="addresses beside the workspace's datastores that jobs may read, as prefixes "
