@@ -164,6 +164,23 @@ class DeadLetter(Value):
     node: str = ""
 
 
+class MiniBatchGroup(Value):
+    """How many of some neighbouring mini-batches are in which state.
+
+    ``waiting``: not tried so far; ``retrying``: an attempt has failed and there will be another;
+    ``running``: handed out to the nodes; ``done`` and ``failed``: settled. ``retried`` counts
+    those, of whatever state, that needed more than one attempt.
+    """
+
+    first: int
+    waiting: int = 0
+    retrying: int = 0
+    running: int = 0
+    done: int = 0
+    failed: int = 0
+    retried: int = 0
+
+
 # --- commands and queries ----------------------------------------------------------------------
 
 
@@ -257,6 +274,18 @@ class ListDeadLetters(Query):
     limit: int = Field(limits.PAGE_SIZE_DEFAULT, ge=1, le=limits.PAGE_SIZE_MAX)
 
 
+class GetMiniBatches(Query):
+    """How far mini-batches are: ``count`` from ``first`` on (0: all), in at most ``groups``."""
+
+    TYPE: ClassVar[str] = "headgate.batch.query.v1.get_mini_batches"
+
+    workspace: str
+    name: str
+    first: int = Field(0, ge=0)
+    count: int = Field(0, ge=0)
+    groups: int = Field(limits.BATCH_GROUPS_DEFAULT, ge=1, le=limits.BATCH_GROUPS_MAX)
+
+
 class JobReply(Reply):
     TYPE: ClassVar[str] = "headgate.batch.reply.v1.job"
 
@@ -280,6 +309,15 @@ class DeadLettersReply(Reply):
 
     dead_letters: tuple[DeadLetter, ...]
     after: int | None = None
+
+
+class MiniBatchesReply(Reply):
+    """Groups of ``size`` neighbours each, in order; the last one may be smaller."""
+
+    TYPE: ClassVar[str] = "headgate.batch.reply.v1.mini_batches"
+
+    size: int
+    groups: tuple[MiniBatchGroup, ...] = ()
 
 
 # --- events ------------------------------------------------------------------------------------

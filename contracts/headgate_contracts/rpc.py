@@ -92,6 +92,7 @@ ANSWERS: dict[str, dict[type[Command] | type[Query], type[Reply]]] = {
         jobs.GetJob: jobs.JobReply,
         jobs.ListJobs: jobs.JobsReply,
         jobs.ListDeadLetters: jobs.DeadLettersReply,
+        jobs.GetMiniBatches: jobs.MiniBatchesReply,
         mini_batches.GetFiles: mini_batches.FilesReply,
         mini_batches.ReportMiniBatches: mini_batches.ReportsReply,
     },

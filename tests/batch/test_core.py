@@ -222,3 +222,19 @@ def test_cutting_loses_and_repeats_nothing(sizes: list[int], size: int, most: in
     for each in found:
         assert each.files and each.items == len(each.files)
         assert most is None or len(each.files) == 1 or each.size_bytes <= most
+
+
+@given(st.integers(0, 100_000), st.integers(1, 1_000))
+def test_a_picture_has_no_more_groups_than_asked_for(count: int, groups: int) -> None:
+    size = core.group_size(count, groups)
+    assert -(-count // size) <= groups
+    assert size == 1 or -(-count // (size - 1)) > groups
+
+
+def test_groups_tell_states_apart_by_whether_there_was_an_attempt() -> None:
+    counted = [(0, "pending", False, 2), (0, "pending", True, 1), (2, "queued", True, 1),
+               (2, "done", True, 3), (2, "done", False, 4), (2, "failed", False, 1)]  # fmt: skip
+    first, third = core.groups_of(100, 10, counted)
+    assert (first.first, first.waiting, first.retrying, first.retried) == (100, 2, 1, 1)
+    assert (third.first, third.running, third.done, third.failed) == (120, 1, 7, 1)
+    assert third.retried == 4

@@ -11,6 +11,7 @@ from headgate_contracts.batch import RetrySettings
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.jobs import (
     CancelJob,
+    GetMiniBatches,
     JobStatus,
     JobStatusChanged,
     MiniBatchesSettled,
@@ -27,6 +28,22 @@ async def test_every_file_is_once_in_the_output_in_the_order_of_the_input(home: 
     assert (job.status, job.error) == (JobStatus.COMPLETED, None)
     assert await home.output(job) == doubled(20)
     assert (job.counts.mini_batches, job.counts.succeeded, job.counts.rows) == (7, 20, 20)
+
+
+async def test_a_picture_of_a_job_groups_neighbours_and_counts_each_once(home: House) -> None:
+    await home.deploy(mini_batch_size=1, retry_settings=RetrySettings(max_retries=0))
+    uri = await home.upload("some", {"a": "1", "b": "bad", "c": "3", "d": "4", "e": "5"})
+    job = await home.until((await home.submit(uri)).name)
+    query = GetMiniBatches(workspace=WORKSPACE, name=job.name, groups=3)
+    whole = await home.ask(query)
+    assert whole.size == 2
+    assert [(g.first, g.done, g.failed) for g in whole.groups] == [(0, 1, 1), (2, 2, 0), (4, 1, 0)]
+    part = await home.ask(query.model_copy(update={"first": 1, "count": 2}))
+    assert (part.size, [(g.first, g.done, g.failed) for g in part.groups]) == (
+        1, [(1, 0, 1), (2, 1, 0)],
+    )  # fmt: skip
+    beyond = await home.ask(query.model_copy(update={"first": 9}))
+    assert beyond.groups == ()
 
 
 # --- what goes wrong (azure.md 3.4) ------------------------------------------------------------

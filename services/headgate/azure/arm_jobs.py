@@ -14,7 +14,15 @@ from headgate.azure.arm_fields import SECONDS, Json
 from headgate.azure.arm_ids import Context
 from headgate.azure.arm_resources import timestamp
 from headgate_contracts.errors import ErrorCode, HeadgateError
-from headgate_contracts.jobs import Job, JobInput, JobOutput, JobOverrides, JobStatus, SubmitJob
+from headgate_contracts.jobs import (
+    Job,
+    JobInput,
+    JobOutput,
+    JobOverrides,
+    JobStatus,
+    MiniBatchesReply,
+    SubmitJob,
+)
 
 # One of a job's outputs has a name, and Azure's clients ask for it by that.
 OUTPUT_NAME = "score"
@@ -243,6 +251,14 @@ def progress(job: Job) -> Json:
     if job.left_s is not None:
         said["secondsLeft"] = round(job.left_s, 1)
     return said
+
+
+def mini_batches(reply: MiniBatchesReply) -> Json:
+    """Groups of neighbouring mini-batches, and how many there are of each state."""
+    return {
+        "groupSize": reply.size,
+        "value": [group.model_dump(mode="json") for group in reply.groups],
+    }
 
 
 # --- run history -------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ Hears: node events (as hints).
 Says: job events; mini-batches into the work queue; ``StartNode`` and ``StopNode`` to the
     provisioner.
 Answers: ``SubmitJob``, ``CancelJob``, ``PauseJob``, ``ResumeJob``, ``RedriveDeadLetters``,
-    ``GetJob``, ``ListJobs``, ``ListDeadLetters``, ``GetFiles``, ``ReportMiniBatches``.
+    ``GetJob``, ``ListJobs``, ``ListDeadLetters``, ``GetMiniBatches``, ``GetFiles``,
+    ``ReportMiniBatches``.
 
 ``core`` decides from values and ``cutting`` cuts; a ``driver`` per job lists, publishes and
 finishes; the ``pool`` shares nodes between jobs. The database is the truth: whatever dies, it says

@@ -5,14 +5,21 @@ The failure arithmetic follows Azure's parallel-run engine (azure.md 3.4, items 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from headgate_contracts import limits
 from headgate_contracts.batch import BatchDeploymentSpec
 from headgate_contracts.errors import ErrorCode, HeadgateError, WireError
-from headgate_contracts.jobs import JobCounts, JobOverrides, JobSettings, JobStatus
+from headgate_contracts.jobs import (
+    JobCounts,
+    JobOverrides,
+    JobSettings,
+    JobStatus,
+    MiniBatchGroup,
+)
 from headgate_contracts.mini_batches import MiniBatchReport
 
 # --- the life of a job -------------------------------------------------------------------------
@@ -245,6 +252,35 @@ def wanted_nodes(settings: JobSettings, counts: JobCounts) -> int:
     left = counts.mini_batches - counts.settled
     per_node = settings.max_concurrency_per_instance
     return min(settings.instance_count, -(-left // per_node))
+
+
+# --- groups ------------------------------------------------------------------------------------
+
+
+def group_size(count: int, groups_max: int) -> int:
+    """How many neighbours make a group, so that there are no more than ``groups_max`` groups."""
+    return max(1, -(-count // groups_max))
+
+
+def groups_of(
+    first: int, size: int, counted: Iterable[tuple[int, str, bool, int]]
+) -> tuple[MiniBatchGroup, ...]:
+    """Groups from counts of (group, state as stored, tried more than once, how many)."""
+    found: dict[int, Counter[str]] = {}
+    for part, state, is_again, count in counted:
+        counts = found.setdefault(part, Counter())
+        counts[_SHOWN_AS.get((state, is_again), state)] += count
+        counts["retried"] += count if is_again else 0
+    return tuple(
+        MiniBatchGroup(first=first + part * size, **counts)
+        for part, counts in sorted(found.items())
+    )
+
+
+_SHOWN_AS = {
+    ("pending", False): "waiting", ("pending", True): "retrying",
+    ("queued", False): "running", ("queued", True): "running",
+}  # fmt: skip
 
 
 # --- progress ----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from headgate.batch import core, settling, state
+from headgate.batch import core, grouping, settling, state
 from headgate.batch.core import Trigger
 from headgate.batch.dispatcher import Dispatcher
 from headgate.batch.driver import Tools
@@ -21,6 +21,7 @@ from headgate_contracts.jobs import (
     CancelJob,
     DeadLettersReply,
     GetJob,
+    GetMiniBatches,
     Job,
     JobReply,
     JobsReply,
@@ -28,6 +29,7 @@ from headgate_contracts.jobs import (
     JobSubmitted,
     ListDeadLetters,
     ListJobs,
+    MiniBatchesReply,
     PauseJob,
     RedriveDeadLetters,
     ResumeJob,
@@ -56,6 +58,7 @@ class Handlers:
             GetJob: self.get,
             ListJobs: self.list_all,
             ListDeadLetters: self.list_dead_letters,
+            GetMiniBatches: self.get_mini_batches,
             GetFiles: self.get_files,
             ReportMiniBatches: self.report,
         }
@@ -205,6 +208,16 @@ class Handlers:
         page = tuple(found[: query.limit])
         after = page[-1].number if len(found) > query.limit else None
         return DeadLettersReply(dead_letters=page, after=after)
+
+    async def get_mini_batches(self, query: GetMiniBatches) -> MiniBatchesReply:
+        async with self.tools.database.reading() as session:
+            job = await self._named(session, query.workspace, query.name)
+            until = job.counts.mini_batches
+            if query.count:
+                until = min(until, query.first + query.count)
+            size = core.group_size(until - query.first, query.groups)
+            found = await grouping.counted(session, job.id, query.first, until, size)
+        return MiniBatchesReply(size=size, groups=core.groups_of(query.first, size, found))
 
     async def get_files(self, query: GetFiles) -> FilesReply:
         async with self.tools.database.reading() as session:

@@ -59,6 +59,12 @@ class Jobs:
         path = f"/jobs/{quote(name, safe='')}/deadLetters"
         return [body async for body in self.client.pages(path)]
 
+    async def mini_batches(self, name: str, first: int = 0, number: int = 0) -> Json:
+        """How many mini-batches are in which state, in groups of neighbours; of some, or all."""
+        path = f"{self.client.context.workspace_id}/jobs/{quote(name, safe='')}/miniBatches"
+        query = {**_QUERY, "first": str(first), "number": str(number)}
+        return (await self.client.http.send("GET", path, query=query)).object
+
     async def redrive(self, name: str, numbers: list[int]) -> Json:
         body = {"numbers": numbers} if numbers else {}
         return (await self._send("POST", name, "/deadLetters/redrive", body)).object

@@ -11,6 +11,7 @@ from headgate.azure import arm_jobs
 from headgate.azure.arm_answers import list_of
 from headgate.azure.arm_fields import Json
 from headgate.azure.arm_resources import page
+from headgate.gateway import core
 from headgate.gateway.access import Action
 from headgate.gateway.backend import Backend, page_answer, read_page
 from headgate.gateway.batch_deployments import batch_deployment
@@ -26,11 +27,13 @@ from headgate_contracts.jobs import (
     CancelJob,
     DeadLettersReply,
     GetJob,
+    GetMiniBatches,
     Job,
     JobReply,
     JobsReply,
     ListDeadLetters,
     ListJobs,
+    MiniBatchesReply,
     PauseJob,
     RedriveDeadLetters,
     ResumeJob,
@@ -193,6 +196,21 @@ class Jobs:
         following = None if reply.after is None else Position(after=str(reply.after))
         return page_answer(call, items, following)
 
+    async def mini_batches(self, call: Call) -> web.StreamResponse:
+        """A picture of the whole job, or of some neighbours, that never grows with the job."""
+        said, most = call.query, limits.BATCH_GROUPS_MAX
+        query = GetMiniBatches(
+            workspace=call.workspace,
+            name=call.params["job"],
+            first=core.read_number(said, "first", 0, least=0, most=limits.INT32_MAX),
+            count=core.read_number(said, "number", 0, least=0, most=limits.INT32_MAX),
+            groups=core.read_number(
+                said, "groups", limits.BATCH_GROUPS_DEFAULT, least=1, most=most
+            ),
+        )
+        reply = await self._backend.ask(query, MiniBatchesReply)
+        return answer(arm_jobs.mini_batches(reply))
+
     def routes(self) -> tuple[Route[Handle], ...]:
         listing = ("$top", "$skip", "count")
         routes: list[Route[Handle]] = [
@@ -220,6 +238,14 @@ class Jobs:
                 f"{_ONE}/resume",
                 self._order(ResumeJob),
                 "Go on with a job where it was",
+                reply=_JOB,
+            ),
+            Route(
+                "GET",
+                f"{_ONE}/miniBatches",
+                self.mini_batches,
+                "Count a job's mini-batches by state, in groups of neighbours",
+                ("first", "number", "groups"),
                 reply=_JOB,
             ),
             Route(
