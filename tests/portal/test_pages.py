@@ -29,11 +29,15 @@ TABS = (
     "Events",
     "Settings",
 )
+BATCH_TABS = ("Deployments", "New job", "Settings")
 PAGES = {
     "endpoints": "/studio/",
     "deploy": f"/studio/endpoints/{NAME}/deploy",
     "deployment": f"/studio/endpoints/{NAME}/deployments/blue",
     "batch": "/studio/batch",
+    "batch-endpoint": f"/studio/batch/{NAME}-b",
+    "batch-deploy": f"/studio/batch/{NAME}-b/deploy",
+    "job": f"/studio/jobs/{NAME}",
     "costs": "/studio/costs",
     "operations": "/studio/operations",
 }
@@ -55,6 +59,29 @@ def served(studio: Headgate, tmp_path_factory: pytest.TempPathFactory) -> None:
             "online-deployment", "create", "-f", EXAMPLES / "echo" / f"{colour}.yml",
             "--set", f"endpoint_name={NAME}", *(["--all-traffic"] if colour == "blue" else []),
         )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def worked(studio: Headgate, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A batch job over a few files, one of which cannot be read."""
+    folder = tmp_path_factory.mktemp("batch")
+    (folder / "code").mkdir()
+    (folder / "code" / "batch.py").write_text(
+        "def init(): pass\ndef run(mini_batch): return [int(open(p).read()) for p in mini_batch]\n"
+    )
+    (folder / "data").mkdir()
+    for number in range(30):
+        (folder / "data" / f"{number:02}.txt").write_text("bad" if number == 4 else str(number))
+    (folder / "deployment.yml").write_text(
+        f"name: all\nendpoint_name: {NAME}-b\ntype: model\nmodel: {{path: code}}\n"
+        "environment: {conda_file: {dependencies: [python=3.11]}}\n"
+        "code_configuration: {code: code, scoring_script: batch.py}\n"
+        "settings: {mini_batch_size: 1, retry_settings: {max_retries: 0}}\n"
+    )
+    studio.cli("batch-endpoint", "create", "-n", f"{NAME}-b")
+    studio.cli("batch-deployment", "create", "-f", folder / "deployment.yml", "--set-default")
+    studio.cli("batch-endpoint", "invoke", "-n", f"{NAME}-b", "--input", folder / "data",
+               "--job-name", NAME, "--stream")  # fmt: skip
 
 
 async def complaints(page: Page) -> list[str]:
@@ -83,7 +110,7 @@ async def keep(page: Page, name: str) -> None:
         await page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
-@pytest.mark.usefixtures("served")
+@pytest.mark.usefixtures("served", "worked")
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 async def test_pages_are_accessible(visitor: Visitor, dark: bool) -> None:
     page = visitor.page
@@ -102,11 +129,17 @@ async def test_pages_are_accessible(visitor: Visitor, dark: bool) -> None:
         await page.wait_for_timeout(600)
         await keep(page, f"endpoint-{tab.lower()}-{look}")
         told[tab] = await complaints(page)
+    await visitor.open(f"/studio/batch/{NAME}-b")
+    for tab in BATCH_TABS:
+        await page.get_by_role("tab", name=tab).click()
+        await page.wait_for_timeout(400)
+        await keep(page, f"batch-endpoint-{tab.lower().replace(' ', '-')}-{look}")
+        told[tab] = await complaints(page)
     shown = [f"{name}: {one}" for name, found in told.items() for one in found]
     assert not shown, "\n".join(shown)
 
 
-@pytest.mark.usefixtures("served")
+@pytest.mark.usefixtures("served", "worked")
 async def test_pages_fit_a_phone(visitor: Visitor) -> None:
     page = visitor.page
     await page.set_viewport_size({"width": 390, "height": 780})

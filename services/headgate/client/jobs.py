@@ -55,9 +55,14 @@ class Jobs:
         """All jobs, newest first."""
         return [body async for body in self.client.pages("/jobs")]
 
-    async def dead_letters(self, name: str) -> list[Json]:
-        path = f"/jobs/{quote(name, safe='')}/deadLetters"
-        return [body async for body in self.client.pages(path)]
+    async def dead_letters(self, name: str, most: int | None = None) -> list[Json]:
+        """What was given up: all, or the first ``most``."""
+        found: list[Json] = []
+        async for body in self.client.pages(f"/jobs/{quote(name, safe='')}/deadLetters"):
+            found.append(body)
+            if len(found) == most:
+                break
+        return found
 
     async def mini_batches(self, name: str, first: int = 0, number: int = 0) -> Json:
         """How many mini-batches are in which state, in groups of neighbours; of some, or all."""
@@ -91,8 +96,12 @@ class Jobs:
 
     # --- outputs -------------------------------------------------------------------------------
 
-    async def download(self, uri: str, folder: Path) -> list[Path]:
-        """Fetch all files of a place in the workspace's datastores into a folder."""
+    async def download(self, uri: str, folder: Path, bytes_max: int | None = None) -> list[Path]:
+        """Fetch all files of a place in the workspace's datastores into a folder.
+
+        Ends with PayloadTooLarge when they are more than ``bytes_max``.
+        """
+        left = bytes_max
         workspace = self.client.context.workspace
         try:
             key = storage_uris.to_key(uri, workspace)
@@ -113,6 +122,12 @@ class Jobs:
             with target.open("wb") as file:
                 async for chunk in self._bytes(f"{base}/{quote(name)}", {}):
                     file.write(chunk)
+                    if left is not None and (left := left - len(chunk)) < 0:
+                        raise HeadgateError(
+                            ErrorCode.PAYLOAD_TOO_LARGE,
+                            f"the output has more than {bytes_max:,} bytes; "
+                            "'headgate job download' fetches it",
+                        )
             written.append(target)
         return written
 

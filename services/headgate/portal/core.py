@@ -9,7 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from headgate_contracts import limits
+from headgate_contracts.errors import ErrorCode, HeadgateError
 
 WHOLE = 100
 UNKNOWN = "\N{EN DASH}"
@@ -237,6 +240,15 @@ def is_name(text: str) -> bool:
     return fits and re.match(limits.NAME_PATTERN, text) is not None
 
 
+def bad_form(error: ValueError) -> HeadgateError:
+    """What a form has wrong, with the name of the field where that is known."""
+    if not isinstance(error, ValidationError):
+        return HeadgateError(ErrorCode.BAD_ARGUMENT, str(error))
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"]))
+    return HeadgateError(ErrorCode.BAD_ARGUMENT, f"{field}: {first['msg']}", target=field)
+
+
 def pretty(text: str) -> str:
     """JSON with indentation; anything else as it is."""
     try:
@@ -282,47 +294,6 @@ def decision_row(told: Mapping[str, Any]) -> dict[str, str]:
         "action": str(told.get("action", "")).replace("_", " "),
         "counts": str(after) if before == after else f"{before} → {after}",
         "message": str(told.get("message", "")),
-    }
-
-
-JOB_RUNNING = ("NotStarted", "Preparing", "Queued", "Running")
-JOB_RESUMABLE = ("Paused", "Failed", "Canceled")
-
-
-def job_row(told: Mapping[str, Any]) -> dict[str, str]:
-    """A batch job as a line of a table."""
-    fields = told.get("properties") or {}
-    return {
-        "name": str(told.get("name", "")),
-        "status": str(fields.get("status", "")),
-        "endpoint": str(fields.get("endpointName", "")),
-        "deployment": str(fields.get("deploymentName", "")),
-        "done": done_text(fields.get("progress") or {}),
-        "created": str(fields.get("createdDateTime", "")),
-    }
-
-
-def done_text(progress: Mapping[str, Any]) -> str:
-    """How many mini-batches are done; more may come while the input is being listed."""
-    more = "" if progress.get("isListed") else "+"
-    return f"{progress.get('settledMiniBatches', 0)} of {progress.get('miniBatches', 0)}{more}"
-
-
-def output_of(told: Mapping[str, Any]) -> str:
-    """Where a job's output is; empty while that is not known."""
-    first = next(iter((told.get("outputs") or {}).values()), None) or {}
-    return str(first.get("uri", ""))
-
-
-def letter_row(told: Mapping[str, Any]) -> dict[str, str]:
-    """A mini-batch that was given up as a line of a table."""
-    error = told.get("error")
-    text = error.get("message", "") if isinstance(error, Mapping) else error
-    return {
-        "number": str(told.get("number", "")),
-        "items": str(told.get("items", "")),
-        "attempts": str(told.get("attempts", "")),
-        "error": str(text or ""),
     }
 
 

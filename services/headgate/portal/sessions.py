@@ -26,13 +26,18 @@ _CODE_BYTES = 24
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A deployment as its form was last sent, so that it can be mended."""
+    """A deployment as its form was last sent, so that it can be mended.
+
+    ``model`` is a reference to what was uploaded then; ``by_hand`` the YAML, if that was edited.
+    """
 
     script: str
-    conda: str
-    size: str
-    count: int
-    concurrency: int
+    conda: str = ""
+    size: str = "Standard_DS3_v2"
+    count: int = 1
+    concurrency: int = 1
+    model: str = ""
+    by_hand: str = ""
 
 
 @dataclass(slots=True)

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from headgate.portal.pages import batch, costs, deploy, endpoint, endpoints, operations
+from headgate.portal.pages import (
+    batch,
+    batch_deploy,
+    batch_endpoint,
+    costs,
+    deploy,
+    endpoint,
+    endpoints,
+    job,
+    operations,
+)
 from headgate.portal.pages.frame import Studio
 from headgate.portal.sessions import Sessions
 
@@ -10,5 +20,7 @@ from headgate.portal.sessions import Sessions
 def register(sessions: Sessions, *, scoring_ca: str) -> None:
     """Tell the page library which function draws which address."""
     studio = Studio(sessions, scoring_ca)
-    for part in (endpoints, endpoint, deploy, batch, costs, operations):
+    for part in (
+        endpoints, endpoint, deploy, batch, batch_endpoint, batch_deploy, job, costs, operations,
+    ):  # fmt: skip
         part.register(studio)

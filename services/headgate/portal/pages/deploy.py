@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
+import re
 
-import yaml
 from fastapi import Request
-from nicegui import events, ui
+from nicegui import ui
 
-from headgate.azure.yaml_files import YamlFile, YamlFileError
+from headgate.azure.arm_fields import Json
+from headgate.azure.yaml_files import YamlFile
 from headgate.client.assets import register_all
 from headgate.client.storage import Storage
 from headgate.portal import core
 from headgate.portal.gate import PREFIX
 from headgate.portal.pages import logs
-from headgate.portal.pages.frame import Studio, editor, guarded, later, page, state_badge
+from headgate.portal.pages.frame import Studio, guarded, later, page, state_badge
+from headgate.portal.pages.recipe import Recipe
 from headgate.portal.sessions import Draft, Session
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
@@ -33,25 +32,22 @@ def run(raw_data):
     data = json.loads(raw_data)["data"]
     return {"sums": [sum(row) for row in data]}
 '''
-_FILES_MAX = 100
+_CONTENT_NAME = re.compile("[0-9a-f]{32}")
+SCHEMAS = "https://azuremlschemas.azureedge.net/latest"
 
 
 class Wizard:
-    """What the form holds, as the files that the command line would take."""
+    """The form of one deployment."""
 
     def __init__(self, session: Session, endpoint: str, edited: str) -> None:
         self._session = session
         self._endpoint = endpoint
         self._edited = edited
-        self._draft = session.drafts.get((endpoint, edited)) or Draft(
-            _SCRIPT, "", "Standard_DS3_v2", 1, 1
-        )
-        self._folder = Path(tempfile.mkdtemp(prefix="headgate-studio-"))
-        self._uploads: list[str] = []
-        ui.context.client.on_delete(lambda: shutil.rmtree(self._folder, ignore_errors=True))
+        self._draft = session.drafts.get((endpoint, edited)) or Draft(_SCRIPT)
+        self._recipe = Recipe(self._draft, YamlFile.deployment, self._fields, self._command)
 
-    def draw(self, types: list[dict[str, object]]) -> None:
-        choices = {str(t["name"]): _size_text(t) for t in types}
+    def draw(self, types: list[Json], models: list[str]) -> None:
+        choices = {str(t["name"]): size_text(t) for t in types}
         size = self._draft.size if self._draft.size in choices else next(iter(choices), None)
         with ui.element("div").classes("two"):
             with ui.column():
@@ -80,101 +76,51 @@ class Wizard:
                     precision=0,
                 ).classes("full-width")
                 self.traffic = ui.switch("All traffic to it when it is ready", value=True)
-                ui.upload(
-                    label="Model files (optional)",
-                    multiple=True,
-                    auto_upload=True,
-                    on_upload=self._take,
-                    max_file_size=limits.STUDIO_UPLOAD_BYTES_MAX,
-                    max_files=_FILES_MAX,
-                ).classes("full-width").props('flat bordered data-label="Model files"')
+                self._recipe.draw_model(models)
             with ui.column():
-                with ui.tabs().props("dense no-caps align=left") as tabs:
-                    script, packages, as_yaml = (
-                        ui.tab(t) for t in ("Scoring script", "Packages (conda)", "Equivalent YAML")
-                    )
-                with ui.tab_panels(tabs, value=script).classes("full-width"):
-                    with ui.tab_panel(script).classes("q-px-none"):
-                        self.script = editor(
-                            self._draft.script, "Python", "Scoring script", "22rem"
-                        )
-                    with ui.tab_panel(packages).classes("q-px-none"):
-                        ui.label("Empty: the interpreter that runs Headgate, as it is.")
-                        self.conda = editor(self._draft.conda, "YAML", "Conda packages", "20rem")
-                    with ui.tab_panel(as_yaml).classes("q-px-none"):
-                        shown = ui.code("", language="yaml").classes("full-width")
-                        command = ui.code("", language="bash").classes("full-width")
-        self.problems = ui.label().classes("text-negative wrap mono").props("role=alert")
+                self._recipe.draw()
+        self._recipe.draw_problems()
         ui.button("Deploy", icon="rocket_launch", on_click=guarded(self._deploy)).props("no-caps")
+        for each in (self.name, self.size, self.count, self.concurrency, self.traffic):
+            each.on_value_change(self._recipe.refresh)
 
-        def refresh() -> None:
-            shown.set_content(yaml.safe_dump(self._document(), sort_keys=False))
-            flag = " --all-traffic" if self.traffic.value else ""
-            command.set_content(f"headgate online-deployment create -f deployment.yml{flag}")
-
-        for each in (self.name, self.size, self.count, self.concurrency, self.traffic, self.conda):
-            each.on_value_change(refresh)
-        refresh()
-
-    async def _take(self, event: events.UploadEventArguments) -> None:
-        name = Path(event.file.name).name
-        folder = self._folder / "model"
-        folder.mkdir(exist_ok=True)
-        await event.file.save(folder / name)
-        self._uploads.append(name)
-
-    def _document(self) -> dict[str, object]:
+    def _fields(self) -> dict[str, object]:
         document: dict[str, object] = {
-            "$schema": "https://azuremlschemas.azureedge.net/latest/managedOnlineDeployment"
-            ".schema.json",
+            "$schema": f"{SCHEMAS}/managedOnlineDeployment.schema.json",
             "name": self.name.value,
             "endpoint_name": self._endpoint,
-            "code_configuration": {"code": "code", "scoring_script": "score.py"},
             "instance_type": self.size.value,
             "instance_count": int(self.count.value or 0),
         }
-        if self._uploads:
-            document["model"] = {"path": "model"}
-        if (self.conda.value or "").strip():
-            document["environment"] = {
-                "conda_file": "conda.yml",
-                "image": "mcr.microsoft.com/azureml/minimal-py311-inference",
-            }
         if int(self.concurrency.value or 1) != 1:
             document["request_settings"] = {
                 "max_concurrent_requests_per_instance": int(self.concurrency.value)
             }
         return document
 
-    def _sent(self) -> Draft:
-        return Draft(
-            self.script.value or "",
-            self.conda.value or "",
-            str(self.size.value),
-            int(self.count.value or 0),
-            int(self.concurrency.value or 1),
-        )
+    def _command(self) -> str:
+        flag = " --all-traffic" if self.traffic.value else ""
+        return f"headgate online-deployment create -f deployment.yml{flag}"
 
     async def _deploy(self) -> None:
-        code = self._folder / "code"
-        code.mkdir(exist_ok=True)
-        (code / "score.py").write_text(self.script.value or "", encoding="utf-8")
-        (self._folder / "conda.yml").write_text(self.conda.value or "", encoding="utf-8")
-        file = self._folder / "deployment.yml"
-        file.write_text(yaml.safe_dump(self._document(), sort_keys=False), encoding="utf-8")
-        try:
-            local = YamlFile.open(file).deployment()
-        except YamlFileError as error:
-            self.problems.set_text(
-                "\n".join(
-                    str(problem).replace(f"{self._folder}/", "") for problem in error.problems
-                )
-            )
+        recipe, client = self._recipe, self._session.client
+        local = recipe.checked()
+        if local is None:
             return
-        self.problems.set_text("")
-        client = self._session.client
+        if local.spec.endpoint_name != self._endpoint:
+            recipe.tell(f"endpoint_name: this page deploys to {self._endpoint}")
+            return
         spec = await register_all(client, local)
-        self._session.keep(self._endpoint, spec.name, self._sent())
+        draft = Draft(
+            recipe.script.value or "",
+            recipe.conda.value or "",
+            spec.instance_type,
+            spec.instance_count,
+            int(self.concurrency.value or 1),
+            spec.model or "",
+            recipe.hand_written,
+        )
+        self._session.keep(self._endpoint, spec.name, draft)
         try:
             stored = await client.get_deployment(self._endpoint, spec.name)
         except HeadgateError as error:
@@ -188,7 +134,7 @@ class Wizard:
         ui.navigate.to(f"/endpoints/{self._endpoint}/deployments/{spec.name}{after}")
 
 
-def _size_text(size: dict[str, object]) -> str:
+def size_text(size: Json) -> str:
     prices = size.get("estimatedVMPrices")
     values = prices.get("values", []) if isinstance(prices, dict) else []
     price = values[0].get("retailPrice", 0) if values else 0
@@ -200,13 +146,21 @@ def _size_text(size: dict[str, object]) -> str:
     )
 
 
+async def model_names(session: Session) -> list[str]:
+    """Models that somebody has given a name; others are named by their content."""
+    found = [
+        str(each.get("name", "")) for each in await Storage(session.client).containers("models")
+    ]
+    return sorted(name for name in found if not _CONTENT_NAME.fullmatch(name))
+
+
 def register(studio: Studio) -> None:
     @ui.page("/endpoints/{endpoint}/deploy")
     async def deploy(request: Request, endpoint: str, edit: str = "") -> None:
         session = studio.session(request)
         with page(session, "New deployment", back=(endpoint, f"/endpoints/{endpoint}")):
             wizard = Wizard(session, endpoint, edit)
-            wizard.draw(await Storage(session.client).instance_types())
+            wizard.draw(await Storage(session.client).instance_types(), await model_names(session))
 
     @ui.page("/endpoints/{endpoint}/deployments/{name}")
     async def deployment(request: Request, endpoint: str, name: str, traffic: str = "") -> None:

@@ -1,19 +1,15 @@
-"""The first page: all online endpoints with what they do now, and making a new one."""
+"""The first page: all online endpoints with what they do now."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from fastapi import Request
 from nicegui import ui
 
-from headgate.azure.yaml_files import YamlFile, YamlFileError
 from headgate.portal import core
 from headgate.portal.gate import PREFIX
-from headgate.portal.pages.frame import REFRESH_S, Studio, editor, finish, guarded, page
+from headgate.portal.pages import new_endpoint
+from headgate.portal.pages.frame import REFRESH_S, Studio, link_cell, page
 from headgate.portal.sessions import Session
-from headgate_contracts import limits
-from headgate_contracts.resources import AuthMode, EndpointSpec
 
 _COLUMNS = (
     ("name", "Endpoint", "left"),
@@ -24,9 +20,6 @@ _COLUMNS = (
     ("failures", "Errors/s", "right"),
     ("instances", "Ready", "right"),
 )
-_LINK = f"""
-<q-td :props="props"><a :href="'{PREFIX}/endpoints/' + props.value">{{{{ props.value }}}}</a></q-td>
-"""
 
 
 def rows_of(session: Session) -> list[dict[str, str]]:
@@ -65,7 +58,7 @@ def register(studio: Studio) -> None:
                 )
                 ui.space()
                 if session.right.can_write:
-                    dialog = _new_endpoint(session)
+                    dialog = new_endpoint.draw(session, new_endpoint.ONLINE)
                     ui.button("New endpoint", icon="add", on_click=dialog.open).props("no-caps")
             empty = ui.column().classes("lane mid q-pa-lg")
             with empty:
@@ -81,7 +74,7 @@ def register(studio: Studio) -> None:
             ]
             table = ui.table(columns=columns, rows=[], row_key="name", pagination=25)
             table.classes("full-width").props("flat bordered")
-            table.add_slot("body-cell-name", _LINK)
+            table.add_slot("body-cell-name", link_cell(f"{PREFIX}/endpoints/"))
             table.bind_filter_from(search, "value")
 
             def refresh() -> None:
@@ -94,61 +87,3 @@ def register(studio: Studio) -> None:
 
             refresh()
             ui.timer(REFRESH_S, refresh)
-
-
-def _new_endpoint(session: Session) -> ui.dialog:
-    """By form, or from the YAML file that the command line takes."""
-    with ui.dialog() as dialog, ui.card().style("min-width: min(32rem, 90vw)"):
-        ui.label("New online endpoint").classes("text-h6")
-        with ui.tabs().classes("full-width") as tabs:
-            form, yaml = ui.tab("Form"), ui.tab("YAML")
-        with ui.tab_panels(tabs, value=form).classes("full-width"):
-            with ui.tab_panel(form):
-                name = ui.input("Name", validation={limits.NAME_RULE: core.is_name})
-                name.props("autofocus").classes("full-width")
-                mode = ui.select([each.value for each in AuthMode], value="key", label="Opened by")
-                mode.classes("full-width")
-                about = ui.input("Description").classes("full-width")
-
-                async def create() -> None:
-                    spec = EndpointSpec(
-                        name=name.value.strip(),
-                        auth_mode=AuthMode(mode.value),
-                        description=about.value or "",
-                    )
-                    await _create(session, spec)
-                    dialog.close()
-
-                ui.button("Create", on_click=guarded(create)).props("no-caps")
-            with ui.tab_panel(yaml):
-                _yaml_form(session, dialog)
-    return dialog
-
-
-def _yaml_form(session: Session, dialog: ui.dialog) -> None:
-    text = editor("name: my-endpoint\nauth_mode: key\n", "YAML", "YAML of the endpoint", "14rem")
-    problems = ui.label().classes("text-negative wrap mono").props("role=status")
-
-    def check() -> EndpointSpec | None:
-        try:
-            spec = YamlFile.of_text(text.value.encode(), Path("endpoint.yml")).endpoint()
-        except YamlFileError as error:
-            problems.set_text("\n".join(map(str, error.problems)))
-            return None
-        problems.set_text("")
-        return spec
-
-    text.on_value_change(lambda: check())
-
-    async def create() -> None:
-        if spec := check():
-            await _create(session, spec)
-            dialog.close()
-
-    ui.button("Create from YAML", on_click=guarded(create)).props("no-caps")
-
-
-async def _create(session: Session, spec: EndpointSpec) -> None:
-    started = await session.client.create_endpoint(spec)
-    await finish(session, started, f"creating endpoint {spec.name}")
-    ui.navigate.to(f"/endpoints/{spec.name}")

@@ -61,6 +61,16 @@ _CSS = """
 .lanes { gap: 1rem }
 .crumb { font-size: 1.4rem }
 .wrap { white-space: pre-wrap; overflow-wrap: anywhere }
+.cells { display: grid; gap: 2px; grid-template-columns: repeat(auto-fill, minmax(.9rem, 1fr)) }
+.cells i, .legend i { display: block; height: .9rem; min-width: .9rem; border-radius: 2px;
+  --rest: #8886; background: linear-gradient(to top, #2e7d4f var(--d), var(--rest) var(--d)) }
+.cells i { cursor: pointer }
+.cells .failed, .legend .failed { --rest: #c62828 }
+.cells .retrying, .legend .retrying { --rest: #e08600 }
+.cells .running, .legend .running { --rest: #3b82d6 }
+.cells .again { outline: 2px dotted #e08600; outline-offset: -2px }
+.legend i.failed, .legend i.retrying, .legend i.running, .legend i.waiting {
+  background: var(--rest) }
 .q-table td { white-space: normal }
 a:focus-visible, button:focus-visible, [tabindex]:focus-visible { outline: 3px solid #4c9bff;
   outline-offset: 2px }
@@ -146,6 +156,14 @@ def editor(text: str, language: Any, label: str, height: str) -> ui.codemirror:
     return made.classes("full-width").style(f"height: {height}").props(f'data-label="{label}"')
 
 
+def link_cell(address: str) -> str:
+    """The template of a table's cell that leads to the page of what it names."""
+    return (
+        f"""<q-td :props="props"><a :href="'{address}' + encodeURIComponent(props.value)">"""
+        "{{ props.value }}</a></q-td>"
+    )
+
+
 def state_color(state: str) -> str:
     return STATE_COLORS.get(state, "grey-7")
 
@@ -161,7 +179,7 @@ def tell(error: HeadgateError) -> None:
         type="negative",
         multi_line=True,
         timeout=12_000,
-        close_button="Close",
+        actions=[{"label": "Close", "color": "white"}],
     )
 
 
