@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from headgate.portal import core
+from headgate.portal import batch_core, core
 from headgate.portal.gate import same_origin
 
 NAMES = st.sampled_from(["blue", "green", "red", "grey", "pink"])
@@ -105,3 +105,25 @@ def test_only_our_own_pages_may_change_something() -> None:
     assert same_origin(Headers({"host": "h:1"}))  # a program, which no site can steer
     for origin in ("https://evil", "null", "https://h:2", "https://h.evil:1"):
         assert not same_origin(Headers({"host": "h:1", "origin": origin}))
+
+
+def test_a_picture_of_a_job_says_what_each_cell_is_and_holds_no_text_of_others() -> None:
+    groups = [{"first": 0, "done": 9, "failed": 1, "retried": 2}, {"first": 10, "waiting": 3}]
+    counts = batch_core.totals(groups)
+    assert counts["done"] == 9 and counts["waiting"] == 3
+    assert batch_core.summary(counts) == ("1 given up, 3 waiting, 9 done; 2 needed another attempt")
+    picture = batch_core.cells(groups, 10)
+    assert picture.count("<i ") == 2
+    assert 'class="failed again" style="--d:90%" data-n="0" title="0 to 9: ' in picture
+    assert 'class="waiting" style="--d:0%" data-n="10" title="10 to 12: 3 waiting"' in picture
+    assert batch_core.summary(batch_core.totals([])) == "no mini-batch yet"
+
+
+def test_what_a_form_leaves_empty_is_as_the_deployment_says() -> None:
+    overrides = {"mini_batch_size": 5.0, "priority": None}
+    made = batch_core.invocation(
+        workspace="local", endpoint="numbers", deployment="", name="", uri="azureml:x@latest",
+        is_file=False, file_name="", overrides=overrides,
+    )  # fmt: skip
+    assert (made.deployment, made.name, made.overrides.priority) == (None, None, None)
+    assert made.overrides.mini_batch_size == 5

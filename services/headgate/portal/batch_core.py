@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from headgate.portal.core import bad_form
 from headgate_contracts.batch import BatchDeploymentSpec
 from headgate_contracts.jobs import JobInput, JobOverrides, SubmitJob
 
@@ -153,19 +152,16 @@ def invocation(
 ) -> SubmitJob:
     """The job that the form asks for; what is left empty is as the deployment says.
 
-    Raises HeadgateError(BadArgument) that names the field.
+    Raises ValidationError that names the field.
     """
     given: dict[str, Any] = {k: int(v) for k, v in overrides.items() if v is not None}
     if file_name:
         given["output_file_name"] = file_name
-    try:
-        return SubmitJob(
-            workspace=workspace,
-            endpoint=endpoint,
-            deployment=deployment or None,
-            name=name or None,
-            inputs={"input": JobInput(type="uri_file" if is_file else "uri_folder", uri=uri)},
-            overrides=JobOverrides(**given),
-        )
-    except ValueError as error:
-        raise bad_form(error) from None
+    return SubmitJob(
+        workspace=workspace,
+        endpoint=endpoint,
+        deployment=deployment or None,
+        name=name or None,
+        inputs={"input": JobInput(type="uri_file" if is_file else "uri_folder", uri=uri)},
+        overrides=JobOverrides(**given),
+    )

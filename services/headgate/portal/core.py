@@ -9,10 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-
 from headgate_contracts import limits
-from headgate_contracts.errors import ErrorCode, HeadgateError
 
 WHOLE = 100
 UNKNOWN = "\N{EN DASH}"
@@ -238,15 +235,6 @@ def is_name(text: str) -> bool:
     """Whether endpoints and deployments may be called so."""
     fits = limits.NAME_CHARS_MIN <= len(text) <= limits.NAME_CHARS_MAX
     return fits and re.match(limits.NAME_PATTERN, text) is not None
-
-
-def bad_form(error: ValueError) -> HeadgateError:
-    """What a form has wrong, with the name of the field where that is known."""
-    if not isinstance(error, ValidationError):
-        return HeadgateError(ErrorCode.BAD_ARGUMENT, str(error))
-    first = error.errors()[0]
-    field = ".".join(map(str, first["loc"]))
-    return HeadgateError(ErrorCode.BAD_ARGUMENT, f"{field}: {first['msg']}", target=field)
 
 
 def pretty(text: str) -> str:

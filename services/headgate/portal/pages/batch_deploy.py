@@ -169,14 +169,11 @@ class BatchWizard:
             ui.navigate.to(f"/batch/{self._endpoint}")
 
     async def _make_pool(self) -> None:
-        try:
-            spec = ComputeSpec(
-                name=str(self.pool.value),
-                size=str(self.size.value),
-                max_instances=_whole(self.pool_max),
-            )
-        except ValueError as error:
-            raise core.bad_form(error) from None
+        spec = ComputeSpec(
+            name=str(self.pool.value),
+            size=str(self.size.value),
+            max_instances=_whole(self.pool_max),
+        )
         await Storage(self._session.client).put_compute(spec)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fastapi import Request
 from nicegui import events, ui
+from pydantic import ValidationError
 
 from headgate.client.api import Found
 from headgate.client.jobs import Jobs
@@ -18,7 +19,7 @@ from headgate.client.uploads import upload
 from headgate.portal import batch_core
 from headgate.portal.gate import PREFIX
 from headgate.portal.pages import batch
-from headgate.portal.pages.frame import Studio, confirm, finish, guarded, page
+from headgate.portal.pages.frame import Studio, bad_form, confirm, finish, guarded, page
 from headgate.portal.sessions import Session
 from headgate_contracts import limits
 from headgate_contracts.batch import BatchDefaults, BatchDeploymentSpec, BatchEndpointSpec
@@ -272,5 +273,8 @@ class Invocation:
             body = await Jobs(self._session.client).invoke(command)
         except HeadgateError as error:
             self._problem.set_text(error.error.message)
+            return
+        except ValidationError as error:
+            self._problem.set_text(bad_form(error).error.message)
             return
         ui.navigate.to(f"/jobs/{body['name']}")

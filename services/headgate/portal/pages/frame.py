@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import Request
 from nicegui import background_tasks, ui
+from pydantic import ValidationError
 
 from headgate.client.api import Started
 from headgate.portal.gate import PREFIX, session_of
@@ -172,6 +173,13 @@ def state_badge(state: str) -> ui.badge:
     return ui.badge(state, color=state_color(state)).classes("q-px-sm q-py-xs")
 
 
+def bad_form(error: ValidationError) -> HeadgateError:
+    """What a form has wrong, with the name of the field."""
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"]))
+    return HeadgateError(ErrorCode.BAD_ARGUMENT, f"{field}: {first['msg']}", target=field)
+
+
 def tell(error: HeadgateError) -> None:
     """An error of the gateway, in its own words."""
     ui.notify(
@@ -184,13 +192,15 @@ def tell(error: HeadgateError) -> None:
 
 
 def guarded(action: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[None]]:
-    """An event handler whose refusals are shown and end nothing."""
+    """An event handler whose refusals are shown and end nothing; so are values that cannot be."""
 
     async def handler(*arguments: Any) -> None:
         try:
             await action(*arguments)
         except HeadgateError as error:
             tell(error)
+        except ValidationError as error:
+            tell(bad_form(error))
 
     return handler
 
