@@ -30,6 +30,7 @@ from headgate_contracts import (
     routing,
     rpc,
     scoring,
+    sla,
     storage,
     streams,
     subjects,
@@ -56,6 +57,7 @@ _MODULES = (
     registry,
     routing,
     scoring,
+    sla,
     storage,
     usage,
 )

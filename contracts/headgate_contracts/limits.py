@@ -212,6 +212,12 @@ QUOTA_WINDOW_S_MAX = 31 * 86_400
 QUOTA_COUNTERS_MAX = 20_000  # callers and endpoints that a router counts
 QUOTA_TOLD_EVERY_S = 60.0
 
+# Service levels. Minutes are added up to hours after a day. A handful of requests says nothing of a
+# rate of failures: fewer alert nobody.
+SLA_WINDOW_DAYS_MAX = 90
+SLA_MINUTES_KEPT_S = 86_400.0
+SLA_ALERT_REQUESTS_MIN = 10
+
 # Metrics of Azure's names: minutes of endpoints, deployments and instances.
 METRICS_PER_QUERY_MAX = 20
 METRIC_POINTS_MAX = 50_000

@@ -19,6 +19,7 @@ from headgate_contracts import (
     refreshing,
     registry,
     routing,
+    sla,
     storage,
     subjects,
 )
@@ -119,6 +120,7 @@ ANSWERS: dict[str, dict[type[Command] | type[Query], type[Reply]]] = {
     },
     metering.SERVICE: {
         **metering.ANSWERS,
+        **sla.ANSWERS,
         metrics.QueryMetrics: metrics.MetricsReply,
         quotas.GetQuotaUse: quotas.QuotaUseReply,
     },

@@ -29,6 +29,7 @@ from headgate.cli import (
     online_deployment,
     online_endpoint,
     quota,
+    sla,
     system,
     tokens,
     top,
@@ -69,6 +70,7 @@ app.add_typer(metrics.app, name="metrics")
 costs.register(app)
 app.add_typer(costs.budgets, name="budget")
 app.add_typer(quota.app, name="quota")
+app.add_typer(sla.app, name="sla")
 system.register(app)
 apply.register(app)
 trace.register(app)

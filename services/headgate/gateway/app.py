@@ -38,6 +38,7 @@ from headgate.gateway.routes import Route, RouteTable
 from headgate.gateway.run_history import RunHistory
 from headgate.gateway.server import Listener
 from headgate.gateway.sizes import Sizes
+from headgate.gateway.sla import Slas
 from headgate.gateway.storage import Storage
 from headgate.gateway.studio import StudioProxy
 from headgate.gateway.system import System
@@ -95,6 +96,7 @@ async def build(
         Costs(backend),
         Metrics(backend, settings.metric_days),
         Quotas(backend, live.loads),
+        Slas(backend),
         *(Assets(backend, kind) for kind in KINDS),
         Refreshes(backend),
         Datastores(backend),

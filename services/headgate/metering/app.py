@@ -13,6 +13,7 @@ from headgate.metering.handlers import Handlers
 from headgate.metering.intake import Intake
 from headgate.metering.metrics import Metrics
 from headgate.metering.rows import VERSION_TABLE, InstanceRow, MeteringOutboxRow
+from headgate.metering.sla import Sla
 from headgate.metering.tags import TagKeeper
 from headgate.metering.windows import Windows
 from headgate.runtime.bus import Bus
@@ -29,6 +30,7 @@ from headgate_contracts.metrics import QueryMetrics
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUDGETS_EVERY_S = 30.0
+SLA_EVERY_S = 30.0
 TAGS_EVERY_S = 30.0
 FORGET_EVERY_S = 60.0
 _DAY_S = 86_400.0
@@ -42,7 +44,8 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
     database = await open_database(settings.database_url("metering"), MIGRATIONS, VERSION_TABLE)
     outbox = Outbox(database, MeteringOutboxRow, bus)
     usage = Intake(bus, database, intake.USAGE, intake.usage_taker(bus))
-    metrics = Metrics(bus, database, types)
+    sla = Sla(database, outbox, clock)
+    metrics = Metrics(bus, database, types, sla)
     take = intake.instance_taker(types, metrics.note_started)
     instances = Intake(bus, database, intake.INSTANCES, take)
     watch = Watch(database, outbox, clock, types.currency)
@@ -56,6 +59,7 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
         async with database.transaction() as session:
             before = clock.now() - settings.metric_days * _DAY_S
             await state.forget_metrics(session, before, settings.metric_rows_max)
+        await sla.forget()
 
     return Service(
         bus,
@@ -64,14 +68,16 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
             **Handlers(database, clock, types.currency).table(),
             QueryMetrics: metrics.query,
             **Windows(database, clock).table(),
+            **sla.table(),
         },
-        starts=(take_prices, metrics.start),
+        starts=(take_prices, sla.start, metrics.start),
         loops={
             "usage": usage.run,
             "instances": instances.run,
             "metrics": metrics.run,
             "outbox": outbox.run,
             "budgets": _every(BUDGETS_EVERY_S, watch.look),
+            "sla": _every(SLA_EVERY_S, sla.look),
             "tags": _every(TAGS_EVERY_S, tags.look),
             "forget": _every(FORGET_EVERY_S, forget),
         },

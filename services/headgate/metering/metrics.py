@@ -13,6 +13,7 @@ from headgate.metering import metric_values, state
 from headgate.metering.metric_values import Stored
 from headgate.metering.minutes import Minutes, Place, Size
 from headgate.metering.rows import InstanceRow, MetricRow
+from headgate.metering.sla import Sla
 from headgate.runtime.bus import Bus, Msg
 from headgate.runtime.log import Log
 from headgate.runtime.tables import Database
@@ -32,10 +33,11 @@ _log = Log("metering")
 class Metrics:
     """Figures of the running minute in memory, those before in the database."""
 
-    def __init__(self, bus: Bus, database: Database, types: InstanceTypes) -> None:
+    def __init__(self, bus: Bus, database: Database, types: InstanceTypes, sla: Sla) -> None:
         self._bus = bus
         self._database = database
         self._types = types
+        self._sla = sla
         self._minutes = Minutes(bus.clock.now())
         self._instances: dict[str, InstanceRow] = {}
         self._heard_at: dict[str, float] = {}
@@ -65,6 +67,7 @@ class Metrics:
             async with self._database.transaction() as session:
                 for row in rows:
                     await session.merge(row)
+                await self._sla.note(session, minute, found)
                 seen = [place.instance for place in found if place.instance]
                 await state.note_seen(session, seen, self._bus.clock.now())
         except HeadgateError as error:

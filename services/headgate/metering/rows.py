@@ -142,3 +142,40 @@ class PositionRow(Row, table=True):
 class MeteringOutboxRow(Row, OutboxRow, table=True):
     __tablename__ = "metering_outbox"
     __table_args__ = (SQLITE_ARGS,)
+
+
+class SliRow(Row, table=True):
+    """Requests of an endpoint in a minute, or (after a day) an hour, as service levels see them."""
+
+    __tablename__ = "metering_sli"
+
+    begins: int = Field(primary_key=True, sa_type=BigInteger)
+    workspace: str = Field(primary_key=True)
+    endpoint: str = Field(primary_key=True)
+    good: int = _count()
+    bad: int = _count()
+    excluded: int = _count()
+    fast: float = 0.0
+    measured: int = _count()
+
+
+class ObjectiveRow(Row, table=True):
+    """The objective of an endpoint, where it has one of its own, as JSON."""
+
+    __tablename__ = "metering_objective"
+
+    workspace: str = Field(primary_key=True)
+    endpoint: str = Field(primary_key=True)
+    value: str = Field(sa_type=Text)
+
+
+class SlaAlertRow(Row, table=True):
+    """An alert that has been told of and is not over."""
+
+    __tablename__ = "metering_sla_alert"
+
+    workspace: str = Field(primary_key=True)
+    endpoint: str = Field(primary_key=True)
+    indicator: str = Field(primary_key=True)
+    severity: str = Field(primary_key=True)
+    since: float

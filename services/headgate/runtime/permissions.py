@@ -157,6 +157,7 @@ _TABLE: Mapping[str, _Row] = {
         say=(
             subjects.rpc_all("registry"),
             f"{subjects.ROOT}.evt.budget.>",
+            f"{subjects.ROOT}.evt.sla.>",
             *_read_stream(_USAGE),
             f"$JS.API.STREAM.PURGE.{_USAGE}",
             *_read_stream(_EVENTS),
