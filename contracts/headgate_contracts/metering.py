@@ -26,6 +26,7 @@ class CostGroup(StrEnum):
     DAY = "day"
     KEY = "key"
     TAG = "tag"
+    JOB = "job"
 
 
 class Scope(Value):
@@ -42,7 +43,7 @@ class GetCosts(Query):
 
     By key, an hour's instances are shared by the time that the requests of each key computed in
     it; an hour without any is nobody's (an empty group). By tag, one row per name and value: what
-    has several tags is in several rows.
+    has several tags is in several rows. By job, what is no batch job's has an empty group.
     """
 
     TYPE: ClassVar[str] = "headgate.metering.query.v1.get_costs"
@@ -54,17 +55,24 @@ class GetCosts(Query):
 
 
 class Cost(Value):
-    """``group``: endpoint, endpoint/deployment, day (2030-01-31), key id, or name=value."""
+    """``group``: endpoint, endpoint/deployment, day (2030-01-31), key id, name=value, or job.
+
+    Instances are those of online deployments, nodes those of batch jobs.
+    """
 
     group: str = ""
     requests: int = Field(0, description="answered to clients, whatever the status")
     mirrored: int = 0
-    batch: int = 0
+    batch: int = Field(0, description="mini-batches of batch jobs that were settled")
     request_bytes: int = 0
     response_bytes: int = Field(0, description="to clients; this is the traffic that costs")
-    compute_s: float = Field(0.0, description="execution of models, mirrored requests included")
+    compute_s: float = Field(
+        0.0, description="execution of models, with mirrored requests and mini-batches"
+    )
     instance_s: float = 0.0
     instance_cost: float = 0.0
+    node_s: float = 0.0
+    node_cost: float = 0.0
     traffic_cost: float = 0.0
     cost: float = 0.0
 

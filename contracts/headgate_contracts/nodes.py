@@ -103,13 +103,16 @@ class NodesReply(Reply):
 
 
 class NodeEvent(Event):
-    """Base of events about one node."""
+    """Base of events about one node. ``job`` is the id of its job, ``job_name`` the name."""
 
     WHAT: ClassVar[str] = ""
 
     workspace: str
     job: str
     node: str
+    job_name: str = ""
+    endpoint: str = ""
+    deployment: str = ""
 
     def subject(self) -> str:
         return subjects.event("node", f"{self.job}.{self.node}", self.WHAT)
@@ -130,7 +133,7 @@ class NodeReady(NodeEvent):
 
 
 class NodeEnded(NodeEvent):
-    """``alive_s`` is how long it was there: what it costs."""
+    """``alive_s`` is how long it was there since it had started: what it costs."""
 
     TYPE: ClassVar[str] = "headgate.provisioner.event.v1.node_ended"
     WHAT: ClassVar[str] = "ended"

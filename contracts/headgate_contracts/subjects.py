@@ -72,6 +72,11 @@ def events_of(kind: str) -> str:
     return f"{ROOT}.evt.{token(kind)}.>"
 
 
+def events_about(kind: str, what: str) -> str:
+    """One fact about every resource of a kind whose names have one token."""
+    return f"{ROOT}.evt.{token(kind)}.*.{token(what)}"
+
+
 def batch_tasks(job: str) -> str:
     """The mini-batches of one job that wait for a node."""
     return f"{ROOT}.batch.{token(job)}"

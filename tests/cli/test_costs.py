@@ -48,6 +48,7 @@ def test_bars_are_as_long_as_what_they_stand_for(share: float, chars: int) -> No
 def test_the_dearest_has_the_longest_bar() -> None:
     row: dict[str, Any] = {
         "instanceSeconds": 5_400,
+        "nodeSeconds": 900,
         "requests": 2,
         "computeSeconds": 1.25,
         "responseBytes": 1_500_000_000,

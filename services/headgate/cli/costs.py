@@ -20,6 +20,7 @@ COLUMNS = {
     "cost": "cost",
     "share": "",
     "instance_hours": "instance hours",
+    "node_hours": "node hours",
     "requests": "requests",
     "compute_seconds": "compute s",
     "response_gb": "GB out",
@@ -44,6 +45,7 @@ class By(StrEnum):
     DAY = "day"
     KEY = "key"
     TAG = "tag"
+    JOB = "job"
 
 
 class Grain(StrEnum):
@@ -97,7 +99,7 @@ async def costs(
         write(
             f"in all {total['cost']:.2f} {answer['currency']} from {answer['since']} to "
             f"{answer['until']}: instances {total['instanceCost']:.2f}, "
-            f"traffic {total['trafficCost']:.2f}\n"
+            f"nodes of batch jobs {total['nodeCost']:.2f}, traffic {total['trafficCost']:.2f}\n"
         )
     elif form in (options.Format.CSV, options.Format.TSV):
         session.show(renamed(answer["rows"]))
@@ -111,13 +113,14 @@ def chart(answer: Any, by: str) -> list[dict[str, Any]]:
     """Rows for people: the dearest has the longest bar."""
     rows: Sequence[dict[str, Any]] = answer["rows"]
     most = max((row["cost"] for row in rows), default=0)
-    nobody = "(no request)" if by == "key" else "(none)"
+    nobody = {"key": "(no request)", "job": "(online)"}.get(by, "(none)")
     return [
         {
             "group": row["group"] or nobody,
             "cost": f"{row['cost']:.2f}",
             "share": bar(row["cost"] / most if most else 0.0),
             "instance_hours": f"{row['instanceSeconds'] / 3600:.2f}",
+            "node_hours": f"{row['nodeSeconds'] / 3600:.2f}",
             "requests": row["requests"],
             "compute_seconds": f"{row['computeSeconds']:.1f}",
             "response_gb": f"{row['responseBytes'] / 1e9:.3f}",

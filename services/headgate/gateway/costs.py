@@ -95,6 +95,8 @@ _COST = plain(
     computeSeconds=_AMOUNT,
     instanceSeconds=_AMOUNT,
     instanceCost=_AMOUNT,
+    nodeSeconds=_AMOUNT,
+    nodeCost=_AMOUNT,
     trafficCost=_AMOUNT,
     cost=_AMOUNT,
 )
@@ -255,6 +257,8 @@ _COST_NAMES: Mapping[str, str] = {
     "compute_s": "computeSeconds",
     "instance_s": "instanceSeconds",
     "instance_cost": "instanceCost",
+    "node_s": "nodeSeconds",
+    "node_cost": "nodeCost",
     "traffic_cost": "trafficCost",
     "cost": "cost",
 }

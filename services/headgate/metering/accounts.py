@@ -18,12 +18,14 @@ from headgate_contracts.metering import (
     Scope,
 )
 
+_BY_CALLER = (CostGroup.KEY, CostGroup.JOB)
+
 
 async def costs(
     session: AsyncSession, scope: Scope, by: CostGroup, since: float, until: float
 ) -> tuple[list[Cost], Cost]:
     """Costs of a scope by group, and all together."""
-    used = await state.used(session, scope, since, until, by_caller=by is CostGroup.KEY)
+    used = await state.used(session, scope, since, until, by_caller=by in _BY_CALLER)
     ran = await state.ran(session, scope, since, until)
     tags = await state.tags(session, scope.workspace)
     if scope.tag:

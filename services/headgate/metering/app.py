@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from headgate.azure import instance_types
-from headgate.metering import core, intake, state
+from headgate.metering import core, intake, intake_of_batch, state
 from headgate.metering.accounts import Watch
 from headgate.metering.handlers import Handlers
 from headgate.metering.intake import Intake
@@ -48,6 +48,12 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
     metrics = Metrics(bus, database, types, sla)
     take = intake.instance_taker(types, metrics.note_started)
     instances = Intake(bus, database, intake.INSTANCES, take)
+    batch = {
+        "nodes": Intake(bus, database, intake_of_batch.NODES, intake_of_batch.node_taker(types)),
+        "mini_batches": Intake(
+            bus, database, intake_of_batch.MINI_BATCHES, intake_of_batch.mini_batch_taker(bus)
+        ),
+    }
     watch = Watch(database, outbox, clock, types.currency)
     tags = TagKeeper(bus, database)
 
@@ -74,6 +80,7 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
         loops={
             "usage": usage.run,
             "instances": instances.run,
+            **{name: each.run for name, each in batch.items()},
             "metrics": metrics.run,
             "outbox": outbox.run,
             "budgets": _every(BUDGETS_EVERY_S, watch.look),

@@ -45,13 +45,14 @@ class Used(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """An instance that ran from ``began_at`` until ``ended_at`` (None: it still does)."""
+    """An instance or node that ran from ``began_at`` until ``ended_at`` (None: it still does)."""
 
     endpoint: str
     deployment: str
     began_at: float
     ended_at: float | None
     price_per_hour: Decimal
+    job: str = ""  # that it was a node of
 
 
 @dataclass(slots=True)
@@ -66,11 +67,22 @@ class Sum:
     compute_us: int = 0
     instance_s: Decimal = field(default_factory=Decimal)
     instance_cost: Decimal = field(default_factory=Decimal)
+    node_s: Decimal = field(default_factory=Decimal)
+    node_cost: Decimal = field(default_factory=Decimal)
     traffic_cost: Decimal = field(default_factory=Decimal)
 
     @property
     def cost(self) -> Decimal:
-        return self.instance_cost + self.traffic_cost
+        return self.instance_cost + self.node_cost + self.traffic_cost
+
+    def add_time(self, piece: Piece, share: Decimal = Decimal(1)) -> None:
+        """The time of an instance or node, or a share of it."""
+        if piece.job:
+            self.node_s += piece.seconds * share
+            self.node_cost += piece.cost * share
+        else:
+            self.instance_s += piece.seconds * share
+            self.instance_cost += piece.cost * share
 
     def told(self, group: str = "") -> Cost:
         return Cost(
@@ -83,6 +95,8 @@ class Sum:
             compute_s=_number(self.compute_us / _US),
             instance_s=_number(self.instance_s),
             instance_cost=_number(self.instance_cost),
+            node_s=_number(self.node_s),
+            node_cost=_number(self.node_cost),
             traffic_cost=_number(self.traffic_cost),
             cost=_number(self.cost),
         )
@@ -151,7 +165,7 @@ def costs(
     else:
         sums = _by_place(used, pieces, prices, _groups(by, tags))
     total = Sum()
-    for each in _by_place(used, pieces, prices, lambda _hour, _place: ("",)).values():
+    for each in _by_place(used, pieces, prices, lambda _hour, _place, _job: ("",)).values():
         total = each
     return _ordered(sums, by), total.told()
 
@@ -163,19 +177,20 @@ def _ordered(sums: Mapping[str, Sum], by: CostGroup) -> list[Cost]:
     return [each.told(group) for group, each in dearest]
 
 
-Groups = Callable[[int, Place], Iterable[str]]
+Groups = Callable[[int, Place, str], Iterable[str]]
 
 
 def _groups(by: CostGroup, tags: Tags) -> Groups:
-    def tagged(_hour: int, place: Place) -> Iterable[str]:
+    def tagged(_hour: int, place: Place, _job: str) -> Iterable[str]:
         found = tags.get(place) or tags.get((place[0], "")) or {}
         return [f"{name}={value}" for name, value in found.items()] or [""]
 
     return {
-        CostGroup.ENDPOINT: lambda _hour, place: (place[0],),
-        CostGroup.DEPLOYMENT: lambda _hour, place: (f"{place[0]}/{place[1]}" if place[1] else "",),
-        CostGroup.DAY: lambda hour, _place: (day_of(hour),),
+        CostGroup.ENDPOINT: lambda _hour, place, _job: (place[0],),
+        CostGroup.DEPLOYMENT: lambda _hour, place, _job: ("/".join(place) if place[1] else "",),
+        CostGroup.DAY: lambda hour, _place, _job: (day_of(hour),),
         CostGroup.TAG: tagged,
+        CostGroup.JOB: lambda _hour, _place, job: (job,),
     }[by]
 
 
@@ -190,6 +205,7 @@ class Piece(NamedTuple):
     place: Place
     seconds: Decimal
     cost: Decimal
+    job: str
 
 
 def _pieces(ran: Iterable[Ran], since: float, until: float) -> list[Piece]:
@@ -200,7 +216,8 @@ def _pieces(ran: Iterable[Ran], since: float, until: float) -> list[Piece]:
         for begin, end in _by_hours(began, ended):
             seconds = Decimal(str(end)) - Decimal(str(begin))
             cost = seconds * each.price_per_hour / HOUR_S
-            found.append(Piece(hour_of(begin), (each.endpoint, each.deployment), seconds, cost))
+            place = (each.endpoint, each.deployment)
+            found.append(Piece(hour_of(begin), place, seconds, cost, each.job))
     return found
 
 
@@ -230,13 +247,17 @@ def _by_place(
 ) -> dict[str, Sum]:
     sums: defaultdict[str, Sum] = defaultdict(Sum)
     for each in used:
-        for group in groups(each.hour, (each.endpoint, each.deployment)):
+        for group in groups(each.hour, (each.endpoint, each.deployment), _job_of(each)):
             _note(sums[group], each, prices)
-    for hour, place, seconds, cost in pieces:
-        for group in groups(hour, place):
-            sums[group].instance_s += seconds
-            sums[group].instance_cost += cost
+    for piece in pieces:
+        for group in groups(piece.hour, piece.place, piece.job):
+            sums[group].add_time(piece)
     return sums
+
+
+def _job_of(each: Used) -> str:
+    """Who calls for a mini-batch is its job."""
+    return each.caller if each.kind == UsageKind.BATCH else ""
 
 
 def _by_key(used: Iterable[Used], pieces: Iterable[Piece], prices: GbPrices) -> dict[str, Sum]:
@@ -244,14 +265,13 @@ def _by_key(used: Iterable[Used], pieces: Iterable[Piece], prices: GbPrices) -> 
     sums: defaultdict[str, Sum] = defaultdict(Sum)
     computed: defaultdict[tuple[int, Place], dict[str, int]] = defaultdict(dict)
     for each in used:
-        _note(sums[each.caller], each, prices)
+        _note(sums[NOBODY if _job_of(each) else each.caller], each, prices)
         if each.kind == UsageKind.SCORED and each.compute_us:
             keys = computed[each.hour, (each.endpoint, each.deployment)]
             keys[each.caller] = keys.get(each.caller, 0) + each.compute_us
-    for hour, place, seconds, cost in pieces:
-        keys = computed.get((hour, place)) or {NOBODY: 1}
+    for piece in pieces:
+        keys = computed.get((piece.hour, piece.place)) or {NOBODY: 1}
         whole = sum(keys.values())
         for caller, share in keys.items():
-            sums[caller].instance_s += seconds * share / whole
-            sums[caller].instance_cost += cost * share / whole
+            sums[caller].add_time(piece, Decimal(share) / whole)
     return sums

@@ -47,6 +47,11 @@ class Source:
     stream: str
     subject: str
     is_ours: bool = False  # nobody else reads it
+    name: str = ""  # by which its position is kept, beside others of the stream
+
+    @property
+    def key(self) -> str:
+        return self.name or self.stream
 
 
 USAGE = Source(streams.USAGE.name, subjects.USAGE_ALL, is_ours=True)
@@ -95,14 +100,14 @@ class Intake:
             return await self._begin_again(before)
         async with self._database.transaction() as session:
             await self._take(session, messages)
-            await state.set_position(session, self._source.stream, sequence)
+            await state.set_position(session, self._source.key, sequence)
         self._position = sequence
         return len(messages) == _MESSAGES_MAX
 
     async def _known_position(self) -> int:
         if self._position is None:
             async with self._database.reading() as session:
-                self._position = await state.position(session, self._source.stream)
+                self._position = await state.position(session, self._source.key)
         return self._position
 
     async def _after(self, sequence: int) -> RawStreamMsg | None:
@@ -131,7 +136,7 @@ class Intake:
             return False
         _log.warning("stream_began_again", stream=self._source.stream, position=position)
         async with self._database.transaction() as session:
-            await state.set_position(session, self._source.stream, 0)
+            await state.set_position(session, self._source.key, 0)
         self._position = self._removed_to = 0
         return True
 

@@ -70,6 +70,7 @@ class InstanceRow(Row, table=True):
     instance_type: str
     price_per_hour: str = Field(description="a decimal number")
     seen_at: float | None = None
+    job: str = Field(default="", description="name of the batch job that it was a node of")
 
 
 class PriceRow(Row, table=True):

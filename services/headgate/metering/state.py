@@ -155,6 +155,20 @@ async def close_instance(
         session.add(row)
 
 
+async def close_node(session: AsyncSession, node: InstanceRow, alive_s: float) -> None:
+    """It has ended after so long; one that nobody knew is noted as a whole, ``node`` as it was."""
+    query = select(InstanceRow).where(InstanceRow.instance == node.instance)
+    rows = (await session.exec(query)).all()
+    if not rows and alive_s > 0:
+        session.add(node)
+        return
+    began_at = min((row.began_at for row in rows), default=0.0)
+    for row in rows:
+        if row.ended_at is None:
+            row.ended_at = max(row.began_at, began_at + alive_s)
+            session.add(row)
+
+
 async def note_seen(session: AsyncSession, instances: Sequence[str], at: float) -> None:
     """They live."""
     for row in await _running(session, col(InstanceRow.instance).in_(instances)):
@@ -181,7 +195,14 @@ async def ran(session: AsyncSession, scope: Scope, since: float, until: float) -
         or_(ended.is_(None), ended > since),
     )
     return [
-        Ran(row.endpoint, row.deployment, row.began_at, row.ended_at, Decimal(row.price_per_hour))
+        Ran(
+            row.endpoint,
+            row.deployment,
+            row.began_at,
+            row.ended_at,
+            Decimal(row.price_per_hour),
+            row.job,
+        )
         for row in (await session.exec(query)).all()
     ]
 

@@ -291,6 +291,7 @@ def cost_row(told: Mapping[str, Any]) -> dict[str, str]:
         "group": str(told.get("group") or "(none)"),
         "cost": f"{told['cost']:.4f}",
         "hours": f"{told['instanceSeconds'] / 3600:.2f}",
+        "node_hours": f"{told['nodeSeconds'] / 3600:.2f}",
         "requests": f"{told['requests']:,}",
         "compute": f"{told['computeSeconds']:.1f}",
     }

@@ -22,6 +22,7 @@ from headgate.provisioner.images import Images
 from headgate.provisioner.nodes.node import Tools as NodeTools
 from headgate.provisioner.nodes.nodes import Nodes
 from headgate.provisioner.nodes.reporting import Reporter
+from headgate.provisioner.nodes.standing import Standing
 from headgate.provisioner.preparing import Preparer
 from headgate.provisioner.reconciler import Reconciler
 from headgate.provisioner.refreshing import Refresher
@@ -90,7 +91,18 @@ async def build(
     reporter = Reporter(bus)
     places = open_places(settings, store, bus)
     nodes = Nodes(
-        NodeTools(bus, clock, drivers, preparer, store, places, reporter, size, memory.say)
+        NodeTools(
+            bus,
+            clock,
+            drivers,
+            preparer,
+            store,
+            places,
+            reporter,
+            Standing(settings.data / "standing_nodes"),
+            size,
+            memory.say,
+        )
     )
     reconciler.guests = nodes.alive
 
@@ -115,7 +127,7 @@ async def build(
             **Handlers(reconciler, preparer, shipper, refresher).table(),
             **nodes.table(),
         },
-        starts=(reconciler.start,),
+        starts=(reconciler.start, nodes.begin),
         loops={
             "reconcile": reconciler.reconcile,
             "housekeeping": reconciler.housekeeping,
@@ -123,6 +135,7 @@ async def build(
             "console_log": console.run,
             "refresh": refresher.run,
             "mini_batch_reports": reporter.run,
+            "standing_nodes": nodes.keep_standing,
             "outbox": memory.outbox.run,
         },
         stops=(memory.close, memory.outbox.drain, stop),

@@ -15,10 +15,12 @@ from headgate_contracts.errors import HeadgateError
 
 _GROUPS = {
     "endpoint": "Endpoint", "deployment": "Deployment", "day": "Day", "key": "Key", "tag": "Tag",
+    "job": "Job",
 }  # fmt: skip
 _SPANS = {"24h": "1 day", "7d": "7 days", "30d": "30 days"}
 _COLUMNS = (
     ("group", "", "left"), ("cost", "Cost", "right"), ("hours", "Instance hours", "right"),
+    ("node_hours", "Node hours", "right"),
     ("requests", "Requests", "right"), ("compute", "Compute s", "right"),
 )  # fmt: skip
 _BUDGETS = (("name", "Budget"), ("spent", "Spent"), ("amount", "Of"), ("grain", "Per"))

@@ -17,6 +17,7 @@ from headgate.provisioner.nodes.agent import Agent
 from headgate.provisioner.nodes.channel import listening
 from headgate.provisioner.nodes.log_files import LogFiles
 from headgate.provisioner.nodes.reporting import Reporter
+from headgate.provisioner.nodes.standing import Standing
 from headgate.provisioner.preparing import Preparer
 from headgate.provisioner.state import Recipe
 from headgate.runtime import procs
@@ -49,6 +50,7 @@ class Tools:
     store: Store
     places: Places
     reporter: Reporter
+    standing: Standing
     size: Callable[[str], Size]
     say: Callable[[Event], Awaitable[None]]
 
@@ -64,6 +66,7 @@ class NodeLife:
         self._ended = asyncio.Event()
         self._stop = asyncio.Event()
         self._grace_s = 0.0
+        self._began_at: float | None = None
         self._failure: WireError | None = None
         self.seen = Node(
             id=spec.id,
@@ -114,14 +117,9 @@ class NodeLife:
         )
         if error is not None:
             _log.warning("node_ended", node=self.spec.id, error=error.message[:500])
-        await self._say(
-            NodeEnded(
-                **self._about(),
-                alive_s=now - self.seen.started_at,
-                instance_type=self.spec.instance_type,
-                error=error,
-            )
-        )
+        alive_s = now - self._began_at if self._began_at is not None else 0.0
+        await self._say(self._end(alive_s, error))
+        await asyncio.to_thread(self._tools.standing.forget, self.spec.id)
         await asyncio.to_thread(self._tools.driver.remove, self.spec.id)
 
     async def _live(self) -> None:
@@ -167,7 +165,7 @@ class NodeLife:
         self.seen = self.seen.model_copy(update={"state": "starting"})
         async with listening(work, agent.serve):
             running = await tools.driver.start(launch)
-            await self._say(NodeStarted(**self._about(), instance_type=spec.instance_type))
+            await self._note_start()
             loops = [asyncio.create_task(loop) for loop in (agent.run(), shipper.run())]
             ending = asyncio.create_task(tools.driver.ended(running))
             stopping = asyncio.create_task(self._stop.wait())
@@ -201,6 +199,20 @@ class NodeLife:
                 each.cancel()
             await asyncio.gather(task, stopping, return_exceptions=True)
 
+    async def _note_start(self) -> None:
+        """From now on it costs."""
+        spec, now = self.spec, self._tools.clock.now()
+        self._began_at = now
+        lost = WireError(
+            code=ErrorCode.RESOURCE_NOT_READY, message="the node ended with the service that ran it"
+        )
+        await asyncio.to_thread(self._tools.standing.note, self._end(0.0, lost), now)
+        await self._say(NodeStarted(**self._about(), instance_type=spec.instance_type))
+
+    def _end(self, alive_s: float, error: WireError | None) -> NodeEnded:
+        size = self.spec.instance_type
+        return NodeEnded(**self._about(), alive_s=alive_s, instance_type=size, error=error)
+
     def _note_ready(self) -> None:
         self.seen = self.seen.model_copy(update={"state": "running"})
         self._announce = asyncio.create_task(self._say(NodeReady(**self._about())))
@@ -212,7 +224,15 @@ class NodeLife:
             self.stop(0.0)
 
     def _about(self) -> dict[str, str]:
-        return {"workspace": self.spec.workspace, "job": self.spec.job, "node": self.spec.id}
+        spec = self.spec
+        return {
+            "workspace": spec.workspace,
+            "job": spec.job,
+            "node": spec.id,
+            "job_name": spec.job_name,
+            "endpoint": spec.deployment.endpoint_name,
+            "deployment": spec.deployment.name,
+        }
 
     async def _say(self, event: Event) -> None:
         try:

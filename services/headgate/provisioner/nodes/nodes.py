@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from headgate.provisioner.nodes.node import NodeLife, Tools
+from headgate.provisioner.nodes.standing import TOUCH_EVERY_S
 from headgate.runtime.answers import Request
 from headgate.runtime.bus import Handler
 from headgate_contracts import limits
@@ -25,6 +26,19 @@ class Nodes:
     def table(self) -> Mapping[Request, Handler]:
         """Which message is answered by which method."""
         return {StartNode: self.start, StopNode: self.stop, ListNodes: self.list_all}
+
+    async def begin(self) -> None:
+        """Tell of the nodes that a service before us was killed with."""
+        standing = self._tools.standing
+        for event in await asyncio.to_thread(lambda: list(standing.left())):
+            await self._tools.say(event)
+            await asyncio.to_thread(standing.forget, event.node)
+
+    async def keep_standing(self) -> None:
+        """Note now and then that the nodes are still there, for ever."""
+        while True:
+            await asyncio.sleep(TOUCH_EVERY_S)
+            await asyncio.to_thread(self._tools.standing.touch, self._tools.clock.now())
 
     def alive(self) -> set[str]:
         """Ids of the nodes whose processes are ours to have."""
