@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check format schemas bench up clean
+.PHONY: help demo test soak check format schemas compiled bench up clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ format: $(VENV)/.ready ## Put all files into the house format
 
 schemas: $(VENV)/.ready ## Write the JSON Schemas, the subject table and the AsyncAPI document
 	@$(BIN)/python -m headgate.schemas $(ARGS)
+
+compiled: $(VENV)/.ready ## Make machine code of the scoring path (needs a C compiler; ARGS=--remove goes back)
+	@$(BIN)/python -m headgate.compile $(ARGS)
 
 bench: $(VENV)/.ready ## Compare speed with other servers, or run scenarios (ARGS="--quick --save")
 	@$(BIN)/python -m loadtests $(ARGS)

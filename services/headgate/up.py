@@ -157,7 +157,9 @@ def _bus_child(server: natsd.BusServer) -> Child:
         await natsd.wait_ready(server)
         await _bootstrap(server.url, server.creds("bootstrap"))
 
-    return Child("nats", server.argv, ready=ready, foundation=True, output=server.output)
+    return Child(
+        "nats", server.argv, ready=ready, foundation=True, output=server.output, env=server.env
+    )
 
 
 async def _bootstrap(url: str, creds: Path | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, Optional
 
@@ -28,8 +28,10 @@ class _Member(NamedTuple):
 class BatchExecutor(SyncExecutor):
     """One batch at a time, cut from one queue in the order of arrival."""
 
-    def __init__(self, scorer: Scorer, deliver: Deliver, limits: Limits) -> None:
-        super().__init__(scorer, deliver)
+    def __init__(
+        self, scorer: Scorer, deliver: Deliver, flush: Callable[[], None], limits: Limits
+    ) -> None:
+        super().__init__(scorer, deliver, flush)
         self._limits = limits
         self._room = Room(limits.max_rows)
         self._held: deque[_Member] = deque()  # at most one: it did not fit the last batch
@@ -62,6 +64,7 @@ class BatchExecutor(SyncExecutor):
         while batch := self._gather():
             self._batch = batch
             self._score_batch(batch)
+            self._flush()
             self._batch = ()
 
     # -- cutting ------------------------------------------------------------------------------
@@ -100,7 +103,7 @@ class BatchExecutor(SyncExecutor):
         """The next request, waited for at most that long; None if there is none, or at the end."""
         try:
             if until_s is None:
-                return self._queue.get()
+                return self._next()
             left_s = until_s - time.monotonic()
             request = self._queue.get(left_s > 0, left_s if left_s > 0 else None)
         except queue.Empty:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -38,7 +39,7 @@ class _Subscription(NamedTuple):
 
 
 class Bus:
-    """A connection that comes back. Not thread-safe: used on its event loop only."""
+    """A connection that comes back. Used on its event loop only, but for ``answer_now``."""
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class Bus:
         self._handlers: dict[bytes, Handler] = {}
         self._last_sid = 0
         self._subscribed: set[int] = set()  # by the time the connection was opened
+        self._lock = threading.Lock()  # what is kept, and its order with what is written
         self._kept = Kept()
         self._confirming = False
         self._settling = False  # just reconnected: the router may not hear us yet
@@ -81,13 +83,22 @@ class Bus:
         """Said now or never: dropped while the bus is away."""
         if self._connection is not None:
             self._connection.publish(subject, payload)
+            self._confirm_soon()  # at the latest with the next heartbeat
 
     def answer(self, subject: str, payload: bytes, deadline_ms: float) -> None:
         """Said now, and after a reconnect again until ``deadline_ms`` (monotonic clock)."""
-        self._kept.add(subject, payload, deadline_ms)
-        if self._connection is not None:
-            self._connection.publish(subject, payload)
-            self._confirm_soon()
+        with self._lock:  # a PING after this confirms it, one before does not
+            self._kept.add(subject, payload, deadline_ms)
+            if self._connection is not None:
+                self._connection.publish(subject, payload)
+        self._confirm_soon()
+
+    def answer_now(self, subject: str, payload: bytes, deadline_ms: float) -> None:
+        """The same from any thread. It may overtake what the loop is about to write."""
+        with self._lock:
+            self._kept.add(subject, payload, deadline_ms)
+            if self._connection is not None:
+                self._connection.publish_now(subject, payload)
 
     def subscribe(self, subject: str, queue: str, handler: Handler) -> int:
         """Hears a subject as a member of a queue group, also after every reconnect."""
@@ -120,7 +131,8 @@ class Bus:
         """Flush, and once more after each reconnect, while there are answers still wanted."""
         until_s = time.monotonic() + timeout_s
         while (left_s := until_s - time.monotonic()) > 0:
-            self._kept.drop_expired(_now_ms())
+            with self._lock:
+                self._kept.drop_expired(_now_ms())
             if self._connection is None and not self._kept:
                 return False
             if await self.flush(left_s):
@@ -255,9 +267,10 @@ class Bus:
         """Says every answer that is still wanted and not confirmed."""
         if self._connection is not connection:
             return
-        self._kept.drop_expired(_now_ms())
-        for kept in self._kept:
-            connection.publish(kept.subject, kept.payload)
+        with self._lock:
+            self._kept.drop_expired(_now_ms())
+            for kept in self._kept:
+                connection.publish(kept.subject, kept.payload)
         if settled:
             self._settling = False
         self._confirm_soon()
@@ -274,8 +287,9 @@ class Bus:
 
     def _ping(self, waiter: Optional[asyncio.Future[bool]]) -> None:
         assert self._connection is not None
-        self._pongs.append((self._kept.last_number, waiter))
-        self._connection.ping()
+        with self._lock:
+            self._pongs.append((self._kept.last_number, waiter))
+            self._connection.ping()
 
     def _confirm_soon(self) -> None:
         if self._kept and not self._confirming and not self._settling:
@@ -300,13 +314,15 @@ class Bus:
             self._handlers[sid](subject, reply, payload)
         except Exception as error:
             self._report(f"a message on {subject} was dropped: {error!r}")
+        self._confirm_soon()
 
     def _on_pong(self) -> None:
         self._unanswered = 0
         if self._pongs:
             number, waiter = self._pongs.popleft()
             if not self._settling:
-                self._kept.confirm(number)
+                with self._lock:
+                    self._kept.confirm(number)
             if waiter is not None and not waiter.done():
                 waiter.set_result(True)
 

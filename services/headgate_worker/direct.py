@@ -66,6 +66,11 @@ class Direct:
         if waiting is not None:
             waiting.put(answer)
 
+    gather = deliver
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
     @property
     def serving(self) -> bool:
         """Whether the model's thread has got beyond init()."""

@@ -17,9 +17,10 @@ from types import FrameType
 from typing import Any, Optional, Protocol
 
 from headgate_worker import generated, output
+from headgate_worker.failure import ScoringTimeoutError
 from headgate_worker.generated import Generated
 from headgate_worker.request import Answer, Request
-from headgate_worker.scoring import Call, Scorer, ScoringTimeoutError
+from headgate_worker.scoring import Call, Scorer
 
 # An answer, or None for a request that nobody waits for any more. One with a stream is delivered
 # when it begins; the stream says when it has ended.
@@ -60,17 +61,19 @@ class Executor(Protocol):
 
 
 _NEVER = float("inf")
+BRIEF_MS = 0.5  # answers of calls that take longer wait for no others
 
 
 class SyncExecutor:
-    """One request at a time, fed by one queue."""
+    """One request at a time, fed by one queue. What it delivers leaves with the next ``flush``."""
 
     room = 1
 
-    def __init__(self, scorer: Scorer, deliver: Deliver) -> None:
+    def __init__(self, scorer: Scorer, deliver: Deliver, flush: Callable[[], None]) -> None:
         self.interruptible = inspect.isgeneratorfunction(inspect.unwrap(scorer.script.run))
         self._scorer = scorer
         self._deliver = deliver
+        self._flush = flush
         self._queue: queue.SimpleQueue[Optional[Request]] = queue.SimpleQueue()
         self._alarm = _Alarm(scorer.timeout_ms / 1000)
         self._running: Optional[Request] = None
@@ -100,7 +103,7 @@ class SyncExecutor:
 
     def serve(self) -> None:
         self._alarm.install()
-        while (request := self._queue.get()) is not None:
+        while (request := self._next()) is not None:
             if request.left or request.deadline_ms <= time.monotonic() * 1e3:
                 self._deliver(request, None)
             else:
@@ -109,6 +112,16 @@ class SyncExecutor:
                 self._running = None
                 if answer is not None:
                     self._deliver(request, answer)
+                    if answer.run_ms > BRIEF_MS:
+                        self._flush()
+
+    def _next(self) -> Optional[Request]:
+        """The next request, however long that takes; None at the end."""
+        try:
+            return self._queue.get_nowait()
+        except queue.Empty:
+            self._flush()
+            return self._queue.get()
 
     def _score(self, request: Request) -> Optional[Answer]:
         """The answer; None when it was delivered in parts."""

@@ -12,6 +12,10 @@ FRAMES_MAX = 8
 _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
+class ScoringTimeoutError(TimeoutError):
+    """run() took longer than ``SCORING_TIMEOUT_MS``."""
+
+
 def trace(error: BaseException) -> str:
     """The traceback as Python prints it, from the script's first frame on."""
     shown = traceback.TracebackException.from_exception(error)

@@ -9,7 +9,6 @@ import socket
 import sys
 import threading
 import time
-from collections import deque
 from contextlib import suppress
 from typing import Any, Optional
 
@@ -18,8 +17,8 @@ from headgate_worker.bus import Bus
 from headgate_worker.collector import Collector
 from headgate_worker.execution import Executor
 from headgate_worker.nats import RefusedError
+from headgate_worker.replies import Replies
 from headgate_worker.request import Answer, Request
-from headgate_worker.scoring import too_large
 from headgate_worker.settings import Settings
 from headgate_worker.supervisor import watch
 from headgate_worker.transfers import Key, Transfers
@@ -30,7 +29,7 @@ EXIT_SCRIPT_FAILED = 3
 EXIT_REFUSED = 4
 
 LAST_WORD_TIMEOUT_S = 1.0
-JOINED_BYTES_MAX = 256 * 1024  # small answers to one router travel as one message up to here
+GLANCE_S = 0.002  # so long an answer is held back for others at most
 
 
 class Lane:
@@ -48,14 +47,11 @@ class Lane:
         self._capacity = core.lane_capacity(settings.capacity, settings.lanes)
         self._state = core.STARTING
         self._error = ("", "")
-        self._in_flight = 0
-        self._finished = 0
         self._beats = 0
         self._executor: Optional[Executor] = None
-        self._done: deque[tuple[Request, Optional[Answer]]] = deque()
         # Requests that can be interrupted, when the script is of that kind.
         self._interruptible: dict[Key, Request] = {}
-        self._collecting = False
+        self._glancing = False
         self.collector: Optional[Collector] = None
         self.trouble = ""  # why a server beside us does not pass its probes
         self.exit_code = EXIT_CRASHED
@@ -73,11 +69,22 @@ class Lane:
         self._loop.call_soon_threadsafe(self._on_failure, code, text)
 
     def deliver(self, request: Request, answer: Optional[Answer]) -> None:
-        """An answer; one wake-up of the loop serves all that are finished by then."""
-        self._done.append((request, answer))
-        if not self._collecting:
-            self._collecting = True
-            self._loop.call_soon_threadsafe(self._collect)
+        """An answer, from any thread; None for a request that nobody waits for."""
+        self._forget(request)
+        self._replies.deliver(request, answer)
+
+    def gather(self, request: Request, answer: Optional[Answer]) -> None:
+        """The same from a thread that says ``flush`` before it waits, and so saves a wake-up."""
+        self._forget(request)
+        self._replies.gather(request, answer)
+
+    def flush(self) -> None:
+        """What was gathered leaves."""
+        self._replies.flush()
+
+    def _forget(self, request: Request) -> None:
+        if self._interruptible:
+            self._interruptible.pop((request.reply, request.id), None)
 
     def say_ready(self, ready: bool) -> None:
         """A model that had been ready is so no more, or again; routers leave it out meanwhile."""
@@ -110,7 +117,6 @@ class Lane:
     async def _main(self) -> None:
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._idle = asyncio.Event()
-        self._idle.set()
         self._ending: Optional[asyncio.Task[None]] = None
         settings = self._settings
         bus = self._bus = Bus(
@@ -122,7 +128,9 @@ class Lane:
         self._own_sid = bus.subscribe(self._own_subject, core.QUEUE_GROUP, self._on_message)
         self._shared_sid = 0
         bus.subscribe(self._parts_subject, core.QUEUE_GROUP, self._on_parts)
-        self._transfers = Transfers(bus, self._submit, self._on_gone, lambda: self._in_flight)
+        self._replies = replies = Replies(bus, self._loop, self._send_in_parts)
+        replies.on_idle = self._look_whether_idle
+        self._transfers = Transfers(bus, self._submit, self._on_gone, lambda: replies.in_flight)
         bus.on_connect = self._beat
         bus.on_lost = self._transfers.lose_all
         self._loop.add_reader(self._signals.fileno(), self._on_signal)
@@ -173,8 +181,8 @@ class Lane:
             "mono_ms": _now_ms(),
             "wall_ms": now * 1e3,
             "capacity": self._capacity,
-            "in_flight": self._in_flight,
-            "requests": self._finished,
+            "in_flight": self._replies.in_flight,
+            "requests": self._replies.finished,
             "overdue_ms": self._executor.overdue_ms(_now_ms()) if self._executor else 0.0,
             "pid": os.getpid(),
             "rss_bytes": memory.rss_bytes(),
@@ -219,28 +227,40 @@ class Lane:
             self._bus.publish(reply, b"")
             return
         now_ms = _now_ms()
+        replies = self._replies
         for meta, body in frames.decode(payload):
             deadline = core.deadline_ms(meta, now_ms)
             refusal = core.refusal(
                 self._state,
-                in_flight=self._in_flight,
+                in_flight=replies.in_flight,
                 capacity=self._capacity,
                 deadline=deadline,
                 now_ms=now_ms,
             )
             request = Request(reply, meta, body, deadline)
             if refusal is not None or self._executor is None or self._transfers.crowded:
-                self._refuse(request, refusal or core.BUSY)
+                replies.refuse(request, refusal or core.BUSY)
                 continue
             if "tr" in meta:
                 request.came_ms = now_ms
-            self._in_flight += 1
-            self._idle.clear()
+            replies.taken += 1
             size = meta.get("size")
             if size is None:
                 self._submit(request)
             else:
                 self._transfers.receive(request, size)
+        if refusal is not None:
+            replies.flush()
+        if replies.in_flight > 1 and not self._glancing:
+            self._glancing = True
+            self._loop.call_later(GLANCE_S, self._glance)
+
+    def _glance(self) -> None:
+        """No answer waits for a slow one after it."""
+        self._replies.flush()
+        self._glancing = self._replies.in_flight > 1
+        if self._glancing:
+            self._loop.call_later(GLANCE_S, self._glance)
 
     def _submit(self, request: Request) -> None:
         executor = self._executor
@@ -266,71 +286,18 @@ class Lane:
                 request.deadline_ms = _now_ms()  # from now on it is overdue
                 self._executor.leave(request)
 
+    def _send_in_parts(self, request: Request, answer: Answer) -> None:
+        self._transfers.send(request, answer)
+
     def _on_gone(self, frees_slot: bool) -> None:
         """An answer in parts has left, or a body that never came was given up."""
         if frees_slot:
-            self._in_flight -= 1
-            self._finished += 1
-        if not self._in_flight and not self._transfers:
+            self._replies.end(finished=True)
+        self._look_whether_idle()
+
+    def _look_whether_idle(self) -> None:
+        if self._replies.draining and not self._replies.in_flight and not self._transfers:
             self._idle.set()
-
-    def _refuse(self, request: Request, why: str) -> None:
-        meta = {"id": request.id, "k": why, "n": self._in_flight}
-        self._bus.answer(request.reply, frames.encode(meta, b""), request.deadline_ms)
-
-    def _collect(self) -> None:
-        """Sends what is finished; small answers to the same router as one message."""
-        self._collecting = False
-        waiting: dict[str, tuple[list[bytes], float]] = {}
-        sizes: dict[str, int] = {}
-        while self._done:
-            request, answer = self._done.popleft()
-            reply = request.reply
-            if self._interruptible:
-                self._interruptible.pop((reply, request.id), None)
-            if answer is not None and answer.stream is not None:
-                self._transfers.send(request, answer)
-                continue
-            self._in_flight -= 1
-            frame = self._frame(request, answer)
-            if not frame:
-                continue
-            if sizes.get(reply, 0) + len(frame) > JOINED_BYTES_MAX:
-                self._send(reply, *waiting.pop(reply, ([], 0.0)))
-                sizes[reply] = 0
-            parts, deadline = waiting.get(reply, ([], 0.0))
-            parts.append(frame)
-            waiting[reply] = parts, max(deadline, request.deadline_ms)
-            sizes[reply] = sizes.get(reply, 0) + len(frame)
-        for reply, (parts, deadline) in waiting.items():
-            self._send(reply, parts, deadline)
-        if not self._in_flight and not self._transfers:
-            self._idle.set()
-
-    def _send(self, reply: str, parts: list[bytes], deadline: float) -> None:
-        if parts:
-            self._bus.answer(reply, b"".join(parts) if len(parts) > 1 else parts[0], deadline)
-
-    def _frame(self, request: Request, answer: Optional[Answer]) -> bytes:
-        """The answer as one frame; empty when it leaves in parts because it is too large."""
-        if answer is None:
-            meta = {"id": request.id, "n": self._in_flight, "k": core.EXPIRED}
-            return frames.encode(meta, b"")
-        self._finished += 1
-        frame = self._whole(request, answer)
-        if len(frame) <= self._bus.max_payload:
-            return frame
-        if request.window:
-            self._transfers.send(request, answer)
-            return b""
-        return self._whole(request, too_large(len(answer.body)))
-
-    def _whole(self, request: Request, answer: Answer) -> bytes:
-        status, headers, body, run_ms, _ = answer
-        held_ms = _now_ms() - request.came_ms if request.came_ms else 0.0
-        return frames.encode_answer(
-            request.id, self._in_flight, status, headers, run_ms, body, held_ms
-        )
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -353,16 +320,20 @@ class Lane:
         self._bus.unsubscribe(self._shared_sid)
         # After this nothing more can arrive, or there is no bus that it could come from.
         await self._bus.flush(min(LAST_WORD_TIMEOUT_S, until_s - self._loop.time()))
+        self._replies.draining = True
+        self._look_whether_idle()
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._idle.wait(), max(0.0, until_s - self._loop.time()))
-        if self._executor is not None and self._in_flight:
-            unfinished = self._in_flight
+        unfinished = self._replies.in_flight
+        if self._executor is not None and unfinished:
             for request in self._executor.withdraw():
-                self._in_flight -= 1
-                self._refuse(request, core.DRAINING)
+                self._replies.end(finished=False)
+                self._replies.refuse(request, core.DRAINING)
+            self._replies.flush()
+            lost = self._replies.in_flight
             output.log(
                 "WARNING",
-                f"the time to drain is over: of {unfinished} requests {self._in_flight} are lost, "
+                f"the time to drain is over: of {unfinished} requests {lost} are lost, "
                 "the others were not started and are handed back",
                 2,
             )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Optional, cast
 
 LINE_BYTES_MAX = 1024 * 1024  # an INFO line lists every server of a cluster
@@ -45,6 +48,10 @@ class Connection(asyncio.Protocol):
         self.error = ""
         self._transport: Optional[asyncio.Transport] = None
         self._out: list[bytes] = []
+        self._rest: list[bytes] = []  # of a publish_now that the socket did not take
+        self._lock = threading.Lock()
+        # The socket under a number of our own: none that another file has taken over meanwhile.
+        self._descriptor = -1
         self._chunks: list[bytes] = []
         self._held_bytes = 0
         self._needed_bytes = 0
@@ -59,6 +66,35 @@ class Connection(asyncio.Protocol):
 
     def publish(self, subject: str, payload: bytes) -> None:
         self.write(b"PUB %s %d\r\n" % (subject.encode(), len(payload)), payload, b"\r\n")
+
+    def publish_now(self, subject: str, payload: bytes) -> None:
+        """From any thread: leaves at once if nothing is half written."""
+        data = b"PUB %s %d\r\n%b\r\n" % (subject.encode(), len(payload), payload)
+        with self._lock:
+            if self._descriptor < 0:
+                return
+            if not self._waits():
+                try:
+                    sent = os.write(self._descriptor, data)
+                except BlockingIOError:
+                    sent = 0
+                except OSError:  # the loop will notice as well
+                    return
+                if sent == len(data):
+                    return
+                data = data[sent:]
+            if not self._rest:
+                with suppress(RuntimeError):  # the loop is closed
+                    self._loop.call_soon_threadsafe(self._flush)
+            self._rest.append(data)
+
+    def _waits(self) -> bool:
+        """Whether there is a part of the stream that has to leave first."""
+        assert self._transport is not None
+        try:
+            return bool(self._rest or self._transport.get_write_buffer_size())
+        except RuntimeError:  # its buffer changes while it is looked at
+            return True
 
     def subscribe(self, sid: int, subject: str, queue: str) -> None:
         self.write(f"SUB {subject} {queue} {sid}\r\n".encode())
@@ -81,17 +117,23 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _flush(self) -> None:
-        parts, self._out = self._out, []
-        if parts and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(b"".join(parts))
+        with self._lock:
+            parts = self._rest + self._out
+            self._rest, self._out = [], []
+            if parts and self._transport is not None and not self._transport.is_closing():
+                self._transport.write(b"".join(parts))
 
     # -- reading ------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclass of asyncio's, they only behave alike.
         self._transport = cast("asyncio.Transport", transport)
+        self._descriptor = os.dup(transport.get_extra_info("socket").fileno())
 
     def connection_lost(self, error: Optional[Exception]) -> None:
+        with self._lock:
+            os.close(self._descriptor)
+            self._descriptor = -1
         if not self.info.done():
             self.info.set_exception(ConnectionError(self.error or str(error or "closed")))
             self.info.exception()  # whoever waited for it has gone already, or gets it anyway

@@ -162,8 +162,7 @@ def _model_process(chosen: Settings, number: int) -> int:
         lane.fail(error.code, error.message)
         lane.ended.wait()
         return lane.exit_code
-    deliver = lane.deliver if collecting is None else collecting.through(lane.deliver)
-    model = _executor(Scorer(loaded, chosen), deliver, loop, chosen)
+    model = _executor(Scorer(loaded, chosen), lane, collecting, loop, chosen)
     lane.ready(model)
     model.serve()
     lane.ended.wait()
@@ -173,16 +172,23 @@ def _model_process(chosen: Settings, number: int) -> int:
 
 
 def _executor(
-    scorer: Scorer, deliver: Deliver, loop: Optional[asyncio.AbstractEventLoop], chosen: Settings
+    scorer: Scorer,
+    lane: Union[Lane, Direct],
+    collecting: Optional[Collector],
+    loop: Optional[asyncio.AbstractEventLoop],
+    chosen: Settings,
 ) -> Executor:
     """The right one for the script; one with coroutines comes with their ``loop``."""
+    deliver: Deliver = lane.gather if loop is None else lane.deliver
+    if collecting is not None:
+        deliver = collecting.through(deliver)
     if loop is not None:
         return AsyncExecutor(scorer, deliver, loop)
     if scorer.batches:
         max_rows = chosen.batch_max_rows or MAX_ROWS_DEFAULT
         limits = Limits(max_rows, chosen.batch_max_wait_ms / 1000)
-        return BatchExecutor(scorer, deliver, limits)
-    return SyncExecutor(scorer, deliver)
+        return BatchExecutor(scorer, deliver, lane.flush, limits)
+    return SyncExecutor(scorer, deliver, lane.flush)
 
 
 def _agent(chosen: Settings) -> int:

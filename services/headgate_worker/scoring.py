@@ -14,6 +14,7 @@ from headgate_worker import aml, failure, flask_bridge, output, tracing, v2_serv
 from headgate_worker.batching import Batched
 from headgate_worker.core import SCORING_BODY_BYTES_MAX
 from headgate_worker.cors import Cors
+from headgate_worker.failure import ScoringTimeoutError
 from headgate_worker.generated import Generated
 from headgate_worker.inputs import InputError, Inputs, MethodError, reader
 from headgate_worker.request import Answer, Ids, Request, identify
@@ -34,10 +35,6 @@ NOT_FOUND = (
 METHOD_NOT_ALLOWED = "The method is not allowed for the requested URL."
 RUN_FAILED = "An unexpected error occurred in scoring script. Check the logs for more info."
 INTERNAL = "An unexpected internal error occurred. Check the logs for more info."
-
-
-class ScoringTimeoutError(TimeoutError):
-    """run() took longer than ``SCORING_TIMEOUT_MS``."""
 
 
 class Dialect(NamedTuple):

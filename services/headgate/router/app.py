@@ -10,6 +10,7 @@ from typing import Any
 from nats.errors import Error as NatsError
 
 from headgate import __version__
+from headgate.router import compiled
 from headgate.router.dispatch import Dispatcher
 from headgate.router.entry import BusEntry
 from headgate.router.ingress import Ingress
@@ -108,6 +109,11 @@ class Router:
 
     async def start(self) -> None:
         """Know the routes and the instances, then open the doors."""
+        form = compiled.state()
+        if form == "stale":
+            _log.warning("scoring_path_outdated", hint="run python -m headgate.compile again")
+        else:
+            _log.info("scoring_path", form=form)
         self.dispatcher.start()
         self.usage.start()
         try:

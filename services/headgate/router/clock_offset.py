@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 
 class ClockOffset:
@@ -12,7 +13,7 @@ class ClockOffset:
     two windows count: clocks of different machines drift.
     """
 
-    WINDOW_BEATS = 64
+    WINDOW_BEATS: ClassVar[int] = 64
 
     def __init__(self) -> None:
         self._beats = 0

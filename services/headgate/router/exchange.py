@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from headgate.router.answers import Answer, Body
 from headgate.router.core import Refusal
@@ -10,9 +10,6 @@ from headgate.router.headers import Head
 from headgate.router.shape import Shape
 from headgate.router.spool import RequestBody, Spool
 from headgate_contracts import limits
-
-if TYPE_CHECKING:
-    from headgate.router.http1 import Connection
 
 
 class Application(Protocol):
@@ -43,6 +40,13 @@ class Application(Protocol):
         """The answer to a request that HTTP itself refuses."""
 
 
+class Answering(Protocol):
+    """The connection that an exchange came by."""
+
+    def answer(self, exchange: Exchange, answer: Answer) -> None:
+        """Send it, in its turn."""
+
+
 class Exchange:
     """One request and its answer."""
 
@@ -51,31 +55,30 @@ class Exchange:
         "refused", "started", "ticket", "url", "version_1_0",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Answering, shape: Shape | None = None) -> None:
+        """One that is about to be read, or of a shape that is known."""
         self.connection = connection
-        self.head = Head()
-        self.method = ""
-        self.url = b""
         self.body: RequestBody = b""
-        self.keep_alive = False
-        self.version_1_0 = False
         self.complete = False  # nothing more of it will be read
         self.started = False
         self.refused: Answer | None = None
-        self.place: Any = None  # the application's own notes: what the URL means,
-        self.admission: Any = None  # and what it knows of this request
+        self.admission: Any = None  # the application's own notes: what it knows of this request,
         self.ticket: Any = None
+        self.place: Any = None  # and what the URL means
+        self.keep_alive = False
+        self.version_1_0 = False
+        if shape is None:
+            self.head, self.method, self.url = Head(), "", b""
+        else:
+            self.head, self.method, self.url = shape.head, shape.method, shape.url
+            self.place = shape.place
 
     @classmethod
-    def repeated(cls, connection: Connection, shape: Shape, body: bytes) -> Exchange:
+    def repeated(cls, connection: Answering, shape: Shape, body: bytes) -> Exchange:
         """A whole request whose header block is known."""
-        made: Exchange = cls.__new__(cls)
-        made.connection = connection
-        _, _, made.head, made.method, made.url, made.place = shape
+        made = cls(connection, shape)
         made.body = body
         made.keep_alive = made.complete = True
-        made.version_1_0 = made.started = False
-        made.refused = made.admission = made.ticket = None
         return made
 
     def add(self, data: bytes, application: Application) -> None:
@@ -91,7 +94,7 @@ class Exchange:
         else:
             if isinstance(body, bytes):
                 self.body = body = bytearray(body)
-            body += data
+            body.extend(data)
 
     def reply(self, answer: Answer) -> None:
         """Send the answer, unless the client has gone."""

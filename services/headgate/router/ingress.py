@@ -81,7 +81,8 @@ class Ingress:
             backlog=BACKLOG,
             **where,
         )
-        self.port = self._server.sockets[0].getsockname()[1]
+        server: Any = self._server  # its sockets are a tuple in asyncio, a list in uvloop
+        self.port = server.sockets[0].getsockname()[1]
         self._tick()
         _log.info("listening", host=host, port=self.port, tls=tls is not None)
 

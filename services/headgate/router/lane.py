@@ -31,6 +31,8 @@ NO_RESPONDERS = b"NATS/1.0 503"
 
 # What is small travels together up to here; a large body delays nobody else's.
 JOINED_BYTES_MAX = 64 * 1024
+# So many begin their way while others of the same turn are still being read.
+JOINED_MAX = 8
 
 _CONNECT_TIMEOUT_S = 2.0
 _FIRST_CONNECT_TIMEOUT_S = 5.0
@@ -146,8 +148,8 @@ class Lane:
             raise ValueError(f"a message of {size} bytes; the bus takes {self.payload_bytes_max}")
         if not box.parts:
             wire.collect(box)
-        elif box.size + size > JOINED_BYTES_MAX:
-            wire.send(*box.take())
+        elif box.size + size > JOINED_BYTES_MAX or len(box.parts) >= 2 * JOINED_MAX:
+            wire.send_now(*box.take())
         box.parts += (head, body)
         box.size += size
         return True

@@ -35,7 +35,8 @@ class Spool:
         view = memoryview(data)
         try:
             while view:
-                view = view[os.write(self._file, view) :]
+                written = os.write(self._file, view)
+                view = view[written:]
         except OSError as error:
             raise SpoolError(str(error)) from None
         return self

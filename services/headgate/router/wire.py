@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
@@ -77,6 +78,20 @@ class Wire(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         self._out += parts
 
+    def send_now(self, *parts: Part) -> None:
+        """Write without waiting for the end of the turn, if nothing has to leave before."""
+        transport = self._transport
+        if self._out or transport.is_closing() or transport.get_write_buffer_size():
+            self.send(*parts)
+            return
+        data = b"".join(parts)
+        try:
+            sent = os.write(self._descriptor, data)
+        except OSError:  # it is full, or broken, which the loop notices
+            sent = 0
+        if sent < len(data):
+            transport.write(data[sent:])
+
     def collect(self, box: Outbox) -> None:
         """Take at the end of this turn what is in the box by then."""
         if not (self._out or self._boxes):
@@ -131,6 +146,7 @@ class Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclass of asyncio's, they only behave alike.
         self._transport = cast("asyncio.Transport", transport)
+        self._descriptor: int = transport.get_extra_info("socket").fileno()
         self._transport.set_write_buffer_limits(high=UNSENT_BYTES_MAX)
 
     def pause_writing(self) -> None:

@@ -1,0 +1,139 @@
+"""Answers on their way to routers, from whichever thread made them.
+
+A small answer leaves from the thread of its model: to wake the thread of the bus for it would cost
+more than many a model does. Those to one router share a message, up to a few: the router begins
+with the first while the model is at the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Optional
+
+from headgate_worker import core, frames
+from headgate_worker.bus import Bus
+from headgate_worker.request import Answer, Request
+from headgate_worker.scoring import too_large
+
+JOINED_MAX = 8  # answers of one message
+JOINED_BYTES_MAX = 256 * 1024
+
+
+class Replies:
+    """All answers of one process, and the count of what it has in hand.
+
+    ``in_parts`` is called on the loop with an answer that no single message can carry.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        loop: asyncio.AbstractEventLoop,
+        in_parts: Callable[[Request, Answer], None],
+    ) -> None:
+        self.taken = 0  # requests; counted on the loop alone
+        self.finished = 0
+        self._ended = 0
+        self._bus = bus
+        self._loop = loop
+        self._in_parts = in_parts
+        self._lock = threading.Lock()
+        self._gathered: dict[str, list[bytes]] = {}
+        self._deadlines: dict[str, float] = {}
+        self._bytes = 0
+        self._waking = False
+        self.on_idle: Callable[[], None] = lambda: None  # on the loop, while it drains
+        self.draining = False
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests have been taken and not ended."""
+        return self.taken - self._ended
+
+    # -- from any thread ----------------------------------------------------------------------
+
+    def deliver(self, request: Request, answer: Optional[Answer]) -> None:
+        """An answer, None for a request that nobody waits for; one wake-up serves many."""
+        self.gather(request, answer)
+        if self._gathered and not self._waking:
+            self._waking = True
+            self._on_loop(self._wake)
+
+    def gather(self, request: Request, answer: Optional[Answer]) -> None:
+        """The same, but it leaves with the next ``flush``, or when there are several."""
+        if answer is not None and answer.stream is not None:
+            self._on_loop(self._in_parts, request, answer)
+            return
+        frame = self._frame(request, answer)
+        self.end(finished=answer is not None)
+        if frame:
+            self._add(request, frame)
+        elif answer is not None:
+            self._on_loop(self._in_parts, request, answer)
+
+    def flush(self) -> None:
+        """Say what was gathered."""
+        with self._lock:
+            gathered, self._gathered = self._gathered, {}
+            deadlines, self._deadlines = self._deadlines, {}
+            self._bytes = 0
+        for reply, parts in gathered.items():
+            payload = b"".join(parts) if len(parts) > 1 else parts[0]
+            self._bus.answer_now(reply, payload, deadlines[reply])
+
+    def end(self, *, finished: bool) -> None:
+        """A request is not in hand any more; ``finished``: the model has answered it."""
+        with self._lock:
+            self._ended += 1
+            self.finished += finished
+        if self.draining and not self.in_flight:
+            self._on_loop(self.on_idle)
+
+    # -- on the loop --------------------------------------------------------------------------
+
+    def refuse(self, request: Request, why: str) -> None:
+        """Say with the next ``flush`` that a request is not begun. It was not counted as taken."""
+        meta = {"id": request.id, "k": why, "n": self.in_flight}
+        self._add(request, frames.encode(meta, b""))
+
+    def _wake(self) -> None:
+        self._waking = False
+        self.flush()
+
+    # -- parts of it --------------------------------------------------------------------------
+
+    def _add(self, request: Request, frame: bytes) -> None:
+        reply = request.reply
+        if self._bytes + len(frame) > JOINED_BYTES_MAX:
+            self.flush()
+        with self._lock:
+            parts = self._gathered.setdefault(reply, [])
+            parts.append(frame)
+            self._bytes += len(frame)
+            self._deadlines[reply] = max(self._deadlines.get(reply, 0.0), request.deadline_ms)
+        if len(parts) >= JOINED_MAX:
+            self.flush()
+
+    def _frame(self, request: Request, answer: Optional[Answer]) -> bytes:
+        """The answer as one frame; empty when it has to leave in parts because it is too large."""
+        left = self.in_flight - 1
+        if answer is None:
+            return frames.encode({"id": request.id, "n": left, "k": core.EXPIRED}, b"")
+        frame = _whole(request, answer, left)
+        if len(frame) <= self._bus.max_payload:
+            return frame
+        return b"" if request.window else _whole(request, too_large(len(answer.body)), left)
+
+    def _on_loop(self, call: Callable[..., None], *arguments: object) -> None:
+        with suppress(RuntimeError):  # it is closed: the process ends
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+
+def _whole(request: Request, answer: Answer, in_flight: int) -> bytes:
+    status, headers, body, run_ms, _ = answer
+    held_ms = time.monotonic() * 1e3 - request.came_ms if request.came_ms else 0.0
+    return frames.encode_answer(request.id, in_flight, status, headers, run_ms, body, held_ms)
