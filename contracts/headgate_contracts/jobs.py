@@ -70,7 +70,8 @@ class JobOutput(Value):
 class JobOverrides(Value):
     """What a job does in another way than its deployment says; None: as the deployment.
 
-    ``mini_batch_bytes`` cuts by size instead of by number of files; ``mini_batch_rows`` is refused.
+    ``mini_batch_bytes`` cuts by size instead of by number of files, ``mini_batch_rows`` cuts tables
+    and lines of JSON by their rows.
     Of jobs that share a compute, those of higher ``priority`` come first.
     """
 
@@ -106,7 +107,7 @@ class JobSettings(Value):
 
 
 class JobCounts(Value):
-    """How far a job is. Items are files.
+    """How far a job is. Items are files, or rows in a job that is cut by them.
 
     ``mini_batches`` and ``items`` grow until ``is_listed``; ``settled`` mini-batches are committed
     or have failed for good.

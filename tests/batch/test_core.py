@@ -139,8 +139,9 @@ def test_a_job_overrides_its_deployment() -> None:
     found = core.settings_of(deployment, wanted)
     assert (found.mini_batch_size, found.timeout_s, found.max_retries) == (2, 5, 0)
     assert (found.instance_count, found.error_threshold) == (4, 3)
-    with pytest.raises(HeadgateError, match="not by rows"):
-        core.settings_of(deployment, JobOverrides(mini_batch_rows=5))
+    assert core.settings_of(deployment, JobOverrides(mini_batch_rows=5)).mini_batch_rows == 5
+    with pytest.raises(HeadgateError, match="not by both"):
+        core.settings_of(deployment, JobOverrides(mini_batch_rows=5, mini_batch_bytes=5))
 
 
 # --- sharing -----------------------------------------------------------------------------------

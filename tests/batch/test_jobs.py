@@ -303,6 +303,63 @@ async def test_one_file_is_an_input_too(home: House) -> None:
     assert await home.output(job) == "00003.txt,6\n"
 
 
+ROWS = """
+import csv, os
+def init(): pass
+def run(mini_batch):
+    rows = []
+    for path in mini_batch:
+        with open(path, newline="") as file:
+            rows += [f"{os.path.basename(path)}:{row['n']}" for row in csv.DictReader(file)]
+    return rows
+"""
+
+
+def tables(rows: int) -> tuple[dict[str, str], list[str]]:
+    """Three tables with line breaks in their cells, and what ROWS makes of them."""
+    contents = {
+        f"{name}.csv": "n,said\n" + "".join(f'{n},"{n}\n{name}"\n' for n in range(rows))
+        for name in "abc"
+    }
+    return contents, [f"{name}.csv:{n}" for name in "abc" for n in range(rows)]
+
+
+async def test_tables_are_cut_by_rows(home: House) -> None:
+    await home.deploy(ROWS, max_concurrency_per_instance=2)
+    contents, expected = tables(50)
+    uri = await home.upload("tables", contents)
+    job = await home.submit(uri, overrides={"mini_batch_rows": 20})
+    job = await home.until(job.name)
+    assert (job.status, job.error) == (JobStatus.COMPLETED, None)
+    assert (await home.output(job)).splitlines() == expected
+    assert (job.counts.mini_batches, job.counts.items, job.counts.succeeded) == (8, 150, 150)
+    one = await home.submit(f"{uri}b.csv", type="uri_file", overrides={"mini_batch_rows": 49})
+    one = await home.until(one.name)
+    assert (one.counts.mini_batches, one.counts.items) == (2, 50)
+    await home.upload("tables", {"z.bin": "?"})
+    job = await home.until((await home.submit(uri, overrides={"mini_batch_rows": 20})).name)
+    assert job.status is JobStatus.FAILED and job.error is not None
+    assert "z.bin" in job.error.message and job.error.code is ErrorCode.BAD_ARGUMENT
+
+
+async def test_a_listing_by_rows_goes_on_in_the_middle_of_a_file(home: House) -> None:
+    await home.deploy(ROWS)
+    contents, expected = tables(4_000)
+    job = await home.submit(await home.upload("tables", contents), overrides={"mini_batch_rows": 7})
+
+    async def is_under_way() -> bool:
+        return (await home.job(job.name)).counts.mini_batches > 0
+
+    await eventually(is_under_way)
+    for _ in range(3):
+        await home.stop("batch")
+        await home.start("batch")
+    job = await home.until(job.name)
+    assert job.status is JobStatus.COMPLETED
+    assert (await home.output(job)).splitlines() == expected
+    assert job.counts.items == 12_000
+
+
 async def test_folders_of_folders_keep_their_names(home: House) -> None:
     script = "def init(): pass\ndef run(m): return ['/'.join(p.split('/')[-2:]) for p in m]\n"
     await home.deploy(script, mini_batch_size=2)

@@ -31,6 +31,7 @@ _KINDS = {"urifolder": "uri_folder", "urifile": "uri_file"}
 _OVERRIDES = {
     "miniBatchSize": "mini_batch_size",
     "miniBatchBytes": "mini_batch_bytes",
+    "miniBatchRows": "mini_batch_rows",
     "errorThreshold": "error_threshold",
     "outputFileName": "output_file_name",
     "maxConcurrencyPerInstance": "max_concurrency_per_instance",

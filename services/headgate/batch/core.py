@@ -91,10 +91,10 @@ def settings_of(deployment: BatchDeploymentSpec, wanted: JobOverrides) -> JobSet
     given = wanted.model_dump(exclude_none=True)
     if "timeout" in given:
         given["timeout_s"] = given.pop("timeout")
-    if wanted.mini_batch_rows:
+    if wanted.mini_batch_rows and wanted.mini_batch_bytes:
         raise HeadgateError(
             ErrorCode.BAD_ARGUMENT,
-            "mini-batches are cut by files or by bytes, not by rows; use mini_batch_bytes",
+            "mini-batches are cut by bytes or by rows, not by both",
             target="overrides.mini_batch_rows",
         )
     return JobSettings.model_validate({**said, **given})

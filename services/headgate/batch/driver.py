@@ -19,6 +19,7 @@ from headgate.batch.job_logs import JobLogs
 from headgate.batch.listing import list_input
 from headgate.batch.queueing import WorkQueue
 from headgate.batch.records import JobRecord, stepped
+from headgate.batch.row_cutting import key_of
 from headgate.runtime.clock import Clock
 from headgate.runtime.log import Log
 from headgate.runtime.outbox import Outbox
@@ -234,7 +235,7 @@ class JobDriver:
             changes = {"counts": counts, "next_number": job.next_number + len(made)}
             if made:
                 await state.add_mini_batches(session, job.id, job.next_number, made)
-                changes["listed_key"] = made[-1].files[-1].path
+                changes["listed_key"] = key_of(made[-1].files[-1])
             await state.save_job(session, job.changed(**changes))
         if is_last and not counts.mini_batches:
             await self._tools.step(job.id, Trigger.FAIL, _no_files(job))
@@ -264,9 +265,9 @@ class JobDriver:
         message = f"{lost}; `headgate job resume` runs it again"
         async with self._tools.database.transaction() as session:
             found = await state.job(session, job.id)
-            files = await state.files_of(session, job.id, lost.number)
-            if found is not None and files is not None:
-                items, counts = len(files), found.counts
+            items = await state.items_of(session, job.id, lost.number)
+            if found is not None and items is not None:
+                counts = found.counts
                 counts = counts.model_copy(
                     update={
                         "failed_mini_batches": counts.failed_mini_batches + 1,

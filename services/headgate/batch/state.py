@@ -322,6 +322,12 @@ async def files_of(session: AsyncSession, job_id: str, number: int) -> tuple[Fil
     return None if text is None else _files(text)
 
 
+async def items_of(session: AsyncSession, job_id: str, number: int) -> int | None:
+    """How many items a mini-batch has; None when there is no such one."""
+    row = await session.get(MiniBatchRow, (job_id, number))
+    return None if row is None else row.items
+
+
 async def dead_letters(
     session: AsyncSession, job_id: str, after: int, limit: int
 ) -> list[DeadLetter]:

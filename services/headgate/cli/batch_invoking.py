@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from headgate.client import Client
 
 _NUMBERS = (
-    *("mini_batch_size", "mini_batch_bytes", "error_threshold", "priority"),
+    *("mini_batch_size", "mini_batch_bytes", "mini_batch_rows", "error_threshold", "priority"),
     *("max_retries", "timeout", "instance_count", "max_concurrency_per_instance"),
 )
 
