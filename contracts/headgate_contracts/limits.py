@@ -110,6 +110,11 @@ SCALE_RULES_MAX = 10
 SCALE_WINDOW_S_MAX = 12 * 3_600
 SCALE_COOLDOWN_S_MAX = 7 * 86_400
 SCALE_SETTINGS_MAX = 1_000
+SIMULATION_S_MAX = 2 * 86_400.0  # half a second of work for a day
+SIMULATION_RATE_MAX = 1e6  # requests per second
+SIMULATION_POINTS_MAX = 2_880
+SIMULATION_MOMENTS_MAX = 480
+SIMULATION_CHANGES_MAX = 200
 SCALE_DECISIONS_KEPT_MAX = 1_000  # of one deployment
 SCALE_DECISIONS_KEPT_S = 30 * 86_400.0
 # Requests that wait for the first instance of a deployment. Knative's activator takes 10,000; ours

@@ -19,6 +19,7 @@ from headgate_contracts import (
     refreshing,
     registry,
     routing,
+    simulations,
     sla,
     storage,
     subjects,
@@ -114,6 +115,7 @@ ANSWERS: dict[str, dict[type[Command] | type[Query], type[Reply]]] = {
         autoscale.GetAutoscaleSetting: autoscale.AutoscaleSettingReply,
         autoscale.ListAutoscaleSettings: autoscale.AutoscaleSettingsReply,
         autoscale.ListDecisions: autoscale.DecisionsReply,
+        simulations.SimulateAutoscale: simulations.SimulationReply,
     },
     logs.SERVICE: {
         logs.QueryLogs: logs.LogRowsReply,

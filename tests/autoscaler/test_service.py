@@ -10,10 +10,11 @@ import pytest
 
 from autoscaler.settings import WEEK, profile, rule, setting
 from autoscaler.world import World, until
-from headgate_contracts import power, streams
+from headgate_contracts import limits, power, streams
 from headgate_contracts.autoscale import AutoscaleSpec
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.resources import ScaleSettings
+from headgate_contracts.simulations import LoadPoint, SimulateAutoscale, SimulationReply
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -173,3 +174,22 @@ async def test_a_disabled_setting_and_a_stopped_deployment_are_left_alone(
     await world.put(setting(profile(bounds=(2, 5, 2)), endpoint=other))
     await world.counted(other, 2)  # so the first has been looked at as well
     assert await world.count(name) == 1
+
+
+async def test_a_setting_is_tried_on_a_load_and_nothing_changes(world: World, name: str) -> None:
+    await world.deploy(name)
+    wanted = setting(
+        profile(rule("CpuUtilizationPercentage > 70"), rule("CpuUtilizationPercentage < 20",
+                "Decrease"), bounds=(1, 4, 1)),
+        endpoint=name,
+    )  # fmt: skip
+    load = (LoadPoint(at_s=0, requests_per_s=2), LoadPoint(at_s=3_600, requests_per_s=30),
+            LoadPoint(at_s=7_200, requests_per_s=0))  # fmt: skip
+    asked = SimulateAutoscale(workspace="local", spec=wanted, load=load, duration_s=10_800)
+    told = await world.probe.ask(asked, SimulationReply)
+    assert (told.instances_max, told.moments[-1].instances) == (4, 1)
+    assert told.requests == pytest.approx(3_600 * 32, rel=0.01)
+    assert told.changes_count == 6
+    assert told.changes[0].message
+    assert len(told.moments) <= limits.SIMULATION_MOMENTS_MAX
+    assert await world.decisions(name) == []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from headgate.autoscaler import core, state
+from headgate.autoscaler import core, state, trial
 from headgate.autoscaler.scaler import Scaler
+from headgate.autoscaler.simulation import simulate
 from headgate.runtime.answers import Request
 from headgate.runtime.bus import Bus, Handler
 from headgate.runtime.clock import Clock
@@ -16,6 +18,7 @@ from headgate_contracts import autoscale
 from headgate_contracts.autoscale import AutoscaleSetting
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.registry import DeploymentReply, EndpointReply, GetDeployment, GetEndpoint
+from headgate_contracts.simulations import SimulateAutoscale, SimulationReply
 from headgate_contracts.storage import RemovedReply
 
 
@@ -28,6 +31,7 @@ class Handlers:
     bus: Bus
     scaler: Scaler
     clock: Clock
+    one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def table(self) -> Mapping[Request, Handler]:
         """Which message is answered by which method."""
@@ -37,6 +41,7 @@ class Handlers:
             autoscale.GetAutoscaleSetting: self.get_setting,
             autoscale.ListAutoscaleSettings: self.list_settings,
             autoscale.ListDecisions: self.list_decisions,
+            SimulateAutoscale: self.simulate,
         }
 
     async def put_setting(
@@ -128,6 +133,19 @@ class Handlers:
         async with self.database.reading() as session:
             found = await state.decisions(session, query)
         return autoscale.DecisionsReply(decisions=tuple(found))
+
+    async def simulate(self, query: SimulateAutoscale) -> SimulationReply:
+        """One at a time and in a thread: a day takes about half a second."""
+        spec = query.spec
+        asked = GetDeployment(
+            workspace=query.workspace, endpoint=spec.endpoint, name=spec.deployment
+        )
+        deployment = (await self.bus.ask(asked, DeploymentReply)).deployment
+        core.check(spec, deployment)
+        scenario = trial.scenario(query, deployment.spec)
+        async with self.one_at_a_time:
+            trace = await asyncio.to_thread(simulate, scenario)
+        return trial.told(trace)
 
 
 def _about(setting: AutoscaleSetting) -> dict[str, str]:

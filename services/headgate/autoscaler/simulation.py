@@ -28,6 +28,7 @@ Rate = Callable[[float], float]
 STEP_S = 2.0
 RULES_STEP_S = 10.0  # where nothing but rules decides: their grains are longer
 SAMPLES_MAX = 2_000
+IDLE_SHARE = 0.001  # of a core, for heartbeats; exactly none would mean that it is not measured
 _POISSON_AS_NORMAL = 30.0
 
 
@@ -151,7 +152,7 @@ class _Meter:
         busy = (queue.in_hand - queue.backlog) / max(1, queue.ready * self._slots)
         for number in range(queue.ready):
             use = sums.instances[f"i{number}"] = InstanceUse()
-            use.cpu_s, use.span_s = busy * step_s, step_s
+            use.cpu_s, use.span_s = max(busy, IDLE_SHARE) * step_s, step_s
         for track in self._tracks.values():
             track.feed(now, {self._spec.deployment: sums}, heard=True)
 

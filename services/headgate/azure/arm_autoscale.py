@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from headgate.azure.arm import ENVELOPE_READ_ONLY, dumped, loaded
 from headgate.azure.arm_fields import (
     SECONDS,
@@ -25,6 +27,7 @@ from headgate.azure.arm_resources import envelope
 from headgate_contracts import autoscale
 from headgate_contracts.autoscale import AutoscaleSetting, AutoscaleSpec, ScaleDecision
 from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.simulations import SimulateAutoscale, SimulationReply
 
 INSIGHTS = "Microsoft.Insights"
 TYPE = f"{INSIGHTS}/autoscaleSettings"
@@ -250,6 +253,42 @@ def decision_resource(decision: ScaleDecision) -> Json:
             }
             for each in decision.figures
         ],
+    }
+
+
+def simulation(workspace: str, body: Any) -> SimulateAutoscale:
+    """What a body asks to be tried. Raises HeadgateError that names the field."""
+    said = body if isinstance(body, Mapping) else {}
+    setting = said.get("setting")
+    name = str(setting.get("name", "")) if isinstance(setting, Mapping) else ""
+    place, spec = setting_spec(name or "tried", setting, workspace)
+    if place != workspace:
+        raise HeadgateError(ErrorCode.BAD_ARGUMENT, "/setting: of another workspace")
+    given = {ours: said[theirs] for theirs, ours in _SIMULATION.items() if theirs in said}
+    try:
+        return SimulateAutoscale.model_validate({**given, "workspace": workspace, "spec": spec})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = "/".join(map(str, first["loc"]))
+        raise HeadgateError(ErrorCode.BAD_ARGUMENT, f"/{field}: {first['msg']}") from None
+
+
+_SIMULATION = {
+    "load": "load", "durationS": "duration_s", "startsAt": "starts_at", "serviceS": "service_s",
+    "startupS": "startup_s",
+}  # fmt: skip
+
+
+def simulation_resource(reply: SimulationReply) -> Json:
+    """The outcome of a simulation; times are seconds after its beginning."""
+    return {
+        "requests": round(reply.requests),
+        "refused": round(reply.refused),
+        "instanceHours": round(reply.instance_s / 3_600, 3),
+        "instancesMax": reply.instances_max,
+        "changes": reply.changes_count,
+        "moments": [each.model_dump(mode="json") for each in reply.moments],
+        "decisions": [each.model_dump(mode="json") for each in reply.changes],
     }
 
 

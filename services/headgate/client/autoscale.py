@@ -59,6 +59,18 @@ class Autoscale:
         )
         return _items(answer)
 
+    async def simulate(self, spec: AutoscaleSpec, trial: Json) -> Json:
+        """What a setting would make of ``trial``: load, durationS, startsAt, serviceS, startupS."""
+        setting = {"name": spec.name, **arm_autoscale.setting_body(spec, self._context)}
+        answer = await self._client.http.send(
+            "POST",
+            f"{self._context.workspace_id}/autoscaleSimulations",
+            query={"api-version": API_VERSION},
+            body={"setting": setting, **trial},
+            repeatable=True,
+        )
+        return answer.object
+
     async def _send(
         self,
         method: str,

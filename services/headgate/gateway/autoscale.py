@@ -22,6 +22,7 @@ from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.patches import patch_stored, patched
 from headgate.gateway.routes import WORKSPACE, Route
 from headgate.gateway.things import removal_answer
+from headgate_contracts import limits
 from headgate_contracts.autoscale import (
     AutoscaleSetting,
     AutoscaleSettingReply,
@@ -34,6 +35,7 @@ from headgate_contracts.autoscale import (
     PutAutoscaleSetting,
 )
 from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.simulations import SimulationReply
 from headgate_contracts.storage import RemovedReply
 
 _TAIL = f"/providers/{arm_autoscale.TYPE}"
@@ -70,6 +72,25 @@ _DECISION = plain(
         "items": plain(name=TEXT, value=_NUMBER, threshold=_NUMBER, note=TEXT),
     },
 )
+
+
+_TRIED: Json = {
+    "type": "object",
+    "required": ["setting", "load", "durationS"],
+    "properties": {
+        "setting": {**_BODY, "description": "an autoscale setting, with its name"},
+        "load": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": limits.SIMULATION_POINTS_MAX,
+            "items": plain(at_s={"type": "number"}, requests_per_s={"type": "number"}),
+        },
+        "durationS": {"type": "number", "exclusiveMinimum": 0, "maximum": limits.SIMULATION_S_MAX},
+        "startsAt": {"type": "number", "description": "Unix time, for schedules"},
+        "serviceS": {"type": "number", "description": "what one request takes"},
+        "startupS": {"type": "number", "description": "what the start of an instance takes"},
+    },
+}
 
 
 class Autoscale:
@@ -179,6 +200,11 @@ class Autoscale:
         reply = await self._backend.ask(asked, DecisionsReply)
         return answer(page([arm_autoscale.decision_resource(each) for each in reply.decisions]))
 
+    async def simulate(self, call: Call) -> web.StreamResponse:
+        query = arm_autoscale.simulation(call.workspace, await call.json())
+        reply = await self._backend.ask(query, SimulationReply)
+        return answer(arm_autoscale.simulation_resource(reply))
+
     def routes(self) -> tuple[Route[Handle], ...]:
         paged = ("$skip", "$top", "count", "workspace")
         return (
@@ -252,6 +278,15 @@ class Autoscale:
                 "List what was decided about the number of instances, newest first",
                 query=("endpoint", "deployment", "since", "$top", "count"),
                 reply=list_of(_DECISION),
+            ),
+            Route(
+                "POST",
+                f"{WORKSPACE}/autoscaleSimulations",
+                self.simulate,
+                "Tell what a setting would make of a load; nothing is changed",
+                body=_TRIED,
+                reply={"type": "object"},
+                action=Action.READ,
             ),
         )
 

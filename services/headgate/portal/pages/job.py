@@ -134,7 +134,7 @@ class JobPage:
                     ("Download", self._download, ("Completed",)),
                 )
             }
-        self._bar = ui.linear_progress(0, show_value=False, size="1rem")
+        self._bar = ui.linear_progress(0, show_value=False, size="1rem").props("instant-feedback")
         self._bar.props('aria-label="Mini-batches that are done"')
         with ui.row().classes("lane spread q-my-sm"):
             self._figures = {}
