@@ -56,7 +56,11 @@ class SimulatedChange(Value):
 
 
 class SimulationReply(Reply):
-    """``moments`` and ``changes`` are thinned out, and cut off, to what a page can show."""
+    """``moments`` and ``changes`` are thinned out, and cut off, to what a page can show.
+
+    ``week``: the name of the profile in force at each hour of the week that ``starts_at`` is in,
+    from Monday on in UTC; empty where there is none.
+    """
 
     TYPE: ClassVar[str] = "headgate.autoscaler.reply.v1.simulation"
 
@@ -67,3 +71,4 @@ class SimulationReply(Reply):
     changes_count: int
     moments: tuple[SimulatedMoment, ...] = ()
     changes: tuple[SimulatedChange, ...] = ()
+    week: tuple[str, ...] = ()

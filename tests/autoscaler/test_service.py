@@ -192,4 +192,5 @@ async def test_a_setting_is_tried_on_a_load_and_nothing_changes(world: World, na
     assert told.changes_count == 6
     assert told.changes[0].message
     assert len(told.moments) <= limits.SIMULATION_MOMENTS_MAX
+    assert told.week == ("default",) * 168
     assert await world.decisions(name) == []

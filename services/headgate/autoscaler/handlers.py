@@ -145,7 +145,7 @@ class Handlers:
         scenario = trial.scenario(query, deployment.spec)
         async with self.one_at_a_time:
             trace = await asyncio.to_thread(simulate, scenario)
-        return trial.told(trace)
+        return trial.told(trace, query)
 
 
 def _about(setting: AutoscaleSetting) -> dict[str, str]:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from headgate.autoscaler import target
+from headgate.autoscaler import schedule, target
 from headgate.autoscaler.simulation import Rate, Scenario, Trace
 from headgate_contracts import limits
+from headgate_contracts.autoscale import Profile
 from headgate_contracts.resources import DeploymentSpec
 from headgate_contracts.simulations import (
     LoadPoint,
@@ -48,7 +50,15 @@ def scenario(query: SimulateAutoscale, deployment: DeploymentSpec) -> Scenario:
     )
 
 
-def told(trace: Trace) -> SimulationReply:
+def week_of(profiles: Sequence[Profile], at: float) -> tuple[str, ...]:
+    """The profile in force at each hour of the week around ``at``, from Monday on in UTC."""
+    day = datetime.fromtimestamp(at, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    monday = (day - timedelta(days=day.weekday())).timestamp()
+    found = (schedule.in_force(profiles, monday + 3_600 * hour).profile for hour in range(168))
+    return tuple(profile.name if profile else "" for profile in found)
+
+
+def told(trace: Trace, query: SimulateAutoscale) -> SimulationReply:
     """The outcome, thinned out to what a page can show."""
     return SimulationReply(
         requests=trace.requests,
@@ -72,6 +82,7 @@ def told(trace: Trace) -> SimulationReply:
             )
             for at, before, decision in trace.decisions[: limits.SIMULATION_CHANGES_MAX]
         ),
+        week=week_of(query.spec.profiles, query.starts_at),
     )
 
 

@@ -289,6 +289,7 @@ def simulation_resource(reply: SimulationReply) -> Json:
         "changes": reply.changes_count,
         "moments": [each.model_dump(mode="json") for each in reply.moments],
         "decisions": [each.model_dump(mode="json") for each in reply.changes],
+        "week": list(reply.week),
     }
 
 

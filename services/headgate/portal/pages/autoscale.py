@@ -1,4 +1,5 @@
-"""The Autoscale tab: the setting of each deployment, and what was decided and why."""
+"""The Autoscale tab: the setting of each deployment by form or YAML, its week, what it would make
+of the last day, and what was decided and why."""
 
 from __future__ import annotations
 
@@ -10,19 +11,12 @@ from nicegui import ui
 
 from headgate.azure import arm_autoscale
 from headgate.client.autoscale import Autoscale
-from headgate.portal import core
+from headgate.portal import autoscale_core, core
+from headgate.portal.pages.autoscale_form import Form
+from headgate.portal.pages.autoscale_trial import Trial
 from headgate.portal.pages.frame import confirm, editor, guarded
 from headgate.portal.sessions import Session
-from headgate_contracts.autoscale import (
-    AutoscaleSpec,
-    Capacity,
-    Direction,
-    MetricTrigger,
-    Operator,
-    Profile,
-    Rule,
-    ScaleAction,
-)
+from headgate_contracts.autoscale import AutoscaleSpec
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
 DECISIONS_S = 3.0
@@ -34,36 +28,8 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def template(endpoint: str, deployment: str) -> AutoscaleSpec:
-    """What a new setting starts from: 1 to 4 instances by processor time."""
-
-    def rule(operator: Operator, threshold: float, direction: Direction) -> Rule:
-        return Rule(
-            trigger=MetricTrigger(
-                metric_name="CpuUtilizationPercentage", operator=operator, threshold=threshold
-            ),
-            action=ScaleAction(direction=direction),
-        )
-
-    return AutoscaleSpec(
-        name=f"{endpoint}-{deployment}",
-        endpoint=endpoint,
-        deployment=deployment,
-        profiles=(
-            Profile(
-                name="default",
-                capacity=Capacity(minimum=1, maximum=4, default=1),
-                rules=(
-                    rule(Operator.GREATER_THAN, 70, Direction.INCREASE),
-                    rule(Operator.LESS_THAN, 30, Direction.DECREASE),
-                ),
-            ),
-        ),
-    )
-
-
 class Setting:
-    """The setting of the chosen deployment in an editor."""
+    """The setting of the chosen deployment. The YAML is what counts; the form changes it."""
 
     def __init__(self, session: Session, endpoint: str, deployments: list[str]) -> None:
         self._session = session
@@ -75,14 +41,22 @@ class Setting:
                 deployments, value=deployments[0], label="Deployment"
             ).style("min-width: 12rem")
             self._state = ui.label().classes("quiet").props("role=status")
-        self._text = editor("", "YAML", "Autoscale setting", "22rem")
+        with ui.tabs().props("dense no-caps align=left") as tabs:
+            form, text = ui.tab("Form"), ui.tab("YAML")
+        with ui.tab_panels(tabs, value=form).classes("full-width"):
+            with ui.tab_panel(form).classes("q-px-none"):
+                self._form = Form(self._edited, can_write=session.right.can_write)
+            with ui.tab_panel(text).classes("q-px-none"):
+                self._text = editor("", "YAML", "Autoscale setting", "22rem")
         self._problem = ui.label().classes("text-negative wrap mono").props("role=alert")
         if session.right.can_write:
             delete = confirm("Delete this autoscale setting?", "Delete", self._delete)
             with ui.row():
                 ui.button("Save", on_click=guarded(self._save)).props("no-caps")
                 ui.button("Delete", on_click=delete.open).props("flat no-caps color=negative")
+        self._trial = Trial(session, endpoint, self._read)
         self._deployment.on_value_change(guarded(self._load))
+        tabs.on_value_change(guarded(self._redraw))
         ui.timer(0.05, guarded(self._load), once=True)
 
     async def _load(self, *_: object) -> None:
@@ -92,16 +66,34 @@ class Setting:
         except HeadgateError as error:
             if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
                 raise
-            self._show(template(self._endpoint, deployment), "*", "no setting yet; a draft")
+            spec = autoscale_core.template(self._endpoint, deployment)
+            self._etag = "*"
+            self._state.set_text("no setting yet; a draft")
         else:
-            self._show(found.spec, found.etag, "in force" if found.spec.enabled else "disabled")
+            spec, self._etag = found.spec, found.etag
+            self._state.set_text("in force" if spec.enabled else "disabled")
+        self._write(spec)
+        await self._redraw()
 
-    def _show(self, spec: AutoscaleSpec, etag: str, state: str) -> None:
+    def _write(self, spec: AutoscaleSpec) -> None:
         body = arm_autoscale.setting_body(spec, self._session.client.context)
         self._text.set_value(yaml.safe_dump({"name": spec.name, **body}, sort_keys=False))
-        self._etag = etag
-        self._state.set_text(state)
         self._problem.set_text("")
+
+    async def _edited(self, spec: AutoscaleSpec) -> None:
+        """The form has changed the setting."""
+        self._write(spec)
+        await self._trial.show_week()
+        self._form.keep(spec)
+
+    async def _redraw(self) -> None:
+        """The YAML may have changed it."""
+        try:
+            self._form.show(self._read())
+        except HeadgateError as error:
+            self._tell(error)
+            return
+        await self._trial.show_week()
 
     def _read(self) -> AutoscaleSpec:
         try:
@@ -110,17 +102,18 @@ class Setting:
             raise HeadgateError(ErrorCode.BAD_ARGUMENT, f"this is not YAML: {error}") from None
         if not isinstance(body, dict):
             raise HeadgateError(ErrorCode.BAD_ARGUMENT, "a mapping of fields is expected")
-        return arm_autoscale.setting_spec(str(body.get("name", "")), body, self._session.workspace)[
-            1
-        ]
+        name = str(body.get("name", ""))
+        return arm_autoscale.setting_spec(name, body, self._session.workspace)[1]
+
+    def _tell(self, error: HeadgateError) -> None:
+        where = f"{error.error.target}: " if error.error.target else ""
+        self._problem.set_text(f"{where}{error.error.message}")
 
     async def _save(self) -> None:
         try:
-            spec = self._read()
-            await self._autoscale.put(spec, self._etag)
+            await self._autoscale.put(self._read(), self._etag)
         except HeadgateError as error:
-            where = f"{error.error.target}: " if error.error.target else ""
-            self._problem.set_text(f"{where}{error.error.message}")
+            self._tell(error)
             return
         ui.notify("saved", type="positive")
         await self._load()

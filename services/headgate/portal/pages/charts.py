@@ -1,4 +1,5 @@
-"""Live charts of an endpoint: requests, errors, latency, load and instances."""
+"""Live charts of an endpoint: requests, errors, latency, load, and instances with what
+the autoscaler changed."""
 
 from __future__ import annotations
 
@@ -7,10 +8,16 @@ from typing import Any
 
 from nicegui import ui
 
+from headgate.client.autoscale import Autoscale
+from headgate.portal import autoscale_core
 from headgate.portal.core import Live
 from headgate.portal.sessions import Session
+from headgate_contracts.errors import HeadgateError
 
 CHART_S = 2.0
+DECISIONS_S = 5.0
+MARKS_MAX = 50
+_INSTANCES = "Ready instances"
 Value = Callable[[Live], float | None]
 # title, unit, what is drawn of each deployment (name, value)
 _CHARTS: tuple[tuple[str, str, tuple[tuple[str, Value], ...]], ...] = (
@@ -28,7 +35,7 @@ _CHARTS: tuple[tuple[str, str, tuple[tuple[str, Value], ...]], ...] = (
         (("in flight", lambda row: float(row.in_flight)),
          ("waiting", lambda row: float(row.waiting))),
     ),
-    ("Ready instances", "instances", (("", lambda row: float(row.ready)),)),
+    (_INSTANCES, "instances", (("", lambda row: float(row.ready)),)),
     ("Mirrored copies", "per second", (("", lambda row: row.mirrored_per_s),)),
 )  # fmt: skip
 
@@ -42,7 +49,16 @@ def draw(session: Session, endpoint: str) -> None:
         )
         .classes("full-width")
     ):
-        drawn = [(_chart(title, unit), values) for title, unit, values in _CHARTS]
+        drawn = [(title, _chart(title, unit), values) for title, unit, values in _CHARTS]
+
+    marks: list[dict[str, Any]] = []
+
+    async def look_at_decisions() -> None:
+        try:
+            decided = await Autoscale(session.client).decisions(endpoint, "", "15m", MARKS_MAX)
+        except HeadgateError:
+            return
+        marks[:] = autoscale_core.marks(decided, since=0.0)
 
     def refresh() -> None:
         series = {
@@ -50,11 +66,14 @@ def draw(session: Session, endpoint: str) -> None:
             for (name, deployment), rows in sorted(session.watch.view.rates.items())
             if name == endpoint
         }
-        for chart, values in drawn:
+        for title, chart, values in drawn:
             lines = _lines(series, values)
+            if title == _INSTANCES and lines:
+                lines[0]["markLine"] = {"symbol": "none", "silent": True, "data": marks}
             chart.run_chart_method("setOption", {"series": lines, "legend": {"show": bool(lines)}})
 
     ui.timer(CHART_S, refresh)
+    ui.timer(DECISIONS_S, look_at_decisions, immediate=True)
 
 
 def _chart(title: str, unit: str) -> ui.echart:

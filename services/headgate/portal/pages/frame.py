@@ -72,6 +72,8 @@ _CSS = """
 .cells .again { outline: 2px dotted #e08600; outline-offset: -2px }
 .legend i.failed, .legend i.retrying, .legend i.running, .legend i.waiting {
   background: var(--rest) }
+.span { min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
+  border-radius: 3px; padding: 0 .3rem; font-size: .75rem; margin: 1px 0 }
 .q-table td { white-space: normal }
 a:focus-visible, button:focus-visible, [tabindex]:focus-visible { outline: 3px solid #4c9bff;
   outline-offset: 2px }
