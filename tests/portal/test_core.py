@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from headgate.portal import batch_core, core
+from headgate.portal import autoscale_core, batch_core, core
 from headgate.portal.gate import same_origin
+from headgate_contracts.errors import HeadgateError
 
 NAMES = st.sampled_from(["blue", "green", "red", "grey", "pink"])
 SHARES = st.dictionaries(NAMES, st.integers(0, 100), min_size=1, max_size=5)
@@ -127,3 +129,42 @@ def test_what_a_form_leaves_empty_is_as_the_deployment_says() -> None:
     )  # fmt: skip
     assert (made.deployment, made.name, made.overrides.priority) == (None, None, None)
     assert made.overrides.mini_batch_size == 5
+
+
+def test_a_weekly_profile_is_ended_by_the_default_one() -> None:
+    spec = autoscale_core.template("digits", "blue")
+    made = autoscale_core.with_week(
+        spec, name="day", days=["Sunday", "Friday"], begins=8, ends=24, time_zone="UTC",
+        least=2, most=9,
+    )  # fmt: skip
+    default, day, after = made.profiles
+    assert [each.value for each in day.recurrence.days] == ["Friday", "Sunday"]  # type: ignore[union-attr]
+    assert (day.capacity.minimum, day.recurrence.hours) == (2, (8,))  # type: ignore[union-attr]
+    assert [each.value for each in after.recurrence.days] == ["Saturday", "Monday"]  # type: ignore[union-attr]
+    assert (after.capacity, after.rules, after.recurrence.hours) == (  # type: ignore[union-attr]
+        default.capacity, default.rules, (0,),
+    )  # fmt: skip
+    with pytest.raises(HeadgateError):
+        autoscale_core.with_week(spec, name="x", days=[], begins=8, ends=9, time_zone="UTC",
+                                 least=1, most=2)  # fmt: skip
+
+
+def test_the_load_of_a_day_has_the_minutes_without_requests_too() -> None:
+    points = [{"timeStamp": "2030-01-31T00:01:00Z", "total": 120.0},
+              {"timeStamp": "2030-01-31T00:02:00Z", "total": 120.0}]  # fmt: skip
+    told = [{"timeseries": [{"data": points}]}]
+    began = autoscale_core.unix("2030-01-31T00:00:00Z")
+    assert autoscale_core.measured_load(told, began) == [
+        {"at_s": 0.0, "requests_per_s": 0.0},
+        {"at_s": 60.0, "requests_per_s": 2.0},
+        {"at_s": 180.0, "requests_per_s": 0.0},
+    ]
+    assert autoscale_core.measured_load([], began) == []
+    assert max(p["requests_per_s"] for p in autoscale_core.wave(10)) == 10
+
+
+def test_the_week_is_told_by_spans_of_hours() -> None:
+    week = ["low"] * 8 + ["high"] * 10 + ["low"] * 6 + ["low"] * 144
+    days = autoscale_core.spans(week)
+    assert days[0] == [("low", 8), ("high", 10), ("low", 6)]
+    assert days[1:] == [[("low", 24)]] * 6
