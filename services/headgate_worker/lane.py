@@ -228,6 +228,7 @@ class Lane:
             return
         now_ms = _now_ms()
         replies = self._replies
+        refused = False
         for meta, body in frames.decode(payload):
             deadline = core.deadline_ms(meta, now_ms)
             refusal = core.refusal(
@@ -240,6 +241,7 @@ class Lane:
             request = Request(reply, meta, body, deadline)
             if refusal is not None or self._executor is None or self._transfers.crowded:
                 replies.refuse(request, refusal or core.BUSY)
+                refused = True
                 continue
             if "tr" in meta:
                 request.came_ms = now_ms
@@ -249,7 +251,7 @@ class Lane:
                 self._submit(request)
             else:
                 self._transfers.receive(request, size)
-        if refusal is not None:
+        if refused:
             replies.flush()
         if replies.in_flight > 1 and not self._glancing:
             self._glancing = True

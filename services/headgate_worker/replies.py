@@ -19,7 +19,7 @@ from headgate_worker.bus import Bus
 from headgate_worker.request import Answer, Request
 from headgate_worker.scoring import too_large
 
-JOINED_MAX = 8  # answers of one message
+JOINED_MAX = 16  # answers of one message
 JOINED_BYTES_MAX = 256 * 1024
 
 

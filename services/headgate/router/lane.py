@@ -32,7 +32,7 @@ NO_RESPONDERS = b"NATS/1.0 503"
 # What is small travels together up to here; a large body delays nobody else's.
 JOINED_BYTES_MAX = 64 * 1024
 # So many begin their way while others of the same turn are still being read.
-JOINED_MAX = 8
+JOINED_MAX = 16
 
 _CONNECT_TIMEOUT_S = 2.0
 _FIRST_CONNECT_TIMEOUT_S = 5.0
