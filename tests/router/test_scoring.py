@@ -10,7 +10,7 @@ import pytest
 
 from headgate_contracts import limits
 from headgate_contracts.scoring import InstanceState
-from router.stage import KEY, Stage, request, until
+from router.stage import KEY, Instance, Response, Stage, request, until
 
 Names = Callable[[str], str]
 
@@ -345,3 +345,59 @@ async def test_errors_have_one_form_and_name_the_request(stage: Stage, unique: N
     assert answer.headers["content-type"] == "application/json"
     assert set(json.loads(answer.body)["error"]) == {"code", "message", "request_id", "retryable"}
     assert answer.error["request_id"] == answer.headers["x-request-id"] == "abcdef-123"
+
+
+async def silent_with_one_in_hand(
+    stage: Stage, name: str
+) -> tuple[Instance, asyncio.Task[Response]]:
+    """An instance that has begun with a request and is not heard any more."""
+    first = await stage.instance(name)
+    first.gate.clear()
+    asked = asyncio.create_task(stage.ask(name, b"x"))
+    await until(lambda: first.runs, "it has begun")
+    first.beating = False
+    return first, asked
+
+
+async def test_what_a_silent_instance_has_in_hand_is_tried_elsewhere(
+    stage: Stage, unique: Names
+) -> None:
+    name = unique("ep")
+    await stage.route(name, {"blue": 100}, timeout_ms=30_000)
+    first, asked = await silent_with_one_in_hand(stage, name)
+    second = await stage.instance(name)
+    assert (await asked).status == 200
+    assert len(first.runs) == len(second.runs) == 1
+    first.beating = True
+    first.gate.set()  # its late answer is nobody's, and its slot is free again
+    await until(lambda: stage.seen(first) in stage.ready(name), "it is back")
+    await until(lambda: not stage.seen(first).flights, "its slot is free")
+    assert [(await stage.ask(name)).status for _ in range(4)] == [200] * 4
+    assert len(first.runs) > 1
+
+
+async def test_a_silent_instance_that_answers_first_is_heard(stage: Stage, unique: Names) -> None:
+    name = unique("ep")
+    await stage.route(name, {"blue": 100}, timeout_ms=30_000)
+    first, asked = await silent_with_one_in_hand(stage, name)
+    second = await stage.instance(name)
+    second.gate.clear()
+    await until(lambda: second.runs, "the other tries it too")
+    first.gate.set()
+    assert (await asked).status == 200
+    assert not second.runs[0].answered
+    second.gate.set()
+    await until(lambda: not stage.seen(second).flights, "its slot is free")
+    assert (await stage.ask(name)).status == 200
+
+
+async def test_a_silent_instance_that_is_the_only_one_keeps_its_request(
+    stage: Stage, unique: Names
+) -> None:
+    name = unique("ep")
+    await stage.route(name, {"blue": 100}, timeout_ms=30_000)
+    first, asked = await silent_with_one_in_hand(stage, name)
+    await until(lambda: stage.seen(first).silent, "three heartbeats are missed")
+    first.gate.set()
+    assert (await asked).status == 200
+    assert len(first.runs) == 1

@@ -11,9 +11,7 @@ import itertools
 import math
 from collections.abc import Callable
 
-from pydantic import ValidationError
-
-from headgate.router import core, frames, quarantine
+from headgate.router import core, frames, heartbeats, quarantine
 from headgate.router.answers import ModelAnswer
 from headgate.router.core import Refusal, RetryBudget
 from headgate.router.deadlines import Deadlines
@@ -31,7 +29,6 @@ from headgate.runtime.log import Log
 from headgate_contracts import limits, subjects
 from headgate_contracts.scoring import (
     FrameError,
-    Heartbeat,
     InstanceState,
     decode_frames,
 )
@@ -175,18 +172,35 @@ class Dispatcher:
 
     def _retry(self, request: Request, reason: Refusal) -> None:
         """Try once more elsewhere, if the request, the budget and the bus allow it."""
-        deployment = request.deployment
-        allowed = (
-            not (request.is_copy or request.left)
-            and request.retries < core.RETRIES_PER_REQUEST_MAX
-            and (deployment.ready or deployment.route.hold_s)
-            and self._budget.take(self._clock.monotonic())
-        )
-        if not allowed:
+        if self._takes_one_more_try(request):
+            self._wait_first(request)
+        else:
             self._settle(request, core.client_left() if request.left else reason)
-            return
-        request.retries += 1
-        self._wait_first(request)
+
+    def _takes_one_more_try(self, request: Request) -> bool:
+        deployment = request.deployment
+        if request.is_copy or request.left or request.retries >= core.RETRIES_PER_REQUEST_MAX:
+            return False
+        able = bool(deployment.ready or deployment.route.hold_s)
+        allowed = able and self._budget.take(self._clock.monotonic())
+        request.retries += allowed
+        return allowed
+
+    def _pass_on(self, instance: Instance) -> None:
+        """What a silent instance has in hand is tried elsewhere too: the first answer counts."""
+        for flight, request in self._flights.waited_for(instance):
+            if instance.deployment.ready and self._takes_one_more_try(request):
+                self._flights.pass_on(flight)
+                self._wait_first(request)
+
+    def _taken_back(self, request: Request) -> Request | None:
+        """A request that was passed on and is answered by the first: nobody else need."""
+        if request.settled:
+            return None
+        if request.flight is not None:
+            self._transfers.say_left(request.flight)
+            self._flights.let_go(request.flight)
+        return request
 
     def _wait_first(self, request: Request) -> None:
         """Put a request that was in hand already before those that only wait."""
@@ -222,6 +236,8 @@ class Dispatcher:
         if refused is None:
             now = self._clock.monotonic()
             deployment.note_service_time(1000 * (now - flight.sent))
+            if request is None and flight.passed_on is not None:
+                request = self._taken_back(flight.passed_on)
             if request is not None:
                 self._ward.note_answer(instance, meta.get("s"), now)
                 self._settle(request, ModelAnswer(meta, body))
@@ -265,35 +281,29 @@ class Dispatcher:
         The server does not say which message. It handles ours in order and none has been sent
         since the first such notice, so each notice is for the newest one still in flight.
         """
-        for instance in self._table.instances():
-            if instance.id == instance_id and instance.flights:
-                instance.refuse_all()
-                newest = instance.flights[next(reversed(instance.flights))].message
-                missed = [f for f in instance.flights.values() if f.message == newest]
-                for flight in missed:
-                    self._flights.land(flight)
-                for flight in reversed(missed):  # each goes to the front: the oldest comes first
-                    if flight.request is not None:
-                        self._retry(flight.request, core.refused_by_instances())
-                return
+        instance = self._table.instance(instance_id)
+        if instance is None or not instance.flights:
+            return
+        instance.refuse_all()
+        missed = self._flights.of_newest_message(instance)
+        for flight in missed:
+            self._flights.land(flight)
+        for flight in reversed(missed):  # each goes to the front: the oldest comes first
+            if flight.request is not None:
+                self._retry(flight.request, core.refused_by_instances())
 
     def _on_pong(self, subject: str, _reply: str, head: bytes, _payload: bytes) -> None:
         """The answer to a ping of a silent instance: nobody listening means that it has ended."""
         if not head.startswith(NO_RESPONDERS):
             return
-        instance_id = subject.rpartition(".")[2]
-        for instance in self._table.instances():
-            if instance.id == instance_id and instance.silent:
-                instance.state = InstanceState.LOST
-                self._lose(instance)
+        instance = self._table.instance(subject.rpartition(".")[2])
+        if instance is not None and instance.silent:
+            instance.state = InstanceState.LOST
+            self._lose(instance)
 
     def _on_heartbeat(self, subject: str, _reply: str, _head: bytes, payload: bytes) -> None:
-        try:
-            beat = Heartbeat.model_validate_json(payload)
-            if beat.subject() != subject:
-                raise ValueError(f"it speaks for {beat.subject()}")
-        except (ValidationError, ValueError) as error:
-            _log.warning("bad_heartbeat", subject=subject, error=str(error)[:200])
+        beat = heartbeats.read(subject, payload)
+        if beat is None:
             return
         instance = self._table.hear(beat, self._clock.monotonic())
         for flight in instance.excess(beat.in_flight):
@@ -334,6 +344,7 @@ class Dispatcher:
             if now - instance.heard < limits.DRAIN_TIMEOUT_S:
                 reply = subjects.answers(self._ping_token, instance.id)
                 self._lane.send(instance.subject, reply)
+            self._pass_on(instance)
             self._pump(instance.deployment)
         self._table.forget(now)
         self._peers.forget(now)
@@ -368,13 +379,7 @@ class Dispatcher:
         self._transfers.lose(instance, core.worker_lost())
         flights = list(instance.flights.values())
         if flights:
-            _log.warning(
-                "instance_lost",
-                endpoint=instance.deployment.endpoint.name,
-                deployment=instance.deployment.name,
-                instance=instance.id,
-                in_flight=len(flights),
-            )
+            _log.warning("instance_lost", **instance.names, in_flight=len(flights))
         for flight in flights:
             self._flights.land(flight)
         for flight in reversed(flights):  # each goes to the front, so the oldest comes first
@@ -383,8 +388,8 @@ class Dispatcher:
 
     # Bookkeeping
 
-    def _drop(self, request: Request) -> None:
-        """Take a request out of everything."""
+    def _settle(self, request: Request, outcome: Outcome) -> None:
+        """Take a request out of everything, and tell whoever asked."""
         request.settled = True
         self._deadlines.remove(request)
         deployment = request.deployment
@@ -392,7 +397,4 @@ class Dispatcher:
         queue.pop(request, None)
         if request.is_held:
             deployment.held_bytes -= len(request.body)
-
-    def _settle(self, request: Request, outcome: Outcome) -> None:
-        self._drop(request)
         request.settle(outcome, self._clock.monotonic() - request.began)

@@ -48,6 +48,26 @@ class Flights:
         else:
             self._flights.pop(flight.number, None)
 
+    def pass_on(self, flight: Flight) -> None:
+        """Its request may take off again, and is still answered if its instance does after all."""
+        flight.passed_on = flight.request
+        self.let_go(flight)
+
+    @staticmethod
+    def waited_for(instance: Instance) -> list[tuple[Flight, Request]]:
+        """What a client waits for and has no part of an answer to yet, the newest first."""
+        return [
+            (flight, flight.request)
+            for flight in reversed(instance.flights.values())
+            if flight.request is not None and flight.request.due is not None
+        ]
+
+    @staticmethod
+    def of_newest_message(instance: Instance) -> list[Flight]:
+        """Those that were sent last, together."""
+        newest = instance.flights[next(reversed(instance.flights))].message
+        return [each for each in instance.flights.values() if each.message == newest]
+
     def forget(self, flight: Flight) -> None:
         """The instance does not have it in hand; its answer may still come if somebody waits."""
         self.free_slot(flight)

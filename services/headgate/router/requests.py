@@ -101,14 +101,16 @@ class Flight:
 
     ``request`` is None once its deadline has passed: nobody waits any more, but the model may
     still be at it, so the slot stays taken until the instance says otherwise. ``message`` is the
-    number of the bus message that it went with, in the instance's outbox.
+    number of the bus message that it went with, in the instance's outbox. ``passed_on`` is the
+    request when another instance tries it as well, since nothing was heard of this one any more.
     """
 
-    __slots__ = ("instance", "message", "number", "request", "sent")
+    __slots__ = ("instance", "message", "number", "passed_on", "request", "sent")
 
     def __init__(self, number: int, request: Request, instance: Instance, sent: float) -> None:
         self.number = number
         self.message = instance.outbox.message
         self.request: Request | None = request
+        self.passed_on: Request | None = None
         self.instance = instance
         self.sent = sent

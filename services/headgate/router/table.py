@@ -80,6 +80,13 @@ class Instance:
         self.doubtful: dict[int, Flight] = {}
 
     @property
+    def names(self) -> dict[str, str]:
+        """What it is called in logs and events."""
+        deployment = self.deployment
+        names = {"endpoint": deployment.endpoint.name, "deployment": deployment.name}
+        return {**names, "instance": self.id}
+
+    @property
     def in_flight(self) -> int:
         return len(self.flights)
 
@@ -253,6 +260,9 @@ class Table:
         for endpoint in self._endpoints.values():
             for deployment in endpoint.deployments.values():
                 yield from deployment.instances.values()
+
+    def instance(self, instance_id: str) -> Instance | None:
+        return next((each for each in self.instances() if each.id == instance_id), None)
 
     def apply(self, route: Route) -> None:
         """Take a new value of a route in; an older one than the known is ignored."""
