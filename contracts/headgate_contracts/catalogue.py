@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, get_origin
 
 from headgate_contracts import (
+    alerts,
     assets,
     autoscale,
     batch,
@@ -40,6 +41,7 @@ from headgate_contracts import (
 from headgate_contracts.envelope import Command, Done, Event, Message, Refused, Value
 
 _MODULES = (
+    alerts,
     assets,
     autoscale,
     batch,

@@ -223,6 +223,17 @@ SLA_WINDOW_DAYS_MAX = 90
 SLA_MINUTES_KEPT_S = 86_400.0
 SLA_ALERT_REQUESTS_MIN = 10
 
+# Alerts. A receiver that is away for a day misses what came before; its queue keeps the newest.
+ALERT_RULES_PER_WORKSPACE_MAX = 100
+DELIVERIES_WAITING_MAX = 1_000  # of one rule
+DELIVERIES_KEPT_MAX = 10_000  # of all, ended ones
+DELIVERIES_KEPT_S = 7 * 86_400.0
+DELIVERY_TRIED_S = 86_400.0
+DELIVERY_RETRY_FIRST_S = 5.0
+DELIVERY_RETRY_MAX_S = 3_600.0
+DELIVERY_TIMEOUT_S = 10.0
+DELIVERIES_AT_ONCE_MAX = 8
+
 # Metrics of Azure's names: minutes of endpoints, deployments and instances.
 METRICS_PER_QUERY_MAX = 20
 METRIC_POINTS_MAX = 50_000

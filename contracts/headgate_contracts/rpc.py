@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headgate_contracts import (
+    alerts,
     assets,
     autoscale,
     batch,
@@ -123,6 +124,7 @@ ANSWERS: dict[str, dict[type[Command] | type[Query], type[Reply]]] = {
     metering.SERVICE: {
         **metering.ANSWERS,
         **sla.ANSWERS,
+        **alerts.ANSWERS,
         metrics.QueryMetrics: metrics.MetricsReply,
         quotas.GetQuotaUse: quotas.QuotaUseReply,
     },

@@ -64,7 +64,7 @@ HEAVY = {
     "faststream": ("runtime/answers.py", "schemas.py"),
     "nats": (
         *("runtime", "router", "gateway"),
-        *("logs/intake.py", "metering/intake", "batch/"),
+        *("logs/intake.py", "metering/intake", "metering/alerts.py", "batch/"),
         *("provisioner/console.py", "provisioner/nodes"),
     ),
     "yaml": ("azure", "runtime/settings.py", "provisioner", "cli", "portal/pages"),

@@ -10,6 +10,7 @@ import typer
 from headgate import __version__
 from headgate.cli import (
     access,
+    alert,
     apply,
     assets,
     autoscale,
@@ -71,6 +72,7 @@ costs.register(app)
 app.add_typer(costs.budgets, name="budget")
 app.add_typer(quota.app, name="quota")
 app.add_typer(sla.app, name="sla")
+app.add_typer(alert.app, name="alert")
 system.register(app)
 apply.register(app)
 trace.register(app)

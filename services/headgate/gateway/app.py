@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from headgate.azure import instance_types
+from headgate.gateway.alerts import Alerts
 from headgate.gateway.assets import KINDS, Assets
 from headgate.gateway.authentication import Authenticator
 from headgate.gateway.autoscale import Autoscale
@@ -97,6 +98,7 @@ async def build(
         Metrics(backend, settings.metric_days),
         Quotas(backend, live.loads),
         Slas(backend),
+        Alerts(backend),
         *(Assets(backend, kind) for kind in KINDS),
         Refreshes(backend),
         Datastores(backend),

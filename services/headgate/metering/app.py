@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from headgate.azure import instance_types
-from headgate.metering import core, intake, intake_of_batch, state
+from headgate.metering import alert_state, core, intake, intake_of_batch, state
 from headgate.metering.accounts import Watch
+from headgate.metering.alerts import Alerts
+from headgate.metering.deliveries import Deliverer
 from headgate.metering.handlers import Handlers
 from headgate.metering.intake import Intake
 from headgate.metering.metrics import Metrics
@@ -19,10 +21,13 @@ from headgate.metering.windows import Windows
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock
 from headgate.runtime.log import Log
+from headgate.runtime.networks import networks_of
 from headgate.runtime.outbox import Outbox
+from headgate.runtime.remote import Remote
 from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings
 from headgate.runtime.tables import Database, open_database
+from headgate.runtime.vault import Vault
 from headgate_contracts import limits
 from headgate_contracts.errors import HeadgateError
 from headgate_contracts.instance_types import InstanceTypes
@@ -45,6 +50,15 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
     outbox = Outbox(database, MeteringOutboxRow, bus)
     usage = Intake(bus, database, intake.USAGE, intake.usage_taker(bus))
     sla = Sla(database, outbox, clock)
+    vault = Vault.open(settings.keys_dir)
+    remote = Remote(
+        settings.alert_urls.split(),
+        networks_of(settings.alert_networks),
+        idle_s=limits.DELIVERY_TIMEOUT_S,
+        total_s=limits.DELIVERY_TIMEOUT_S,
+    )
+    alerts = Alerts(bus, database, vault, remote)
+    deliverer = Deliverer(database, alerts, vault, remote, clock)
     metrics = Metrics(bus, database, types, sla)
     take = intake.instance_taker(types, metrics.note_started)
     instances = Intake(bus, database, intake.INSTANCES, take)
@@ -65,6 +79,7 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
         async with database.transaction() as session:
             before = clock.now() - settings.metric_days * _DAY_S
             await state.forget_metrics(session, before, settings.metric_rows_max)
+            await alert_state.forget(session, clock.now())
         await sla.forget()
 
     return Service(
@@ -75,8 +90,9 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
             QueryMetrics: metrics.query,
             **Windows(database, clock).table(),
             **sla.table(),
+            **alerts.table(),
         },
-        starts=(take_prices, sla.start, metrics.start),
+        starts=(take_prices, sla.start, alerts.start, metrics.start),
         loops={
             "usage": usage.run,
             "instances": instances.run,
@@ -84,6 +100,8 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
             "metrics": metrics.run,
             "outbox": outbox.run,
             "budgets": _every(BUDGETS_EVERY_S, watch.look),
+            "alerts": alerts.run,
+            "deliveries": deliverer.run,
             "sla": _every(SLA_EVERY_S, sla.look),
             "tags": _every(TAGS_EVERY_S, tags.look),
             "forget": _every(FORGET_EVERY_S, forget),

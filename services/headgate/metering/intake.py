@@ -104,6 +104,10 @@ class Intake:
         self._position = sequence
         return len(messages) == _MESSAGES_MAX
 
+    def forget_position(self) -> None:
+        """Somebody has set it in the database."""
+        self._position = None
+
     async def _known_position(self) -> int:
         if self._position is None:
             async with self._database.reading() as session:

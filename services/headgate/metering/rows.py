@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, Text
+from sqlalchemy import BigInteger, Index, Text, UniqueConstraint
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
-from headgate.runtime.outbox import SQLITE_ARGS, OutboxRow
+from headgate.runtime.outbox import SERIAL, SQLITE_ARGS, OutboxRow
 
 VERSION_TABLE = "metering_version"
 _tables = registry()
@@ -180,3 +180,41 @@ class SlaAlertRow(Row, table=True):
     indicator: str = Field(primary_key=True)
     severity: str = Field(primary_key=True)
     since: float
+
+
+class AlertRuleRow(Row, table=True):
+    """A rule as JSON; ``sealed`` is its secret."""
+
+    __tablename__ = "metering_alert_rule"
+
+    workspace: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    value: str = Field(sa_type=Text)
+    sealed: str = Field(sa_type=Text)
+    created_at: float
+
+
+class DeliveryRow(Row, table=True):
+    """An event on its way to a rule's address; ``body`` is what is sent, the same every time."""
+
+    __tablename__ = "metering_delivery"
+    __table_args__ = (
+        UniqueConstraint("workspace", "rule", "event_id"),
+        Index("metering_delivery_by_due", "state", "due_at"),
+        SQLITE_ARGS,
+    )
+
+    number: int | None = Field(default=None, primary_key=True, sa_type=SERIAL)
+    id: str
+    workspace: str
+    rule: str
+    topic: str
+    event_id: str
+    body: str = Field(sa_type=Text)
+    state: str
+    created_at: float
+    due_at: float
+    ended_at: float | None = None
+    attempts: int = _count()
+    status: int = _count()
+    error: str = Field(default="", sa_type=Text)

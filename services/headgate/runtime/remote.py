@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
@@ -214,6 +214,43 @@ class Remote:
                 if end is not None and at >= end:
                     return
 
+    async def post(self, uri: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """Send a body; the status of the answer, of which nothing else is read, nor followed.
+
+        Raises HeadgateError: UriNotAllowed, ResourceNotFound or ServiceUnavailable.
+        """
+        address, found = await self.look_up(uri)
+        try:
+            async with (
+                self._session(address, found) as session,
+                session.post(
+                    URL(address.url, encoded=True),
+                    data=body,
+                    headers={"User-Agent": "headgate", **headers},
+                    allow_redirects=False,
+                ) as response,
+            ):
+                return response.status
+        except aiohttp.ClientResponseError:
+            raise _failed(address.shown, "its server does not speak HTTP") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _failed(address.shown, str(error) or type(error).__name__) from None
+
+    def _session(self, address: Address, found: Sequence[str]) -> aiohttp.ClientSession:
+        """One that connects to the addresses that were checked, and to no other."""
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                resolver=_Known(address.host, found), use_dns_cache=False, force_close=True
+            ),
+            timeout=aiohttp.ClientTimeout(
+                total=self.total_s, sock_connect=self.idle_s, sock_read=self.idle_s
+            ),
+            auto_decompress=False,
+            trust_env=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=CHUNK_BYTES,
+        )
+
     @asynccontextmanager
     async def _opened(
         self, uri: str, start: int, end: int | None
@@ -222,24 +259,11 @@ class Remote:
         headers = {"Accept-Encoding": "identity", "User-Agent": "headgate"}
         if start or end is not None:
             headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
-        timeout = aiohttp.ClientTimeout(
-            total=self.total_s, sock_connect=self.idle_s, sock_read=self.idle_s
-        )
         try:
             for _ in range(limits.BATCH_HTTP_REDIRECTS_MAX + 1):
                 address, found = await self.look_up(uri)
-                connector = aiohttp.TCPConnector(
-                    resolver=_Known(address.host, found), use_dns_cache=False, force_close=True
-                )
                 async with (
-                    aiohttp.ClientSession(
-                        connector=connector,
-                        timeout=timeout,
-                        auto_decompress=False,
-                        trust_env=False,
-                        cookie_jar=aiohttp.DummyCookieJar(),
-                        read_bufsize=CHUNK_BYTES,
-                    ) as session,
+                    self._session(address, found) as session,
                     session.get(
                         URL(address.url, encoded=True), headers=headers, allow_redirects=False
                     ) as response,

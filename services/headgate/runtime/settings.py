@@ -127,6 +127,16 @@ class Settings(BaseModel):
         "10.0.0.0/8, with spaces between them: for web servers and datastores; empty: none",
     )
     batch_outputs: str = Field("", description="the same for what jobs may write to; empty: none")
+    alert_urls: str = Field(
+        "",
+        description="addresses that alerts may be sent to, as prefixes with spaces between them, "
+        "such as https://hooks.example.com/T1; empty: none",
+    )
+    alert_networks: str = Field(
+        "",
+        description="networks that alerts may reach although they are not public, such as "
+        "10.0.0.0/8, with spaces between them; empty: none",
+    )
     oidc_issuer: str = Field(
         "", description="OpenID Connect issuer whose tokens count besides our own; empty: none"
     )
