@@ -336,3 +336,10 @@ class ScalingHeld(Decided):
 
     TYPE: ClassVar[str] = "headgate.autoscaler.event.v1.scaling_held"
     WHAT: ClassVar[str] = "held"
+
+
+class ScalingFailed(Decided):
+    """The count that was decided was refused, as by a quota. Told once until that changes."""
+
+    TYPE: ClassVar[str] = "headgate.autoscaler.event.v1.scaling_failed"
+    WHAT: ClassVar[str] = "failed"

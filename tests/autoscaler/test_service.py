@@ -13,6 +13,7 @@ from autoscaler.world import World, until
 from headgate_contracts import limits, power, streams
 from headgate_contracts.autoscale import AutoscaleSpec
 from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.quotas import PutQuota, Quota, QuotaKind
 from headgate_contracts.resources import ScaleSettings
 from headgate_contracts.simulations import LoadPoint, SimulateAutoscale, SimulationReply
 
@@ -73,6 +74,24 @@ async def test_a_rule_on_the_endpoints_latency_scales_a_deployment(world: World,
         return bool(json.loads(message.data or b"{}")["to_count"] == 5)
 
     await until(is_told, "the event")
+
+
+async def test_a_count_beyond_a_quota_is_refused_and_told_once(world: World, name: str) -> None:
+    await world.deploy(name)
+    kept = Quota(workspace="local", name=name, kind=QuotaKind.INSTANCES, limit=2, endpoint=name)
+    await world.ask(PutQuota(quota=kept))
+    world.router.rates[name, "blue"] = {"requests": 50, "latency_s": 5.0}
+    await world.put(latency(name, cooldown=1))
+    refused = await world.decided(name, "refused")
+    assert (refused.action, refused.to_count, refused.wanted_count) == ("hold", 1, 3)
+    assert f"quota {name!r} allows 2" in refused.message
+    await world.ask(PutQuota(quota=kept.model_copy(update={"limit": 3})))
+    await world.counted(name, 3)
+    reasons = [decision.reason for decision in await world.decisions(name)]
+    assert reasons.count("refused") == 1
+    subject = f"hg.v1.evt.autoscale.{name}.blue.failed"
+    message = await world.probe.js.get_last_msg(streams.EVENTS.name, subject)
+    assert json.loads(message.data or b"{}")["wanted_count"] == 3
 
 
 async def test_flapping_is_seen_in_the_history(world: World, name: str) -> None:

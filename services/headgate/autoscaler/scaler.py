@@ -25,9 +25,10 @@ from headgate_contracts.autoscale import (
     ScaleDecision,
     ScaledIn,
     ScaledOut,
+    ScalingFailed,
     ScalingHeld,
 )
-from headgate_contracts.errors import HeadgateError
+from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.instance_types import InstanceTypes
 from headgate_contracts.load import LoadReported
 from headgate_contracts.power import ScaleDeployment
@@ -257,7 +258,14 @@ class Scaler:
         )
         decision, followed.memory = core.decide(situation)
         if decision.count != situation.count:
-            await self._scale(key, decision)
+            try:
+                await self._scale(key, decision)
+            except HeadgateError as error:
+                if error.error.code is not ErrorCode.QUOTA_EXCEEDED:
+                    raise  # it passes by itself
+                refused = _refused(decision, situation.count, error)
+                await self._hold(key, followed, refused, mono)
+                return
             followed.held = followed.told = None
         elif decision.reason in _HOLDS:
             await self._hold(key, followed, decision, mono)
@@ -352,9 +360,15 @@ class Scaler:
         self.outbox.wake()
 
 
+def _refused(decision: Decision, count: int, error: HeadgateError) -> Decision:
+    """What becomes of a decision that the registry does not carry out: the count stays."""
+    return Decision(count, Reason.REFUSED, str(error), decision.count, decision.figures)
+
+
 def _event(value: ScaleDecision) -> Decided:
     kinds = {"scale_out": ScaledOut, "scale_in": ScaledIn, "hold": ScalingHeld}
-    return kinds[value.action].model_validate(value.model_dump(exclude={"at", "action"}))
+    kind = ScalingFailed if value.reason == Reason.REFUSED.value else kinds[value.action]
+    return kind.model_validate(value.model_dump(exclude={"at", "action"}))
 
 
 def _parts(sums: Mapping[KEY, Sums], endpoint: str, deployment: str) -> dict[str, Sums]:

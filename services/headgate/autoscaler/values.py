@@ -31,6 +31,7 @@ class Reason(StrEnum):
     FLAPPING = "flapping"
     NO_DATA = "no_data"
     AT_LIMIT = "at_limit"
+    REFUSED = "refused"
     PANIC = "panic"
     FROM_ZERO = "from_zero"
     TO_ZERO = "to_zero"

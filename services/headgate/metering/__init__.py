@@ -8,6 +8,7 @@ Answers: ``GetCosts``, ``PutBudget``, ``DeleteBudget``, ``ListBudgets``, ``Query
 ``GetQuotaUse``; what ``headgate_contracts.sla`` and ``headgate_contracts.alerts`` ask.
 
 ``core`` decides what is new and which hours cost what, ``periods`` what a budget's period is,
-``sla_core`` what counts for a service level, ``alert_core`` who is told; ``intake`` takes the streams in exactly once.
+``sla_core`` what counts for a service level, ``alert_core`` who is told; ``intake`` takes the
+streams in exactly once.
 ``minutes`` gathers reports, ``metric_values`` makes metrics of them.
 """
