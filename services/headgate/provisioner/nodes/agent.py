@@ -92,6 +92,7 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed_starts: dict[int, int] = {}
         self._running: set[_Staged] = set()  # with a process, or to be reported
+        self._busy = 0  # processes with a mini-batch
         self._stopping = False
         self.processes = 0
         self.was_ready = False
@@ -283,6 +284,7 @@ class Agent:
                 "files": [f"{self._seen}/{path}" for path in staged.paths],
             }
         )
+        self._busy += 1
         try:
             async with asyncio.timeout(timeout_s):
                 said, body = await peer.receive()
@@ -295,6 +297,8 @@ class Agent:
         except ConnectionError:
             self._spawn(self._note_broken(staged, ended))
             raise
+        finally:
+            self._busy -= 1
         outcome = "done" if said.get("op") == "done" else "raised"
         self._run_s += 0.2 * (float(said.get("run_ms", 0.0)) / 1000 - self._run_s)
         self._run_s = max(self._run_s, 0.001)
@@ -338,6 +342,8 @@ class Agent:
                 about |= await self._kept(staged, said)
             except (HeadgateError, OSError, ValueError) as error:
                 about |= {"outcome": "raised", "error": f"the result cannot be kept: {error}"}
+        if not self._busy and self._staged.empty():
+            self._reporter.hurry()
         await self._reporter.tell(MiniBatchReport.model_validate(about))
         await staged.held.done()
         self._queue.held.discard(staged.held)

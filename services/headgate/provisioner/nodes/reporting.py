@@ -13,7 +13,7 @@ from headgate_contracts.errors import Blame, HeadgateError
 from headgate_contracts.mini_batches import MiniBatchReport, ReportMiniBatches, ReportsReply
 
 # A group costs a transaction, an event and a look at the job, however many reports are in it.
-EVERY_S = 0.2
+EVERY_S = 0.5
 _RETRY_FIRST_S = 0.1
 _RETRY_MAX_S = 2.0
 _BYTES_MAX = 4 * 1024 * 1024
@@ -35,6 +35,7 @@ class Reporter:
         self._sent_at = 0.0
         self._waiting: list[_Waiting] = []
         self._woken = asyncio.Event()
+        self._hurried = asyncio.Event()
 
     async def tell(self, report: MiniBatchReport) -> bool:
         """Return once the report is stored, or was not wanted any more: whether it counted."""
@@ -43,6 +44,10 @@ class Reporter:
         self._woken.set()
         return await waiting.told
 
+    def hurry(self) -> None:
+        """Tell what there is now: a node has nothing to do until it is known."""
+        self._hurried.set()
+
     async def run(self) -> None:
         """Tell for ever."""
         retry_s = _RETRY_FIRST_S
@@ -50,9 +55,7 @@ class Reporter:
             if not self._waiting:
                 self._woken.clear()
                 await self._woken.wait()
-            if len(self._waiting) < limits.BATCH_REPORTS_MAX:
-                await asyncio.sleep(self._sent_at + EVERY_S - self._bus.clock.monotonic())
-            self._sent_at = self._bus.clock.monotonic()
+            await self._gather()
             group = self._group()
             command = ReportMiniBatches(reports=tuple(each.report for each in group))
             try:
@@ -71,6 +74,16 @@ class Reporter:
             for each, did_count in zip(group, counted, strict=False):
                 with contextlib.suppress(asyncio.InvalidStateError):
                     each.told.set_result(did_count)
+
+    async def _gather(self) -> None:
+        """Return when it is time for the next group."""
+        wait_s = self._sent_at + EVERY_S - self._bus.clock.monotonic()
+        if len(self._waiting) < limits.BATCH_REPORTS_MAX:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._hurried.wait()
+        self._hurried.clear()
+        self._sent_at = self._bus.clock.monotonic()
 
     def _group(self) -> list[_Waiting]:
         size_bytes, count = 0, 0
