@@ -8,6 +8,7 @@ from typing import Any
 import uvloop
 
 from loadtests.scenarios import (
+    beside_batch,
     head_of_line,
     million,
     mirroring,
@@ -26,6 +27,7 @@ ALL: dict[str, Callable[[bool], Coroutine[Any, Any, Outcome]]] = {
     "stopped": stopped.measure,
     "slow-clients": slow_clients.measure,
     "million": million.measure,
+    "beside-batch": beside_batch.measure,
 }
 
 
