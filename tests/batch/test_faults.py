@@ -1,62 +1,49 @@
-"""Jobs under faults: processes are killed, services restart, and the output is as without."""
+"""Jobs under faults: what is killed with SIGKILL is a process of its own, as in production.
+
+The long proof of the same is ``python -m loadtests.batch_faults``.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import random
-import signal
+from pathlib import Path
 
-import pytest
+from loadtests import batch_system
+from loadtests.batch_user import eventually
 
-from batch.house import House, doubled
-from headgate.runtime import procs
-from headgate_contracts.jobs import JobStatus
+from headgate_contracts.jobs import Job, JobStatus
 
-SLOW_DOUBLE = """
+MANY = 100
+NOTING = """
 import os, time
 def init(): pass
 def run(mini_batch):
     time.sleep(0.02)
+    with open(os.environ["NOTES"], "a") as notes:
+        notes.write(os.path.basename(mini_batch[0]) + "\\n")
     return [f"{os.path.basename(path)},{2 * int(open(path).read())}" for path in mini_batch]
 """
 
 
-def kill_one(dice: random.Random) -> None:
-    """A process that has the script loaded: a grandchild of ours by way of a node's parent."""
-    nodes = [each for each in procs.children(os.getpid()) if _is_worker(each.pid)]
-    found = [process for node in nodes for process in procs.children(node.pid)]
-    if found:
-        procs.send(dice.choice(found), signal.SIGKILL)
+async def test_after_a_kill_at_sixty_percent_only_the_rest_is_run(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    async with batch_system.running(tmp_path / "data") as system:
+        await system.deploy(
+            NOTING,
+            mini_batch_size=1,
+            max_concurrency_per_instance=2,
+            environment_variables={"NOTES": str(notes)},
+        )
+        job = await system.submit(await system.numbers(MANY))
 
+        async def is_that_far() -> Job | None:
+            found = await system.job(job.name)
+            return found if found.counts.settled >= 0.6 * MANY else None
 
-def _is_worker(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return b"headgate_worker" in file.read()
-    except OSError:
-        return False
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(600)
-async def test_processes_are_killed_and_the_dispatcher_restarts(home: House) -> None:
-    await home.deploy(SLOW_DOUBLE, mini_batch_size=1, max_concurrency_per_instance=2)
-    uri = await home.numbers(600)
-    job = await home.submit(uri, overrides={"max_retries": 20})
-    dice, settled = random.Random(7), -1
-    for round_ in range(200):
-        found = await home.job(job.name)
-        if found.status.is_final:
-            break
-        assert found.counts.settled >= settled  # nothing that is committed is lost
-        settled = found.counts.settled
-        kill_one(dice)
-        if round_ % 4 == 3:
-            await home.stop("batch")
-            await home.start("batch")
-        await asyncio.sleep(0.5)
-    job = await home.until(job.name, within_s=120)
-    assert (job.status, job.counts.failed) == (JobStatus.COMPLETED, 0)
-    assert await home.output(job) == doubled(600)
-    assert job.counts.retries > 0
+        before = await eventually(is_that_far)
+        assert before is not None and before.counts.settled < MANY
+        await system.kill("batch")
+        done = await system.until(job.name)
+        output = await system.output(done)
+    assert (done.status, done.counts.failed) == (JobStatus.COMPLETED, 0)
+    assert output == "".join(f"{n:05}.txt,{2 * n}\n" for n in range(MANY))
+    assert sorted(notes.read_text().split()) == [f"{n:05}.txt" for n in range(MANY)]

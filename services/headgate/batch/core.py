@@ -215,6 +215,11 @@ def verdict(counts: JobCounts) -> WireError | None:
 # --- sharing -----------------------------------------------------------------------------------
 
 
+# Node-seconds after which a node that cannot be divided goes to the next job: a change costs the
+# start of a node, and the loading of a model.
+TURN_S = 60.0
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What a job wants of a compute. ``served_s`` are the node-seconds that it has had."""
@@ -225,12 +230,17 @@ class Claim:
     served_s: float = 0.0
     created_at: float = 0.0
 
+    @property
+    def turns(self) -> int:
+        return int(self.served_s // TURN_S)
+
 
 def shares(total: int, claims: Sequence[Claim]) -> dict[str, int]:
     """How many nodes each job may have of ``total``.
 
     Higher priorities first; among equals no job has two more than another that wants more, and
-    what cannot be divided goes to whoever has had least, then to the oldest (max-min fairness).
+    what cannot be divided goes in turns: to whoever has had fewest of them, then to the oldest
+    (max-min fairness).
     """
     given = {claim.job: 0 for claim in claims}
     for priority in sorted({claim.priority for claim in claims}, reverse=True):
@@ -239,7 +249,7 @@ def shares(total: int, claims: Sequence[Claim]) -> dict[str, int]:
             hungry = [claim for claim in level if given[claim.job] < claim.wanted]
             if not hungry:
                 break
-            first = min(hungry, key=lambda c: (given[c.job], c.served_s, c.created_at, c.job))
+            first = min(hungry, key=lambda c: (given[c.job], c.turns, c.created_at, c.job))
             given[first.job] += 1
             total -= 1
     return given

@@ -25,6 +25,7 @@ from headgate_contracts.nodes import ListNodes, Node, NodeSpec, NodesReply, Star
 from headgate_contracts.provisioning import CapacityReply, GetCapacity
 
 LOOK_S = 1.0
+ROOM_RETRY_S = 5.0
 CANCEL_GRACE_S = 10.0
 SHRINK_GRACE_S = 60.0
 # So many nodes of a job may end one after the other without a single mini-batch in between.
@@ -170,9 +171,16 @@ class Pool:
                 groups.setdefault(place, []).append(job)
         given: dict[str, int] = {}
         for (_, compute), members in groups.items():
+            self._welcome(members)
             total = await self._total(compute, members)
             given |= core.shares(total, [self._claim(job) for job in members])
         return given
+
+    def _welcome(self, members: Sequence[JobRecord]) -> None:
+        """A job that is new has no claim to what the others have had before it came."""
+        known = [self._served[job.id].node_s for job in members if job.id in self._served]
+        for job in members:
+            self._served.setdefault(job.id, Served(node_s=min(known, default=0.0)))
 
     def _claim(self, job: JobRecord) -> Claim:
         return Claim(
@@ -215,9 +223,11 @@ class Pool:
             await self._stop(node, min(SHRINK_GRACE_S, float(job.settings.timeout_s)))
         if self._tools.clock.monotonic() >= served.not_before:
             for _ in range(share - len(alive)):
-                await self._start(job)
+                if not await self._start(job):
+                    break
 
-    async def _start(self, job: JobRecord) -> None:
+    async def _start(self, job: JobRecord) -> bool:
+        """Order a node; False when the machine has no room for it now."""
         document = job.document
         node = NodeSpec(
             id=short_id(),
@@ -235,9 +245,17 @@ class Pool:
             instance_type=document.instance_type,
             is_low_priority=document.is_low_priority,
         )
-        await self._bus.ask(StartNode(node=node), Done)
+        try:
+            await self._bus.ask(StartNode(node=node), Done)
+        except HeadgateError as error:
+            if error.error.code not in (ErrorCode.OUT_OF_QUOTA, ErrorCode.QUOTA_EXCEEDED):
+                raise
+            _log.info("node_waits_for_room", job=job.name, why=error.error.message)
+            self._of(job.id).not_before = self._tools.clock.monotonic() + ROOM_RETRY_S
+            return False
         if job.status is JobStatus.QUEUED:
             await self._step(job, Trigger.NODES_ORDERED)
+        return True
 
     async def _stop(self, node: Node, grace_s: float) -> None:
         await self._bus.ask(StopNode(node=node.id, grace_s=grace_s), Done)

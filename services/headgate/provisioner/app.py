@@ -92,16 +92,17 @@ async def build(
     places = open_places(settings, store, bus)
     nodes = Nodes(
         NodeTools(
-            bus,
-            clock,
-            drivers,
-            preparer,
-            store,
-            places,
-            reporter,
-            Standing(settings.data / "standing_nodes"),
-            size,
-            memory.say,
+            bus=bus,
+            clock=clock,
+            driver=drivers,
+            preparer=preparer,
+            store=store,
+            places=places,
+            reporter=reporter,
+            standing=Standing(settings.data / "standing_nodes"),
+            size=size,
+            ledger=tools.ledger,
+            say=memory.say,
         )
     )
     reconciler.guests = nodes.alive

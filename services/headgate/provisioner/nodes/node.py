@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from headgate.provisioner.building import Journal
-from headgate.provisioner.capacity import Size
+from headgate.provisioner.capacity import NOTHING, Key, Ledger, Room, Size, fits, shortage
 from headgate.provisioner.drivers import Exit, Launch
 from headgate.provisioner.drivers.both import Drivers
 from headgate.provisioner.nodes.agent import Agent
@@ -52,7 +52,18 @@ class Tools:
     reporter: Reporter
     standing: Standing
     size: Callable[[str], Size]
+    ledger: Ledger
     say: Callable[[Event], Awaitable[None]]
+
+    def allowed(self, spec: NodeSpec) -> Size:
+        """What a node may use, and takes. Raises HeadgateError for what never fits this machine."""
+        if not spec.instance_type:
+            return Size("", self.ledger.total, NOTHING)
+        size = self.size(spec.instance_type)
+        if not fits(size.counted, self.ledger.total):
+            room = Room(self.ledger.total, sizes={spec.id: size})
+            raise HeadgateError.of(shortage(room, spec.id, self.ledger.total, 0, 1))
+        return size
 
 
 class NodeLife:
@@ -111,6 +122,7 @@ class NodeLife:
             _log.exception("node_failed", node=self.spec.id)
             text = f"the node could not be run: {failure!r}"
             error = WireError(code=ErrorCode.INTERNAL, message=text)
+        self._tools.ledger.release(place_of(self.spec))
         now = self._tools.clock.now()
         self.seen = self.now().model_copy(
             update={"state": "ended", "error": error, "ended_at": now, "processes": 0}
@@ -124,6 +136,7 @@ class NodeLife:
 
     async def _live(self) -> None:
         spec, tools = self.spec, self._tools
+        allowed = tools.allowed(spec)
         folder = tools.driver.folder(spec.id)
         journal = Journal(folder / "prepare.txt")
         shipper_of_first = LogFiles(tools.store, folder, f"{spec.logs}/logs/sys/node/{spec.id}")
@@ -158,7 +171,7 @@ class NodeLife:
             capacity=1,
             token="",
             variables=prepared.variables,
-            limits=tools.size(spec.instance_type).limits if spec.instance_type else None,
+            limits=allowed.limits if spec.instance_type else None,
             batch=_told(spec, seen),
         )
         shipper = LogFiles(tools.store, work / "logs", f"{spec.logs}/logs")
@@ -239,6 +252,11 @@ class NodeLife:
             await self._tools.say(event)
         except HeadgateError as error:
             _log.warning("event_lost", type=event.TYPE, error=str(error))
+
+
+def place_of(spec: NodeSpec) -> Key:
+    """What a node's room is booked for: no deployment can be called so."""
+    return "", spec.id
 
 
 def _told(spec: NodeSpec, seen: str) -> str:

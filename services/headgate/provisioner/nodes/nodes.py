@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from headgate.provisioner.nodes.node import NodeLife, Tools
+from headgate.provisioner import capacity
+from headgate.provisioner.capacity import Holding
+from headgate.provisioner.nodes.node import NodeLife, Tools, place_of
 from headgate.provisioner.nodes.standing import TOUCH_EVERY_S
+from headgate.provisioner.values import Start
 from headgate.runtime.answers import Request
 from headgate.runtime.bus import Handler
 from headgate_contracts import limits
 from headgate_contracts.envelope import Done
 from headgate_contracts.errors import ErrorCode, HeadgateError
-from headgate_contracts.nodes import ListNodes, NodesReply, StartNode, StopNode
+from headgate_contracts.nodes import ListNodes, NodeSpec, NodesReply, StartNode, StopNode
 
 
 class Nodes:
@@ -52,8 +55,27 @@ class Nodes:
                     ErrorCode.QUOTA_EXCEEDED,
                     f"this machine runs {len(self._nodes)} nodes already, the most it may",
                 )
+            self._admit(spec)
             self._nodes[spec.id] = NodeLife(spec, self._tools)
         return Done()
+
+    def _admit(self, spec: NodeSpec) -> None:
+        """Take the room of a node. Raises HeadgateError(OutOfQuota) when there is none now.
+
+        What could never fit is let through: the node fails, and says why.
+        """
+        try:
+            size = self._tools.allowed(spec)
+        except HeadgateError:
+            return
+        key, ledger = place_of(spec), self._tools.ledger
+        room = ledger.room_for(key, {spec.id: size})
+        admitted = capacity.admit([Start(spec.id, 0)], [], [], room)
+        if admitted.lacking:
+            count = sum(life.spec.job == spec.job for life in self._nodes.values())
+            wanted = spec.settings.instance_count
+            raise HeadgateError.of(capacity.shortage(room, spec.id, admitted.free, count, wanted))
+        ledger.claim(key, Holding(size.counted))
 
     async def stop(self, command: StopNode) -> Done:
         life = self._nodes.get(command.node)

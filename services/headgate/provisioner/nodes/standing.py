@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -43,7 +44,8 @@ class Standing:
     def touch(self, now: float) -> None:
         """All of them are still there."""
         for path in self._folder.glob("*.json"):
-            os.utime(path, (now, now))
+            with suppress(FileNotFoundError):  # it has just ended
+                os.utime(path, (now, now))
 
     def forget(self, node: str) -> None:
         """Its end has been told."""

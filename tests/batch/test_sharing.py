@@ -1,0 +1,103 @@
+"""What jobs share: the nodes of a compute, and the room of the machine."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from batch.house import WORKSPACE, House, eventually, house
+from headgate_contracts.errors import ErrorCode
+from headgate_contracts.jobs import CancelJob, JobStatus
+from headgate_contracts.nodes import ListNodes
+from headgate_contracts.provisioning import CapacityReply, GetCapacity
+
+TWO_CORES, EIGHT_CORES = "Standard_DS2_v2", "Standard_DS4_v2"
+SLEEPING = """
+import os, time
+def init(): pass
+def run(mini_batch):
+    time.sleep(0.05)
+    return [os.path.basename(path) for path in mini_batch]
+"""
+
+
+async def test_nodes_take_room_of_the_machine_and_wait_for_it(tmp_path: Path) -> None:
+    async with house(tmp_path, host_cores=3.0, host_memory_gib=100, elastic_types=False) as home:
+        for name in ("one", "two"):
+            compute = await home.compute(name, size=TWO_CORES, max_instances=4)
+            await home.deploy(SLEEPING, name=name, compute=compute, mini_batch_size=1)
+        uri = await home.numbers(30)
+        jobs = [await home.submit(uri, deployment=name) for name in ("one", "two")]
+        most = 0
+
+        async def all_ended() -> bool:
+            nonlocal most
+            nodes = (await home.ask(ListNodes())).nodes
+            alive = sum(node.state != "ended" for node in nodes)
+            taken: CapacityReply = await home.ask(GetCapacity())
+            assert taken.taken.cores <= 3.0
+            most = max(most, alive)
+            found = [await home.job(job.name) for job in jobs]
+            return all(job.status.is_final for job in found)
+
+        await eventually(all_ended)
+        assert most == 1
+        for job in jobs:
+            assert (await home.job(job.name)).status is JobStatus.COMPLETED
+
+        async def is_free_again() -> bool:
+            free: CapacityReply = await home.ask(GetCapacity())
+            return free.taken.cores == 0
+
+        await eventually(is_free_again)
+
+
+async def test_a_node_that_never_fits_fails_its_job(tmp_path: Path) -> None:
+    async with house(tmp_path, host_cores=3.0, host_memory_gib=100, elastic_types=False) as home:
+        compute = await home.compute(size=EIGHT_CORES)
+        await home.deploy(compute=compute)
+        job = await home.until((await home.submit(await home.numbers(1))).name)
+        assert job.status is JobStatus.FAILED and job.error is not None
+        assert job.error.code is ErrorCode.OUT_OF_QUOTA
+        assert "8 cores" in job.error.message
+
+
+async def test_a_job_of_higher_priority_comes_first(home: House) -> None:
+    compute = await home.compute(max_instances=1)
+    await home.deploy(SLEEPING, compute=compute, mini_batch_size=1)
+    uri = await home.numbers(60)
+    low = await home.submit(uri)
+    await home.until(low.name, JobStatus.RUNNING)
+    high = await home.submit(uri, overrides={"priority": 5})
+    high = await home.until(high.name)
+    low = await home.job(low.name)
+    assert high.status is JobStatus.COMPLETED
+    assert low.status is JobStatus.RUNNING and low.counts.settled < 60
+    low = await home.until(low.name)
+    assert low.status is JobStatus.COMPLETED and low.counts.retries == 0
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("nodes", [3, 4])
+async def test_two_jobs_share_a_compute_fairly(home: House, nodes: int) -> None:
+    """Of three nodes, too, each job has half over time."""
+    compute = await home.compute(max_instances=nodes)
+    await home.deploy(SLEEPING, compute=compute, mini_batch_size=1)
+    uri = await home.numbers(3_000)
+    overrides = {"instance_count": nodes}
+    jobs = [await home.submit(uri, overrides=overrides) for _ in range(2)]
+    for job in jobs:
+        await home.until(job.name, JobStatus.RUNNING)
+
+    async def settled() -> list[int]:
+        return [(await home.job(job.name)).counts.settled for job in jobs]
+
+    before = await settled()
+    await asyncio.sleep(30)  # the time over which their shares are compared
+    one, other = (now - then for now, then in zip(await settled(), before, strict=True))
+    assert abs(one - other) <= 0.1 * max(one, other)
+    for job in jobs:
+        await home.ask(CancelJob(workspace=WORKSPACE, name=job.name))
