@@ -42,7 +42,7 @@ def memory_mib(pid: int, which: str) -> float:
 
 async def measure(chosen: argparse.Namespace, folder: Path) -> int:
     async with batch_system.running(folder) as system:
-        make_files(folder / "store" / STORED / "many", chosen.files)
+        await asyncio.to_thread(make_files, folder / "store" / STORED / "many", chosen.files)
         print(f"{chosen.files} files are there", flush=True)
         await system.deploy(SCRIPT, mini_batch_size=chosen.mini_batch_size)
         pid = system.processes["batch"].pid
@@ -73,7 +73,7 @@ def main() -> int:
     parser.add_argument("--mini-batch-size", type=int, default=10)
     parser.add_argument("--most-mb", type=float, default=200.0)
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="hg-batch-") as name:
+    with tempfile.TemporaryDirectory(prefix="hg-batch-", ignore_cleanup_errors=True) as name:
         return asyncio.run(measure(chosen, Path(name)))
 
 

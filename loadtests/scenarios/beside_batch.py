@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import time
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
 
+from headgate.runtime.bus import Bus
+from headgate.runtime.clock import SystemClock
+from headgate.runtime.store import Store
+from headgate_contracts.jobs import CancelJob, JobStatus
 from loadtests import open_loop
+from loadtests.batch_user import WORKSPACE, BatchUser
 from loadtests.open_loop import poisson
 from loadtests.processes import cpu_s
 from loadtests.scenarios.outcome import Outcome
 from loadtests.system import BLUE, System
 from loadtests.workloads import Target
 
-BATCH, PROCESSES, FILES = "batch", 2, 300
+PROCESSES, FILES = 2, 300
 RATE_PER_S = 300
 P99_MAX = 1.10
 # Half a second of work for each file.
@@ -36,17 +42,18 @@ async def measure(quick: bool) -> Outcome:
     used: list[float] = []
     with System.running() as system:
         system.deploy(BLUE, "small.py", concurrency=128)
-        data = _deploy_batch(system)
         target = system.target()
         await _p99_ms(target, seconds, 0)
-        for turn in range(turns):
-            alone.append(await _p99_ms(target, seconds, turn))
-            job = _start(system, data, f"turn-{turn}")
-            before = _batch_cpu_s(system)
-            beside.append(await _p99_ms(target, seconds, turn))
-            used.append((_batch_cpu_s(system) - before) / seconds)
-            system.cli("job", "cancel", "-n", job)
-            _until(system, job, "Canceled")
+        async with _user(system) as user:
+            uri = await user.numbers(FILES)
+            for turn in range(turns):
+                alone.append(await _p99_ms(target, seconds, turn))
+                job = await _start(system, user, uri)
+                before = _batch_cpu_s(system)
+                beside.append(await _p99_ms(target, seconds, turn))
+                used.append((_batch_cpu_s(system) - before) / seconds)
+                await user.ask(CancelJob(workspace=WORKSPACE, name=job))
+                await user.until(job)
     outcome = Outcome(f"a batch job of low priority beside {RATE_PER_S} requests/s")
     outcome.figures = {
         "p99 ms alone, each turn": " ".join(f"{ms:.2f}" for ms in alone),
@@ -65,44 +72,28 @@ async def _p99_ms(target: Target, seconds: float, seed: int) -> float:
     return shots.quantile_ms(0.99)
 
 
-def _deploy_batch(system: System) -> Path:
-    """A batch endpoint with the script; the folder of its inputs."""
-    files = system.data.parent / "batch"
-    (files / "code").mkdir(parents=True)
-    (files / "code" / "score.py").write_text(SCRIPT)
-    data = files / "data"
-    data.mkdir()
-    for number in range(FILES):
-        (data / f"{number:04}").write_text("1")
-    said = {
-        "name": BATCH,
-        "endpoint_name": BATCH,
-        "type": "model",
-        "code_configuration": {"code": "code", "scoring_script": "score.py"},
-        "resources": {"instance_count": 1},
-        "settings": {"mini_batch_size": 1, "max_concurrency_per_instance": PROCESSES},
-    }
-    (files / "deployment.yml").write_text(json.dumps(said))
-    system.cli("batch-endpoint", "create", "-n", BATCH)
-    file = str(files / "deployment.yml")
-    system.cli("batch-deployment", "create", "-f", file, "--set-default")
-    return data
+@asynccontextmanager
+async def _user(system: System) -> AsyncIterator[BatchUser]:
+    """Somebody with a batch deployment of the script."""
+    user, url = BatchUser(), system.running_file()["nats"]
+    user.store = Store(f"file://{system.data}/store")
+    user.probe = await Bus.connect("probe", url, system.data / "keys/probe.creds", SystemClock())
+    try:
+        await user.settle_in()
+        await user.deploy(SCRIPT, mini_batch_size=1, max_concurrency_per_instance=PROCESSES)
+        yield user
+    finally:
+        await user.probe.close()
 
 
-def _start(system: System, data: Path, name: str) -> str:
+async def _start(system: System, user: BatchUser, uri: str) -> str:
     """A job whose processes are at work."""
-    arguments = ("--input", str(data), "--job-name", name, "--priority", "-1")
-    system.cli("batch-endpoint", "invoke", "-n", BATCH, *arguments)
-    _until(system, name, "Running")
+    job = await user.submit(uri, overrides={"priority": -1})
+    await user.until(job.name, JobStatus.RUNNING)
     begun = _batch_cpu_s(system)
     while _batch_cpu_s(system) < begun + 0.5:
-        time.sleep(0.1)
-    return name
-
-
-def _until(system: System, job: str, status: str) -> None:
-    while system.cli_json("job", "show", "-n", job)["status"] != status:
-        time.sleep(0.2)
+        await asyncio.sleep(0.1)
+    return job.name
 
 
 def _batch_cpu_s(system: System) -> float:
