@@ -36,7 +36,7 @@ def run(mini_batch):
 
 
 async def measure(quick: bool) -> Outcome:
-    seconds, turns = (4.0, 3) if quick else (8.0, 5)
+    seconds, turns = (4.0, 4) if quick else (8.0, 5)
     alone: list[float] = []
     beside: list[float] = []
     used: list[float] = []

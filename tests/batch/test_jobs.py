@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from batch.house import DATA, WORKSPACE, House, doubled, eventually
+from batch.house import DATA, WORKSPACE, House, doubled, eventually, house
+from databases import fresh_url
 from headgate_contracts.batch import RetrySettings
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.jobs import (
@@ -44,6 +46,23 @@ async def test_a_picture_of_a_job_groups_neighbours_and_counts_each_once(home: H
     )  # fmt: skip
     beyond = await home.ask(query.model_copy(update={"first": 9}))
     assert beyond.groups == ()
+
+
+async def test_postgresql_serves_as_well(tmp_path: Path) -> None:
+    async with house(tmp_path, database=fresh_url("postgresql", tmp_path)) as home:
+        await home.deploy(mini_batch_size=1, retry_settings=RetrySettings(max_retries=0))
+        uri = await home.upload("some", {"a": "1", "b": "bad", "c": "3"})
+        job = await home.until((await home.submit(uri)).name)
+        assert (job.status, job.counts.failed) == (JobStatus.COMPLETED, 1)
+        assert await home.output(job) == "a,2\nc,6\n"
+        await home.deploy(SLOW, mini_batch_size=1, max_concurrency_per_instance=2)
+        job = await home.submit(await home.numbers(40))
+        await home.until(job.name, JobStatus.RUNNING)
+        await home.ask(PauseJob(workspace=WORKSPACE, name=job.name))
+        await home.ask(ResumeJob(workspace=WORKSPACE, name=job.name))
+        job = await home.until(job.name)
+        assert (job.status, job.counts.settled) == (JobStatus.COMPLETED, 40)
+        assert (await home.output(job)).splitlines() == [f"{n:05}.txt" for n in range(40)]
 
 
 # --- what goes wrong (azure.md 3.4) ------------------------------------------------------------
