@@ -155,7 +155,7 @@ def test_equal_jobs_share_equally() -> None:
 def test_priority_comes_first_and_the_rest_goes_to_who_had_least() -> None:
     urgent = [Claim("a", 3), Claim("b", 3, priority=1)]
     assert core.shares(4, urgent) == {"a": 1, "b": 3}
-    claims = [Claim("a", 9, served_s=130, created_at=1), Claim("b", 9, served_s=110, created_at=2)]
+    claims = [Claim("a", 9, served_s=70, created_at=1), Claim("b", 9, served_s=50, created_at=2)]
     assert core.shares(3, claims) == {"a": 1, "b": 2}
     assert core.shares(1, [Claim("new", 1, created_at=2), Claim("old", 1, created_at=1)]) == {
         "new": 0,

@@ -17,7 +17,8 @@ NOTING = """
 import os, time
 def init(): pass
 def run(mini_batch):
-    time.sleep(0.02)
+    while "00070.txt" <= os.path.basename(mini_batch[0]) and not os.path.exists(os.environ["GATE"]):
+        time.sleep(0.01)
     with open(os.environ["NOTES"], "a") as notes:
         notes.write(os.path.basename(mini_batch[0]) + "\\n")
     return [f"{os.path.basename(path)},{2 * int(open(path).read())}" for path in mini_batch]
@@ -25,13 +26,13 @@ def run(mini_batch):
 
 
 async def test_after_a_kill_at_sixty_percent_only_the_rest_is_run(tmp_path: Path) -> None:
-    notes = tmp_path / "notes"
+    notes, gate = tmp_path / "notes", tmp_path / "gate"
     async with batch_system.running(tmp_path / "data") as system:
         await system.deploy(
             NOTING,
             mini_batch_size=1,
             max_concurrency_per_instance=2,
-            environment_variables={"NOTES": str(notes)},
+            environment_variables={"NOTES": str(notes), "GATE": str(gate)},
         )
         job = await system.submit(await system.numbers(MANY))
 
@@ -42,6 +43,7 @@ async def test_after_a_kill_at_sixty_percent_only_the_rest_is_run(tmp_path: Path
         before = await eventually(is_that_far)
         assert before is not None and before.counts.settled < MANY
         await system.kill("batch")
+        gate.touch()
         done = await system.until(job.name)
         output = await system.output(done)
     assert (done.status, done.counts.failed) == (JobStatus.COMPLETED, 0)

@@ -217,7 +217,7 @@ def verdict(counts: JobCounts) -> WireError | None:
 
 # Node-seconds after which a node that cannot be divided goes to the next job: a change costs the
 # start of a node, and the loading of a model.
-TURN_S = 60.0
+TURN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)

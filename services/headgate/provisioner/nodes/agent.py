@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from headgate.provisioner.nodes.channel import Peer
-from headgate.provisioner.nodes.queue import Held, Queue
+from headgate.provisioner.nodes.queue import RETRY_S, Held, Queue
 from headgate.provisioner.nodes.reporting import Reporter
 from headgate.provisioner.nodes.staging import Stage, keep_files, keep_rows
 from headgate.runtime.bus import Bus
@@ -24,7 +24,7 @@ from headgate.runtime.places import Places
 from headgate.runtime.procs import describe_exit
 from headgate.runtime.store import Store
 from headgate_contracts import limits
-from headgate_contracts.errors import ErrorCode, HeadgateError, WireError
+from headgate_contracts.errors import Blame, ErrorCode, HeadgateError, WireError
 from headgate_contracts.mini_batches import (
     FilePart,
     FilesReply,
@@ -258,10 +258,17 @@ class Agent:
                 self._staged.put_nowait(each)
 
     async def _files(self, task: Task) -> Sequence[FilePart]:
+        """The files of a mini-batch. A batch service that is away costs no attempt."""
         if task.files is not None:
             return task.files
         query = GetFiles(job=task.job, number=task.number)
-        return (await self._bus.ask(query, FilesReply)).files
+        while True:
+            try:
+                return (await self._bus.ask(query, FilesReply)).files
+            except HeadgateError as error:
+                if error.error.blame is Blame.CALLER or self._stopping:
+                    raise
+            await asyncio.sleep(RETRY_S)
 
     def _note_taken(self) -> None:
         self._ahead -= 1
