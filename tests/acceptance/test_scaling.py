@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from acceptance.system import Headgate, failures
 from headgate.runtime.bus import Bus
 from headgate_contracts.autoscale import DecisionsReply, ListDecisions, ScaleDecision
 from headgate_contracts.errors import HeadgateError
+from headgate_contracts.scoring import InstanceState
 
 LIGHT = """
     import time
@@ -124,3 +127,43 @@ async def test_a_rule_on_the_endpoints_latency_scales_a_deployment(
     assert not failures(load)
     (shown,) = json.loads(headgate.cli("autoscale", "history", *of, "--top", "1", "-o", "json"))
     assert shown["from_count"] in (1, 2) and shown["figures"][0]["threshold"] == 20
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+async def test_a_live_step_from_one_to_eight(
+    headgate: Headgate, new_endpoint: Callable[[], str], files: Path
+) -> None:
+    """Clients that wait for their answers: at the wanted count within ten seconds, no more than one
+    turn in five minutes, and hardly a request that fails."""
+    endpoint = new_endpoint()
+    follows = {"type": "target_utilization", "min_instances": 1, "max_instances": 20}
+    file = deployment_file(
+        files, endpoint, "blue", LIGHT, request_settings=ONE_AT_ONCE, scale_settings=follows
+    )
+    headgate.cli("online-deployment", "create", "-f", file, "--all-traffic")
+    target = headgate.target(endpoint)
+    few = Load(target, connections=1, pause_s=0.08)
+    many = Load(target, connections=5)
+    async with watching(headgate, endpoint) as scaled:
+        async with few.running():
+            await few.reach(200)
+            assert await scaled.changes() == []
+        began = time.time()
+        async with many.running():
+            await scaled.until(lambda all: bool(all) and all[-1].to_count >= 8, "eight are wanted")
+            running = 0.0
+            while not running:
+                instances = await headgate.instances(endpoint, "blue")
+                if sum(each.state == InstanceState.READY for each in instances) >= 8:
+                    running = time.time() - began
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(began + 300 - time.time())
+        changes = await scaled.changes()
+    told = [(round(each.at - began, 1), each.from_count, each.to_count) for each in changes]
+    answered = 1 - len(failures(many)) / len(many.shots)
+    print(f"changes {told}; eight ready after {running:.1f} s; answered {answered:.5%}")
+    assert next(at for at, _, count in told if count >= 8) <= 10
+    ways = [after > before for _, before, after in told]
+    assert sum(one is not other for one, other in pairwise(ways)) <= 1
+    assert answered >= 0.999

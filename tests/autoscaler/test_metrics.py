@@ -8,10 +8,10 @@ import pytest
 
 from autoscaler.settings import rule
 from headgate.autoscaler.collector import GONE_AFTER_S, Collector
+from headgate.autoscaler.load_window import LoadWindow
 from headgate.autoscaler.metrics import (
     KNOWN,
     InstanceUse,
-    LoadWindow,
     Size,
     Sums,
     Track,

@@ -311,3 +311,47 @@ def test_rules_go_up_with_the_load_and_down_after_it_without_flapping() -> None:
     assert max(count for _, _, count in trace.changes) <= 13
     gaps = [later[0] - earlier[0] for earlier, later in pairwise(trace.changes)]
     assert min(gaps) >= 60
+
+
+def step_of_clients(at_s: float) -> float:
+    """Clients that wait for their answers: worth one instance, and then eight."""
+    return 0.6 if at_s < 300 else 5.5
+
+
+@pytest.mark.parametrize("startup_s", [1.0, 4.0, 20.0])
+@pytest.mark.parametrize("service_s", [0.01, 0.05, 0.5])
+def test_clients_that_wait_get_what_they_would_use(service_s: float, startup_s: float) -> None:
+    """They send no more than is served, so their arrivals say nothing of what they would send."""
+    scenario = Scenario(
+        lambda at_s: 0.0,
+        600.0,
+        Policy(0.7, 1, 20),
+        service_s=service_s,
+        startup_s=startup_s,
+        clients=step_of_clients,
+        held_max=100,
+    )
+    trace = simulate(scenario)
+    reached = next(at for at, _, count in trace.changes if count == 8)
+    assert 300.0 <= reached <= 310.0
+    assert trace.reversals(300.0, 600.0) == 0
+    assert max(count for _, _, count in trace.changes) == 8
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("startup_s", [1.0, 10.0, 40.0])
+def test_a_queue_that_passes_its_peak_is_not_taken_for_clients(seed: int, startup_s: float) -> None:
+    scenario = Scenario(
+        step_load, 420.0, Policy(0.7, 1, 200), service_s=0.05, startup_s=startup_s, held_max=10_000
+    )
+    trace = simulate(scenario, Random(seed))
+    queue = 110.0 * (startup_s + 4) * scenario.service_s / 6  # its share of what is wanted
+    assert max(count for _, _, count in trace.changes) <= (5.5 + queue) / 0.7 + 4
+
+
+def test_a_standing_queue_at_most_doubles_the_count() -> None:
+    standing = load(60.0, service_s=0.05, demand=1.0)._replace(standing=60.0)
+    found = decide(standing, 2, policy=Policy(1.0, 1, 100))
+    assert (found.instances, found.reason) == (4, Reason.PANIC)
+    alone = decide(standing._replace(standing=None), 2, policy=Policy(1.0, 1, 100))
+    assert alone.instances == 2  # how long the queue would take is no reason for more

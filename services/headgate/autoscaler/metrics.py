@@ -1,8 +1,7 @@
 """Metrics of Azure's names from what routers and instances report, over windows. Pure.
 
 A *step* is what has been reported within about a second. A :class:`Track` gathers steps into the
-grains that a rule asks for, and gives the value of a metric over its window; a :class:`LoadWindow`
-gathers what the target mode looks at.
+grains that a rule asks for, and gives the value of a metric over its window.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from headgate.autoscaler.target import Load
 from headgate.autoscaler.values import Reading, Unread
 from headgate_contracts.autoscale import MetricDimension, MetricTrigger, Statistic, TimeAggregation
 from headgate_contracts.routing import LATENCY_BOUNDS_MS
@@ -320,79 +318,3 @@ class Track:
             if grain.heard and (samples := samples_of(trigger, grain.parts, sizes))
         ]
         return _AGGREGATIONS[trigger.time_aggregation](values) if values else Unread.IDLE
-
-
-class LoadWindow:
-    """The load of one deployment over the stable and the panic window."""
-
-    def __init__(self, stable_s: float, panic_s: float) -> None:
-        self.stable_s = stable_s
-        self.panic_s = panic_s
-        self._stable: deque[tuple[float, float, float, int]] = deque()
-        self._panic: deque[tuple[float, float, float, int]] = deque()
-        self._sums = [0.0, 0.0, 0.0]  # span, busy, arrivals
-        self._panic_sums = [0.0, 0.0, 0.0]
-        self._served: deque[tuple[float, int, float]] = deque()
-        self._service = [0.0, 0.0]  # requests, seconds
-        self._service_s: float | None = None  # remembered when there is none for a while
-        self._in_hand = 0
-        self._heard_at = -math.inf
-        self._busy_at: float | None = None
-
-    def feed(
-        self,
-        now: float,
-        span_s: float,
-        busy_s: float,
-        arrivals: int,
-        in_hand: int,
-        served: int = 0,
-        service_s: float = 0.0,
-    ) -> None:
-        """Take what has been reported in: so many request-seconds in so many seconds."""
-        self._heard_at = now
-        self._in_hand = in_hand
-        if self._busy_at is None or busy_s > 0 or in_hand or arrivals:
-            self._busy_at = now
-        entry = (now, span_s, busy_s, arrivals)
-        for window, sums, length_s in (
-            (self._stable, self._sums, self.stable_s),
-            (self._panic, self._panic_sums, self.panic_s),
-        ):
-            window.append(entry)
-            sums[0] += span_s
-            sums[1] += busy_s
-            sums[2] += arrivals
-            while window[0][0] <= now - length_s:
-                _, span, busy, count = window.popleft()
-                sums[0] -= span
-                sums[1] -= busy
-                sums[2] -= count
-                if not window:
-                    sums[:] = (0.0, 0.0, 0.0)
-        if served:
-            self._served.append((now, served, service_s))
-            self._service[0] += served
-            self._service[1] += service_s
-        while self._served and self._served[0][0] <= now - self.stable_s:
-            _, count, seconds = self._served.popleft()
-            self._service[0] -= count
-            self._service[1] -= seconds
-        if self._service[0] > 0:
-            self._service_s = max(0.0, self._service[1] / self._service[0])
-
-    def read(self, now: float) -> Load | None:
-        """The load; None when nothing has been heard lately."""
-        spans = self._sums[0], self._panic_sums[0]
-        if now - self._heard_at > SILENT_AFTER_S or min(spans) <= 0:
-            return None
-        service_s = self._service_s
-        return Load(
-            stable=max(0.0, self._sums[1]) / spans[0],
-            panic=max(0.0, self._panic_sums[1]) / spans[1],
-            stable_demand=None if service_s is None else self._sums[2] / spans[0] * service_s,
-            panic_demand=None if service_s is None else self._panic_sums[2] / spans[1] * service_s,
-            service_s=service_s,
-            in_hand=self._in_hand,
-            idle_s=now - self._busy_at if self._busy_at is not None else 0.0,
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,7 +12,8 @@ from pydantic import ValidationError
 
 from headgate.autoscaler import core, schedule, state, target
 from headgate.autoscaler.collector import Collector, Step
-from headgate.autoscaler.metrics import KEY, LoadWindow, Size, Sums, Track
+from headgate.autoscaler.load_window import LoadWindow
+from headgate.autoscaler.metrics import KEY, Size, Sums, Track
 from headgate.autoscaler.values import Decision, Reading, Reason
 from headgate.runtime.bus import Bus, Msg, Subscription
 from headgate.runtime.clock import Clock
@@ -235,6 +237,8 @@ class Scaler:
                     sums.served,
                     sums.service_s,
                 )
+                if sums.in_hand > _burst(followed.policy, sums.ready):
+                    followed.due_at = mono  # no waiting for the tick
         for (endpoint, deployment, _), track in self._tracks.items():
             track.feed(now, _parts(step.sums, endpoint, deployment), heard=step.heard)
 
@@ -363,6 +367,11 @@ class Scaler:
 def _refused(decision: Decision, count: int, error: HeadgateError) -> Decision:
     """What becomes of a decision that the registry does not carry out: the count stays."""
     return Decision(count, Reason.REFUSED, str(error), decision.count, decision.figures)
+
+
+def _burst(policy: target.Policy | None, ready: int) -> float:
+    """More requests in hand than this are panic, as soon as that is certain."""
+    return policy.panic_threshold * policy.target * max(1, ready) if policy else math.inf
 
 
 def _event(value: ScaleDecision) -> Decided:

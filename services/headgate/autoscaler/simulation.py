@@ -17,7 +17,8 @@ from random import Random
 from typing import NamedTuple
 
 from headgate.autoscaler import core, schedule, target
-from headgate.autoscaler.metrics import InstanceUse, LoadWindow, Size, Sums, Track
+from headgate.autoscaler.load_window import LoadWindow
+from headgate.autoscaler.metrics import InstanceUse, Size, Sums, Track
 from headgate.autoscaler.values import Decision, Reading, Reason, Unread
 from headgate_contracts import limits
 from headgate_contracts.autoscale import AutoscaleSpec, Profile
@@ -34,7 +35,11 @@ _POISSON_AS_NORMAL = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What to simulate. ``starts_at`` is Unix time, for schedules."""
+    """What to simulate. ``starts_at`` is Unix time, for schedules.
+
+    With ``clients`` there are that many at a time, each of which sends its next request when it has
+    its answer, beside the requests of ``rate``.
+    """
 
     rate: Rate
     duration_s: float
@@ -46,6 +51,7 @@ class Scenario:
     startup_s: float = 5.0
     starts_at: float = 0.0
     held_max: int = 0
+    clients: Rate | None = None
 
     @property
     def step_s(self) -> float:
@@ -107,13 +113,22 @@ class _Queue:
             self.ready -= max(0, -grown - starting)
         self.count = count
 
-    def step(self, now: float, arrivals: float) -> tuple[float, float]:
-        """Let the time of one step pass; how many were served, and refused."""
-        scenario = self._scenario
+    def note_started(self, now: float) -> None:
+        """Who is ready by now."""
         if self._starting:
             waiting = [at for at in self._starting if at > now]
             self.ready += len(self._starting) - len(waiting)
             self._starting = waiting
+
+    def sent_by(self, clients: float) -> float:
+        """What clients send in a step that always have one request each in hand."""
+        slots = max(1, self.ready * self._scenario.slots)
+        served = min(clients, slots) * self._step_s / self._scenario.service_s
+        return max(0.0, served + max(0.0, clients - slots) - self.backlog)
+
+    def step(self, arrivals: float) -> tuple[float, float]:
+        """Let the time of one step pass; how many were served, and refused."""
+        scenario = self._scenario
         slots = self.ready * scenario.slots
         capacity = slots * self._step_s / scenario.service_s
         offered = self.backlog + arrivals
@@ -184,7 +199,10 @@ def simulate(scenario: Scenario, dice: Random | None = None) -> Trace:
         now = scenario.starts_at + at_s
         rate = max(0.0, scenario.rate(at_s))
         arrivals = rate * step_s if dice is None else _poisson(rate * step_s, dice)
-        served, refused = queue.step(now, arrivals)
+        queue.note_started(now)
+        if scenario.clients is not None:
+            arrivals += queue.sent_by(scenario.clients(at_s))
+        served, refused = queue.step(arrivals)
         trace.requests += arrivals
         trace.refused += refused
         trace.instance_s += queue.count * step_s

@@ -1,12 +1,15 @@
 """Instances that follow the requests in hand, after Knative's pod autoscaler. Pure.
 
 Constants and rules are those of knative/serving:pkg/autoscaler/scaling/autoscaler.go and
-config/core/configmaps/autoscaler.yaml. Three things are ours:
+config/core/configmaps/autoscaler.yaml. Four things are ours:
 
 - A queue is not mistaken for demand. Where the time that an instance takes for a request is known,
   what is wanted is what serves the arrivals (Little's law) and works the queue off within the panic
   window, and never more than Knative's figure. Its own counts every waiting request as one to be
   served at once, and so goes far beyond (knative/serving issue 10275).
+- A queue that stands, neither growing nor shrinking while as many are answered as come, is that of
+  clients that wait for their answers and would send more to more instances. There Knative's figure
+  counts; the count at most doubles at a look, in case it is a queue that passes its peak.
 - The count falls only when the smaller one would do for 10 % more, the tolerance of Kubernetes'
   horizontal autoscaler: an average near the edge of two counts does not swing between them.
 - In panic the count never falls, not even below one that is still being started (issues 3153 and
@@ -32,6 +35,7 @@ DOWN_RATE_MAX = 2.0
 DOWN_DELAY_S = 0.0
 GRACE_S = 30.0
 SHRINK_MARGIN = 0.1
+STANDING_GROWTH_MAX = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,8 @@ class Load(NamedTuple):
     ``stable`` and ``panic`` are the mean requests in hand over the two windows; the ``demand``
     figures are mean arrivals per second times ``service_s``, the time that an instance takes for
     one (None: no request has been served lately). ``in_hand`` is now. ``idle_s``: how long nothing
-    has been in hand.
+    has been in hand. ``standing``: the least that was in hand in the last seconds, if that did not
+    change and as many were answered as came.
     """
 
     stable: float
@@ -65,6 +70,7 @@ class Load(NamedTuple):
     service_s: float | None
     in_hand: int
     idle_s: float
+    standing: float | None = None
 
 
 class Memory(NamedTuple):
@@ -128,6 +134,9 @@ def decide(
     want_stable = _whole(stable / target)
     if want_stable < count:
         want_stable = min(count, _whole(stable * (1 + SHRINK_MARGIN) / target))
+    if load.standing is not None:
+        doubled = STANDING_GROWTH_MAX * max(count, serving) * target
+        panic = max(panic, min(load.standing, doubled))
     raw_panic = _whole(panic / target)
     since = memory.panic_since
     if raw_panic / serving >= policy.panic_threshold:
