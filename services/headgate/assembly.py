@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib.util
 import signal
 import ssl
@@ -215,6 +216,9 @@ async def _serve(names: tuple[str, ...], settings: Settings) -> int:
             service = await BUILDS[name](settings, bus, clock)
             services.append(service)
             await service.start()
+        # What is loaded by now stays: a full collection that looks through all of it would hold
+        # everything up for 200 ms now and then.
+        gc.freeze()
         return await _until_stopped(services, stopping)
     finally:
         for service in reversed(services):

@@ -47,8 +47,11 @@ def test_a_router_that_stops_or_falls_silent_counts_no_more() -> None:
     load = LiveLoad()
     load.hear(report("a", 1, 1.0, row(in_flight=3)), 1.0)
     load.hear(report("b", 1, 1.0, row(in_flight=4)), 1.0)
+    assert load.routers(1.0) == 2
     load.hear(report("b", 2, 2.0, row(in_flight=0), is_last=True), 2.0)
+    assert load.routers(2.0) == 1
     assert load.rows("local", 2.0)[0].in_flight == 3
+    assert load.routers(1.0 + SILENT_S + 0.1) == 0
     assert load.rows("local", 1.0 + SILENT_S + 0.1) == []
 
 

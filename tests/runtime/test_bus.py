@@ -98,6 +98,15 @@ async def test_nobody_there_is_said_at_once(registry: Registry) -> None:
     await asker.close()
 
 
+async def test_who_knows_how_many_there_are_waits_no_longer(registry: Registry) -> None:
+    asker = await connect(registry[0], "gateway")
+    query = GetEndpoint(workspace="local", name="digits")
+    async with asyncio.timeout(10):
+        answers = await asker.ask_all(query, EndpointReply, wait_s=60, enough=1)
+    assert [answer.endpoint.spec.name for answer in answers] == ["digits"]
+    await asker.close()
+
+
 async def test_a_late_answer_is_an_unknown_outcome(registry: Registry) -> None:
     asker = await connect(registry[0], "gateway")
     with pytest.raises(HeadgateError) as caught:

@@ -50,6 +50,8 @@ class Backend:
     clock: Clock
     store: Store
     trust: TrustFollower
+    routers: Callable[[], int] = lambda: 0
+    """How many there are, as far as they have told lately; 0: not known."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def ask(self, request: Command | Query, reply: type[T], shape: Shape | None = None) -> T:
@@ -99,7 +101,7 @@ class Backend:
         query = ListInstances(endpoint=endpoint, deployment=deployment)
         reply, traffic = await asyncio.gather(
             self.ask(query, InstancesReply),
-            self.bus.ask_all(GetTraffic(endpoint=endpoint), TrafficReply),
+            self.traffic(endpoint),
         )
         out: dict[tuple[str, str], float] = {}
         for name, part in core.summed(traffic).items():
@@ -109,6 +111,11 @@ class Backend:
         return [
             instance_resource(item, out.get((item.deployment, item.id))) for item in reply.instances
         ]
+
+    async def traffic(self, endpoint: str) -> list[TrafficReply]:
+        """What each router has to tell of an endpoint."""
+        query = GetTraffic(endpoint=endpoint)
+        return await self.bus.ask_all(query, TrafficReply, enough=self.routers())
 
     @property
     def tenant_id(self) -> str:

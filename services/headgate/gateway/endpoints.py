@@ -40,7 +40,6 @@ from headgate_contracts.registry import (
     RegenerateKey,
 )
 from headgate_contracts.resources import AuthMode, Endpoint
-from headgate_contracts.routing import GetTraffic, TrafficReply
 
 _LIST = f"{WORKSPACE}/onlineEndpoints"
 _ONE = f"{_LIST}/{{endpoint}}"
@@ -197,8 +196,7 @@ class Endpoints:
 
     async def traffic(self, call: Call) -> web.StreamResponse:
         spec = (await self._backend.endpoint(call)).spec
-        query = GetTraffic(endpoint=spec.name)
-        replies = await self._backend.bus.ask_all(query, TrafficReply)
+        replies = await self._backend.traffic(spec.name)
         return answer(core.describe_traffic(spec.name, spec.traffic, spec.mirror_traffic, replies))
 
     def routes(self) -> tuple[Route[Handle], ...]:

@@ -49,6 +49,7 @@ class Live:
 
     async def start(self) -> None:
         await self._backend.bus.subscribe(subjects.LOAD_ALL, self._hear)
+        self._backend.routers = lambda: self.loads.routers(self._backend.clock.monotonic())
 
     async def _hear(self, message: Msg) -> None:
         try:

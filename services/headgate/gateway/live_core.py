@@ -77,10 +77,18 @@ class LiveLoad:
         while len(reports) > 2 and said.mono_s - reports[1].mono_s >= WINDOW_S:
             reports.popleft()
 
-    def rows(self, workspace: str, now: float) -> list[LiveRow]:
-        """What is known of a workspace, in the order of names."""
+    def routers(self, now: float) -> int:
+        """How many there are."""
+        self._forget_silent(now)
+        return len(self._routers)
+
+    def _forget_silent(self, now: float) -> None:
         for router in [r for r, kept in self._routers.items() if now - kept[-1].heard > SILENT_S]:
             del self._routers[router]
+
+    def rows(self, workspace: str, now: float) -> list[LiveRow]:
+        """What is known of a workspace, in the order of names."""
+        self._forget_silent(now)
         found: dict[Key, LiveRow] = {}
         for reports in self._routers.values():
             first, last = reports[0], reports[-1]

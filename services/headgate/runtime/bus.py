@@ -150,9 +150,12 @@ class Bus:
         return (await self.nc.request(subject, payload, timeout=ASK_TIMEOUT_S)).data
 
     async def ask_all(
-        self, request: Command | Query, reply: type[R], *, wait_s: float = 0.3
+        self, request: Command | Query, reply: type[R], *, wait_s: float = 0.3, enough: int = 0
     ) -> list[R]:
-        """Ask every process that answers this type; the replies that came within ``wait_s``."""
+        """Ask every process that answers this type; the replies that came within ``wait_s``.
+
+        Nobody knows how many there are: a caller who does says what is ``enough``.
+        """
         subject = rpc.subject_of(type(request))
         message = request.stamped(id=new_id(), at=self.clock.now())
         inbox = self.nc.new_inbox()
@@ -162,6 +165,8 @@ class Bus:
             await self.nc.publish(subject, message.model_dump_json().encode(), reply=inbox)
             deadline = self.clock.monotonic() + wait_s
             while (left := deadline - self.clock.monotonic()) > 0:
+                if enough and len(answers) >= enough:
+                    break
                 try:
                     answer = await subscription.next_msg(timeout=left)
                 except NatsTimeoutError:
