@@ -183,6 +183,7 @@ class Route(Value):
     endpoint: str
     revision: int = Field(0, description="grows with every change; older values are ignored")
     auth_mode: str = "key"
+    is_public: bool = Field(True, description="false: by HTTP from listed networks only")
     keys: tuple[KeyDigest, ...] = ()
     tokens_not_before: float = Field(
         0.0, description="scoring tokens issued before this Unix time count no longer"

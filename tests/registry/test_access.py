@@ -104,3 +104,10 @@ async def test_tokens_of_an_endpoint_do_not_open_a_later_one_of_its_name(
     await world.put_endpoint(name, auth_mode=AuthMode.AML_TOKEN)
     new = await world.routed(name, lambda route: True)
     assert new.tokens_not_before > old.tokens_not_before
+
+
+async def test_routers_know_which_endpoints_are_public(world: World, name: str) -> None:
+    await world.put_endpoint(name)
+    await world.routed(name, lambda route: route.is_public)
+    await world.put_endpoint(name, public_network_access="disabled")
+    await world.routed(name, lambda route: not route.is_public)

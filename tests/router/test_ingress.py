@@ -207,3 +207,31 @@ async def test_the_bus_entry_keeps_the_same_rules(stage: Stage, served: Served) 
             refused = await probe.request(subject, b"x", headers=headers or None, timeout=10)
             assert refused.headers is not None
             assert refused.headers["Hg-Status"] == status
+
+
+async def test_an_endpoint_without_public_access_is_reached_from_listed_networks_and_the_bus(
+    nats: natsd.RunningServer, data_dir: Path, unique: Names
+) -> None:
+    for networks, status in (("", 403), ("10.0.0.0/8 127.0.0.0/8", 200)):
+        async with staged(nats, data_dir / f"n{len(networks)}", private_networks=networks) as stage:
+            endpoint = unique("ep")
+            await stage.route(endpoint, {"blue": 100})
+            await stage.instance(endpoint)
+            wire = await stage.wire()
+            asked = head(endpoint, "Content-Length: 2") + b"{}"
+            await wire.send(asked)
+            assert (await wire.receive()).status == 200
+            await stage.route(endpoint, {"blue": 100}, is_public=False)
+            await wire.send(asked)  # on a connection that the endpoint has answered before
+            answer = await wire.receive()
+            assert answer.status == status, answer.body
+            assert status == 200 or answer.error["code"] == "NoPublicAccess"
+            await wire.send(head(endpoint, "Content-Length: 2", key="wrong") + b"{}")
+            assert (await wire.receive()).status == 401
+            await wire.close()
+            async with connected(stage.server, "probe") as probe:
+                headers = {"Authorization": f"Bearer {KEY}"}
+                said = await probe.request(
+                    subjects.score(endpoint), b"x", headers=headers, timeout=10
+                )
+                assert said.headers is not None and said.headers["Hg-Status"] == "200"

@@ -327,6 +327,7 @@ def route(group: Group | None, revision: int = 0, quotas: tuple[Quota, ...] = ()
         endpoint=group.name,
         revision=revision,
         auth_mode=spec.auth_mode.value,
+        is_public=spec.public_network_access == "enabled",
         keys=tuple(KeyDigest(id=key.id, sha256=key.sha256) for key in keys),
         tokens_not_before=group.endpoint.tokens_not_before,
         traffic=spec.traffic,

@@ -30,6 +30,7 @@ from headgate.router.usage_journal import Journal
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock, short_id
 from headgate.runtime.log import Log
+from headgate.runtime.networks import networks_of
 from headgate.runtime.prometheus import LoadPage
 from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings
@@ -95,7 +96,9 @@ class Router:
             self.spools,
         )
         self.entry = BusEntry(scoring, self.lane, self.id)
-        self.ingress = Ingress(scoring, self.is_ready, clock)
+        self.ingress = Ingress(
+            scoring, self.is_ready, clock, networks_of(settings.private_networks)
+        )
         self.load = LoadReporter(bus, self.table, self.ingress, self._since)
         page = LoadPage(self._since, __version__)
         self.metrics_page = MetricsPage(

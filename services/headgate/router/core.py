@@ -179,6 +179,15 @@ def answer_too_large(size: int, bytes_max: int) -> Refusal:
     )
 
 
+def no_public_access() -> Refusal:
+    return Refusal(
+        403,
+        "NoPublicAccess",
+        "this endpoint has public_network_access: disabled; it is reached over the bus, and from "
+        "the networks that the administrator lists in private_networks",
+    )
+
+
 def no_room() -> Refusal:
     return Refusal(503, "TooManyLargeBodies", "too many large bodies are in hand; try again", 1)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from headgate.router.spool import Spool
 from headgate.router.traffic_log import Target
 from headgate.runtime.clock import Clock
 from headgate.runtime.log import Log
+from headgate.runtime.networks import Network, comes_from
 from headgate.runtime.ports import BACKLOG
 from headgate_contracts import limits
 
@@ -50,10 +51,26 @@ class Place(NamedTuple):
     query: str
 
 
+class _Door(Connection):
+    """A connection that tells who is at its other end."""
+
+    @property
+    def peer(self) -> str:
+        name = self._transport.get_extra_info("peername")
+        return str(name[0]) if name else ""
+
+
 class Ingress:
     """The HTTP edge of one router; the application behind its connections."""
 
-    def __init__(self, scoring: Scoring, is_ready: Callable[[], bool], clock: Clock) -> None:
+    def __init__(
+        self,
+        scoring: Scoring,
+        is_ready: Callable[[], bool],
+        clock: Clock,
+        networks: Sequence[Network] = (),
+    ) -> None:
+        """``networks`` have the clients of endpoints that are not public."""
         self.closing = False
         self.date = formatdate(clock.now(), usegmt=True)
         self.port = 0
@@ -61,6 +78,7 @@ class Ingress:
         self._scoring = scoring
         self._is_ready = is_ready
         self._clock = clock
+        self._networks = networks
         self._connections: set[Connection] = set()
         scoring.see_connections(self._connections)
         self._server: asyncio.Server | None = None
@@ -110,7 +128,7 @@ class Ingress:
 
     def _connect(self) -> Connection:
         self.opened += 1
-        return Connection(self, self._connections)
+        return _Door(self, self._connections)
 
     # What http1 asks
 
@@ -142,8 +160,15 @@ class Ingress:
         )
         if isinstance(admission, Answer):
             return admission
+        route = admission.endpoint.route
+        if route is not None and not route.is_public and not self._is_inside(exchange):
+            return admission.refuse(core.no_public_access())
         exchange.admission = admission
         return None
+
+    def _is_inside(self, exchange: Exchange) -> bool:
+        door = exchange.connection
+        return isinstance(door, _Door) and comes_from(door.peer, self._networks)
 
     def handle(self, exchange: Exchange) -> None:
         admission: Admission = exchange.admission
