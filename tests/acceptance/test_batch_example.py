@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.system import EXAMPLES, Headgate
+from acceptance.system import EXAMPLES, Headgate, wait_for
 
 COMPUTE = "batch-cluster"
 ENDPOINT = "batch-digits"
 FILES = 100
+DATA = "azureml://datastores/workspaceblobstore/paths"
 
 
 @pytest.fixture
@@ -57,3 +58,19 @@ def test_jobs_answer_as_the_model_does_in_rows_and_in_files(
         for row, digit in enumerate(file.read_text().splitlines())
     ]
     assert told == expected.splitlines()
+
+    # And one that is not wanted any more, listed with the others.
+    where = ("-n", ENDPOINT, "-d", "rows", "--input", example / "data", "--job-name", "unwanted")
+    headgate.cli("batch-endpoint", "invoke", *where, "--output-path", f"{DATA}/unwanted")
+    headgate.cli("job", "cancel", "-n", "unwanted")
+    wait_for(lambda: statuses(headgate).get("unwanted") == "Canceled", "the job is canceled")
+    assert statuses(headgate) | {"unwanted": ""} == {
+        "example-rows": "Completed",
+        "example-files": "Completed",
+        "unwanted": "",
+    }
+    assert headgate.cli_json("job", "show", "-n", "example-rows")["status"] == "Completed"
+
+
+def statuses(headgate: Headgate) -> dict[str, str]:
+    return {job["name"]: job["status"] for job in headgate.cli_json("job", "list")}

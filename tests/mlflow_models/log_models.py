@@ -84,6 +84,13 @@ class Grid(mlflow.pyfunc.PythonModel):
         return model_input.mean(axis=(1, 2))
 
 
+class Brightness(mlflow.pyfunc.PythonModel):
+    """How bright each picture is."""
+
+    def predict(self, context, model_input, params=None):
+        return model_input.mean(axis=(1, 2, 3))
+
+
 def main(folder: Path) -> None:
     requirements = (folder / "iris" / "requirements.txt").read_text().splitlines()
 
@@ -115,6 +122,8 @@ def main(folder: Path) -> None:
     save("named", Named(), ModelSignature(inputs=Schema([ids, mask])))
     grid = TensorSpec(np.dtype("float32"), (-1, 2, 2))
     save("grid", Grid(), ModelSignature(inputs=Schema([grid])))
+    pixels = TensorSpec(np.dtype("uint8"), (-1, -1, -1, 3))
+    save("brightness", Brightness(), ModelSignature(inputs=Schema([pixels])))
     save("hints", Hints())
     save("unsigned", Unsigned())
     save("nested", Nested(), artifacts={"inner": str(folder / "iris")})
