@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,20 @@ async def test_a_job_of_higher_priority_comes_first(home: House) -> None:
     assert low.status is JobStatus.RUNNING and low.counts.settled < 60
     low = await home.until(low.name)
     assert low.status is JobStatus.COMPLETED and low.counts.retries == 0
+
+
+async def test_a_job_of_low_priority_stands_back(home: House) -> None:
+    script = """
+import os
+def init(): pass
+def run(mini_batch):
+    return [(os.sched_getscheduler(0) == os.SCHED_IDLE, len(os.sched_getaffinity(0)))]
+"""
+    await home.deploy(script)
+    uri, ours = await home.numbers(1), len(os.sched_getaffinity(0))
+    for priority, said in ((-1, (True, max(1, ours - 1))), (0, (False, ours))):
+        job = await home.submit(uri, overrides={"priority": priority})
+        assert await home.output(await home.until(job.name)) == f"{said}\n"
 
 
 @pytest.mark.soak
