@@ -38,6 +38,7 @@ CONNECTIONS_MAX = 8_192
 GOODBYE_S = 1.0  # how long idle clients may still send, and learn that the connection closes
 TLS_HANDSHAKE_TIMEOUT_S = 10.0
 _CHECK_S = 0.5
+_CHECKED_AT_ONCE, _BREATH_S = 128, 0.01  # a scoring request waits for no more than these
 _POLL_S = 0.05
 
 _log = Log("router")
@@ -80,6 +81,7 @@ class Ingress:
         self._clock = clock
         self._networks = networks
         self._connections: set[Connection] = set()
+        self._unchecked: list[Connection] = []  # of this round
         scoring.see_connections(self._connections)
         self._server: asyncio.Server | None = None
         self._ticking: asyncio.TimerHandle | None = None
@@ -212,11 +214,17 @@ class Ingress:
 
     def _tick(self) -> None:
         """Once in a while: the date header, and the time limits of all connections."""
-        self._ticking = self._loop.call_later(_CHECK_S, self._tick)
-        self.date = formatdate(self._clock.now(), usegmt=True)
+        if not self._unchecked:
+            self.date = formatdate(self._clock.now(), usegmt=True)
+            self._unchecked = list(self._connections)
+        chosen = self._unchecked[-_CHECKED_AT_ONCE:]
+        del self._unchecked[-_CHECKED_AT_ONCE:]
+        wait_s = _BREATH_S if self._unchecked else _CHECK_S
+        self._ticking = self._loop.call_later(wait_s, self._tick)
         now = self._loop.time()
-        for connection in list(self._connections):
-            connection.check(now)
+        for connection in chosen:
+            if connection in self._connections:
+                connection.check(now)
 
 
 def _origin_form(url: bytes) -> str:
