@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from headgate.router import compiled
 from loadtests.environments import ENVIRONMENTS
 
 CURRENT = ENVIRONMENTS / "run.json"
@@ -80,6 +81,7 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(memory_kib / 1024**2, 1),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "scoring_path": compiled.state(),
     }
 
 
