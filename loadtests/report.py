@@ -135,7 +135,8 @@ def markdown(run: Run, plots: Sequence[str] = ()) -> str:
         "",
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
         f"Linux {machine['kernel']}, Python {machine['python']}; Headgate's scoring path "
-        f"{machine['scoring_path']}; load generator on the same machine. How the servers are set up: [README](../README.md).",
+        f"{machine['scoring_path']}; load generator on the same machine. How the servers "
+        "are set up: [README](../README.md).",
         "",
     ]
     for table in tables(run):
