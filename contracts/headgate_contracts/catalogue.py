@@ -13,6 +13,7 @@ from typing import Any, get_origin
 from headgate_contracts import (
     alerts,
     assets,
+    audit,
     autoscale,
     batch,
     identity,
@@ -43,6 +44,7 @@ from headgate_contracts.envelope import Command, Done, Event, Message, Refused, 
 _MODULES = (
     alerts,
     assets,
+    audit,
     autoscale,
     batch,
     identity,

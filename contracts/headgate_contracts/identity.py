@@ -21,6 +21,9 @@ from headgate_contracts.resources import Name, Tags
 
 SERVICE = "identity"
 
+ORIGIN_HEADER = "x-headgate-origin"
+"""Whom the studio sends a request for: a text that nobody but the gateway can write."""
+
 # Azure's audiences, which its clients ask for: control plane, data plane, storage.
 CONTROL_AUDIENCE = "https://management.azure.com"
 DATA_AUDIENCE = "https://ml.azure.com"

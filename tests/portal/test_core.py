@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from headgate.portal import autoscale_core, batch_core, core
+from headgate.portal import autoscale_core, batch_core, core, governance_core
 from headgate.portal.gate import same_origin
 from headgate_contracts.errors import HeadgateError
 
@@ -168,3 +168,20 @@ def test_the_week_is_told_by_spans_of_hours() -> None:
     days = autoscale_core.spans(week)
     assert days[0] == [("low", 8), ("high", 10), ("low", 6)]
     assert days[1:] == [[("low", 24)]] * 6
+
+
+def test_a_moment_without_a_zone_is_utc() -> None:
+    assert core.moment_of("2030-01-31 12:00") == "2030-01-31T12:00Z"
+    assert core.moment_of("2030-01-31T12:00:00+02:00") == "2030-01-31T12:00:00+02:00"
+    assert core.moment_of(" ") == ""
+
+
+def test_an_unknown_budget_is_shown_as_unknown() -> None:
+    told = {"properties": {"endpoint": "digits", "availabilityTargetPercent": 99.9,
+                           "windowDays": 30, "availabilityBudgetLeftPercent": None}}  # fmt: skip
+    row = governance_core.level_row(told)
+    assert (row["target"], row["left"], row["hour"]) == (
+        "99.9 % over 30 days", core.UNKNOWN, core.UNKNOWN,
+    )  # fmt: skip
+    quota = {"name": "size", "properties": {"kind": "instances", "limit": 8, "endpoint": "*"}}
+    assert governance_core.quota_row(quota)["of"] == "each endpoint"

@@ -29,7 +29,10 @@ TABS = (
     "Events",
     "Settings",
 )
-BATCH_TABS = ("Deployments", "New job", "Settings")
+MORE_TABS = {
+    f"/studio/batch/{NAME}-b": ("Deployments", "New job", "Settings"),
+    "/studio/operations": ("Instances", "Events", "Audit", "Quotas", "Service levels"),
+}
 PAGES = {
     "endpoints": "/studio/",
     "deploy": f"/studio/endpoints/{NAME}/deploy",
@@ -129,12 +132,14 @@ async def test_pages_are_accessible(visitor: Visitor, dark: bool) -> None:
         await page.wait_for_timeout(600)
         await keep(page, f"endpoint-{tab.lower()}-{look}")
         told[tab] = await complaints(page)
-    await visitor.open(f"/studio/batch/{NAME}-b")
-    for tab in BATCH_TABS:
-        await page.get_by_role("tab", name=tab).click()
-        await page.wait_for_timeout(400)
-        await keep(page, f"batch-endpoint-{tab.lower().replace(' ', '-')}-{look}")
-        told[tab] = await complaints(page)
+    for path, tabs in MORE_TABS.items():
+        await visitor.open(path)
+        for tab in tabs:
+            await page.get_by_role("tab", name=tab).click()
+            await page.wait_for_timeout(400)
+            name = f"{path.split('/')[2]}-{tab.lower().replace(' ', '-')}"
+            await keep(page, f"{name}-{look}")
+            told[name] = await complaints(page)
     shown = [f"{name}: {one}" for name, found in told.items() for one in found]
     assert not shown, "\n".join(shown)
 

@@ -126,6 +126,12 @@ async def test_a_replaced_key_is_shown_and_the_old_one_is_gone(
     assert after["primaryKey"] != before["primaryKey"]
     assert after["secondaryKey"] == before["secondaryKey"]
     await expect(page.get_by_text(after["primaryKey"])).to_be_visible()
+    await visitor.open("/studio/operations")
+    await page.get_by_role("tab", name="Audit").click()
+    await page.get_by_label("Search events").fill(f"{name}/regeneratekeys")
+    row = page.get_by_role("row").filter(has_text=f"{name}/regeneratekeys")
+    await expect(row.first).to_contain_text("admin")
+    await expect(row.first).to_contain_text("127.0.0.1")
 
 
 async def test_markup_in_names_tags_and_logs_is_text(visitor: Visitor, studio: Headgate) -> None:

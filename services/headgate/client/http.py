@@ -16,6 +16,7 @@ import aiohttp
 from headgate.azure import arm_resources
 from headgate.client.target import Target
 from headgate_contracts.errors import ErrorCode, HeadgateError, http_status_of
+from headgate_contracts.identity import ORIGIN_HEADER
 
 API_VERSION = "2025-12-01"
 ATTEMPTS_MAX = 4
@@ -76,7 +77,7 @@ class Http:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {self.target.token}"},
+            headers=_headers(self.target),
             connector=aiohttp.TCPConnector(ssl=self._tls, limit=8),
         )
         return self
@@ -224,6 +225,11 @@ def refused(status: int, headers: Mapping[str, str], body: Any, reason: str = ""
     if error.code is ErrorCode.INTERNAL and status in _BY_STATUS:
         error = error.model_copy(update={"code": _BY_STATUS[status]})
     return HeadgateError.of(error.model_copy(update={"retry_after_s": retry_after_s}))
+
+
+def _headers(target: Target) -> dict[str, str]:
+    headers = {"Authorization": f"Bearer {target.token}"}
+    return headers | ({ORIGIN_HEADER: target.origin} if target.origin else {})
 
 
 def _tls_context(target: Target) -> ssl.SSLContext | bool:

@@ -29,6 +29,8 @@ class Target:
     token: str = field(repr=False)
     ca: Path | None = None
     workspace: str = DEFAULT_WORKSPACE
+    origin: str = field(default="", repr=False)
+    """Whom the studio asks for, in the gateway's own words."""
 
 
 def find_target(

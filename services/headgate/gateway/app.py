@@ -32,6 +32,7 @@ from headgate.gateway.live import Live
 from headgate.gateway.logs import Logs
 from headgate.gateway.metrics import Metrics
 from headgate.gateway.operations import Operations
+from headgate.gateway.origins import Origins
 from headgate.gateway.prometheus import Prometheus
 from headgate.gateway.quotas import Quotas
 from headgate.gateway.refreshes import Refreshes
@@ -122,9 +123,10 @@ async def build(
         lambda: trust.trust,
         clock,
         failures_per_minute=settings.failed_auth_per_minute,
+        origins=(origins := Origins()),
     )
     storage = Storage(backend, authenticator)
-    studio = StudioProxy(settings.run_dir / "studio.sock")
+    studio = StudioProxy(settings.run_dir / "studio.sock", origins)
     edge = Edge(
         table,
         authenticator,
@@ -134,6 +136,7 @@ async def build(
         Repeater(bus, Vault.open(settings.keys_dir), clock),
         storage.serve,
         studio.serve,
+        bus.tell,
         require_if_match=settings.require_if_match,
         tracer=bus.tracer,
     )

@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from aiohttp import web
 
 from headgate.gateway.access import ADMIN, FailedAttempts
+from headgate.gateway.origins import Origins
 from headgate.runtime import tokens
 from headgate.runtime.clock import Clock
 from headgate.runtime.tokens import Principal
@@ -51,14 +52,20 @@ class Authenticator:
         clock: Clock,
         *,
         failures_per_minute: int,
+        origins: Origins | None = None,
     ) -> None:
         self._admin = _digest(admin_token)
         self._trust = trust
         self._clock = clock
         self._attempts = FailedAttempts(failures_per_minute)
+        self._origins = origins or Origins()
         self._known: OrderedDict[tuple[bytes, tuple[str, ...]], tuple[Principal, Trust]] = (
             OrderedDict()
         )
+
+    def address(self, request: web.BaseRequest) -> str:
+        """Where a request came from; of what the studio sends, who it is sent for."""
+        return self._origins.of(request)
 
     def bearer(self, request: web.BaseRequest, audiences: tuple[str, ...] = AUDIENCES) -> Principal:
         """Who shows a token in the ``Authorization`` header."""
@@ -74,7 +81,7 @@ class Authenticator:
         if not token:
             raise HeadgateError(ErrorCode.UNAUTHORIZED, _NEEDED)
         key = (_digest(token), audiences)
-        address, now = address_key(request.remote or ""), self._clock.monotonic()
+        address, now = address_key(self.address(request)), self._clock.monotonic()
         wait_s = self._attempts.wait_s(address, now)
         if wait_s and key not in self._known:
             raise HeadgateError(

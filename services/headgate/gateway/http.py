@@ -21,6 +21,7 @@ from headgate.azure.arm_ids import Context
 from headgate.azure.arm_resources import error_body
 from headgate.gateway import access, bodies, core, parameters
 from headgate.gateway.access import NOBODY, Action
+from headgate.gateway.audit import Tell, audited
 from headgate.gateway.authentication import CALLER, REQUEST, Authenticator
 from headgate.gateway.cursors import Cursors
 from headgate.gateway.idempotency import Repeater
@@ -59,6 +60,8 @@ class Call:
     scoring_url: str
     cursors: Cursors
     principal: Principal = NOBODY
+    address: str = ""
+    """Where the request came from; of what the studio sends, who it is sent for."""
     authenticate: Callable[[], Principal] = lambda: NOBODY
     """Tells again who is calling, for answers that go on for long."""
     creates_only: bool = False
@@ -253,6 +256,7 @@ class Edge:
     repeater: Repeater
     storage: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
     studio: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    tell: Tell
     require_if_match: bool = False
     tracer: tracing.Tracer | None = None
     log: Log = field(default_factory=lambda: Log("gateway"))
@@ -315,6 +319,11 @@ class Edge:
             call = self._call(request, match, lambda: guard(self.authenticator, request, params))
         else:
             call = self._call(request, match, lambda: NOBODY)
+        handled = self._handled(call, segments)
+        return await (audited(call, handled, self.tell) if match.route.is_audited else handled)
+
+    async def _handled(self, call: Call, segments: Sequence[str]) -> web.StreamResponse:
+        request, match = call.request, call.match
         caller, provoked = CALLER.set(call.principal.subject), REQUEST.set(call.id)
         try:
             if self.require_if_match and match.route.conditional:
@@ -362,6 +371,7 @@ class Edge:
             self.scoring_url,
             self.cursors,
             authenticate(),
+            self.authenticator.address(request),
             authenticate,
         )
 

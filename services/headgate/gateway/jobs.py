@@ -130,13 +130,13 @@ class Jobs:
     async def _check_access(self, call: Call) -> None:
         spec = (await batch_endpoint(self._backend, call)).spec
         if spec.public_network_access == "disabled" and not comes_from(
-            call.request.remote, self._networks
+            call.address, self._networks
         ):
             raise HeadgateError(
                 ErrorCode.FORBIDDEN,
                 f"the batch endpoint {spec.name!r} has public_network_access: disabled. It takes "
                 f"jobs over the bus ({SubmitJob.TYPE}) and from the networks of the setting "
-                f"private_networks, of which {call.request.remote} is none",
+                f"private_networks, of which {call.address} is none",
                 target="public_network_access",
             )
 

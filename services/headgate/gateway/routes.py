@@ -30,7 +30,8 @@ class Route(Generic[H]):
     ``action`` is what a caller must be allowed to do, where that does not follow from the verb.
     ``guard`` is the route's own way to tell who is calling; it answers for their rights too.
     ``conditional`` routes honour ``If-Match``, and the same path can be read with GET;
-    ``repeats`` says what becomes of an ``Idempotency-Key``.
+    ``repeats`` says what becomes of an ``Idempotency-Key``; ``audited`` is False for the pieces of
+    an upload, of which there are many.
 
     For the OpenAPI document: the schemas ``body`` (which may be left out when it is
     ``body_optional``) and ``reply`` (None: an empty answer), the ``media`` type of the reply,
@@ -55,11 +56,20 @@ class Route(Generic[H]):
     guard: Guard | None = None
     conditional: bool = False
     repeats: Repeats = Repeats.IGNORED
+    audited: bool = True
 
     @property
     def needs(self) -> Action:
         """What a caller must be allowed to do; follows from the verb unless it is said."""
         return self.action or action_of(self.verb)
+
+    @property
+    def is_audited(self) -> bool:
+        """Whether who asks for it is kept: it changes something, or reads a secret."""
+        if self.public or self.guard or self.verb in ("GET", "HEAD"):
+            return False
+        is_change = self.verb != "POST" or self.needs not in (Action.READ, Action.ANY)
+        return is_change and self.audited
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The way to the studio: requests below ``/studio`` go on to its process, web sockets included.
 
 The studio is a process of its own on a UNIX socket; this is the only way to it. It knows by itself
-who is signed in, so nothing is checked here but the form of what passes through.
+who is signed in, so nothing is checked here but the form of what passes through. It is told where
+each request came from, so that wrong tokens count against whoever shows them.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
+from headgate.gateway.origins import Origins
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.identity import ORIGIN_HEADER
 
 PREFIX = "/studio"
 # Headers of one hop, which are not passed on; lengths are counted anew.
 _HOP = frozenset(
     {
         "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer",
-        "transfer-encoding", "upgrade", "content-length",
+        "transfer-encoding", "upgrade", "content-length", ORIGIN_HEADER,
     }
 )  # fmt: skip
 _STARTING = """<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=1>
@@ -44,8 +47,9 @@ def wants_page(request: web.BaseRequest) -> bool:
 class StudioProxy:
     """Passes requests on; ``close`` ends what is open."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, origins: Origins) -> None:
         self._socket = socket
+        self._origins = origins
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -89,6 +93,7 @@ class StudioProxy:
         if (request.content_length or 0) > limits.STUDIO_UPLOAD_BYTES_MAX:
             raise HeadgateError(ErrorCode.PAYLOAD_TOO_LARGE, "this is too large for the studio")
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}
+        headers[ORIGIN_HEADER] = self._origins.vouched(request.remote or "")
         async with self._client().request(
             request.method,
             f"http://{request.host}{request.raw_path}",

@@ -36,8 +36,8 @@ def build(settings: Settings) -> tuple[FastAPI, Sessions]:
     sessions = Sessions(SystemClock())
     ca = None if settings.http else settings.tls_dir / "ca.pem"
 
-    def target(token: str, workspace: str) -> Target:
-        return Target(settings.gateway_url(), token, ca, workspace)
+    def target(token: str, workspace: str, origin: str) -> Target:
+        return Target(settings.gateway_url(), token, ca, workspace, origin)
 
     web = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     SignIn(

@@ -310,6 +310,13 @@ def budget_row(told: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def moment_of(text: str) -> str:
+    """A moment that somebody has typed, as RFC 3339 in UTC where it says no zone."""
+    found = text.strip().replace(" ", "T")
+    has_zone = found.endswith(("Z", "z")) or "+" in found or found.count("-") > 2
+    return found if not found or has_zone else f"{found}Z"
+
+
 def event_line(event: Mapping[str, Any]) -> tuple[str, str, str]:
     """Time, kind and text of a CloudEvent, for lists."""
     kind = str(event.get("type", "")).removeprefix("headgate.")

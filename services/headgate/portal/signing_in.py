@@ -18,6 +18,7 @@ from headgate.portal.gate import HEALTH, PREFIX, SIGN_IN
 from headgate.portal.sessions import COOKIE, Session, Sessions, SignInCode
 from headgate_contracts import limits
 from headgate_contracts.errors import HeadgateError
+from headgate_contracts.identity import ORIGIN_HEADER
 
 _FORM_BYTES_MAX = 4 * limits.TOKEN_CHARS_MAX
 _STYLE = """
@@ -41,7 +42,7 @@ class SignIn:
         self,
         sessions: Sessions,
         code: SignInCode,
-        target: Callable[[str, str], Target],
+        target: Callable[[str, str, str], Target],
         admin_token: Path,
         *,
         is_secure: bool,
@@ -63,11 +64,12 @@ class SignIn:
     async def health(self) -> Response:
         return PlainTextResponse("alive")
 
-    async def show(self, code: str = "", to: str = "") -> Response:
+    async def show(self, request: Request, code: str = "", to: str = "") -> Response:
         """The form; with the right code nobody has to fill it in."""
         if code:
             if self._code.spend(code):
-                return await self._enter(read_token(self._admin_token), self._workspace, to)
+                token = read_token(self._admin_token)
+                return await self._enter(request, token, self._workspace, to)
             return self._form("this link has been used already; 'headgate studio' makes a new one")
         return self._form("", to)
 
@@ -77,7 +79,7 @@ class SignIn:
         form = await request.form()
         token = str(form.get("token", "")).strip()
         workspace = str(form.get("workspace", "")).strip() or self._workspace
-        return await self._enter(token, workspace, str(form.get("to", "")))
+        return await self._enter(request, token, workspace, str(form.get("to", "")))
 
     async def leave(self, request: Request) -> Response:
         await self._sessions.end(request.cookies.get(COOKIE, ""))
@@ -85,9 +87,10 @@ class SignIn:
         answer.delete_cookie(COOKIE, path=PREFIX)
         return answer
 
-    async def _enter(self, token: str, workspace: str, to: str) -> Response:
+    async def _enter(self, request: Request, token: str, workspace: str, to: str) -> Response:
+        origin = request.headers.get(ORIGIN_HEADER, "")
         try:
-            session = await self._open(token, workspace)
+            session = await self._open(token, workspace, origin)
         except HeadgateError as error:
             return self._form(error.error.message)
         is_ours = to.startswith(f"{PREFIX}/") and "//" not in to and "\\" not in to
@@ -102,9 +105,9 @@ class SignIn:
         )
         return answer
 
-    async def _open(self, token: str, workspace: str) -> Session:
+    async def _open(self, token: str, workspace: str, origin: str) -> Session:
         """A session for a token that counts. Raises HeadgateError for any other."""
-        client = Client(self._target(token, workspace))
+        client = Client(self._target(token, workspace, origin))
         await client.__aenter__()
         try:
             who = await Access(client).whoami()

@@ -177,6 +177,7 @@ _TABLE: Mapping[str, _Row] = {
         say=(
             _RPC_ALL,
             DISCOVERY,
+            f"{subjects.ROOT}.evt.audit.>",
             *_read_stream(_EVENTS),
             *_read_bucket(_TRUST),
             *_write_bucket(_REPEATS),

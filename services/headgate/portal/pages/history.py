@@ -1,9 +1,11 @@
-"""The stream of events: what has happened, and what happens, searchable."""
+"""The stream of events: what has happened since a moment, and what happens, searchable."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from nicegui import background_tasks, ui
 
@@ -13,30 +15,52 @@ from headgate.portal.sessions import Session
 from headgate_contracts.errors import HeadgateError
 
 ROWS_MAX = 500
-_COLUMNS = (("time", "Time"), ("kind", "Event"), ("text", "What"))
+_SPANS = {"10m": "10 minutes", "1h": "1 hour", "24h": "1 day", "7d": "7 days"}
 
 
-def draw(session: Session, *, filter: str = "", since: str = "1h") -> None:
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What is shown of an event; ``row`` has the event's id as ``id``."""
+
+    titles: tuple[tuple[str, str], ...]
+    row: Callable[[Mapping[str, Any]], dict[str, str]]
+
+
+def _row(event: Mapping[str, Any]) -> dict[str, str]:
+    at, kind, text = core.event_line(event)
+    return {"id": str(event.get("id")), "time": at, "kind": kind, "text": text}
+
+
+EVERYTHING = Columns((("time", "Time"), ("kind", "Event"), ("text", "What")), _row)
+
+
+def draw(
+    session: Session, *, filter: str = "", since: str = "1h", columns: Columns = EVERYTHING
+) -> None:
     """A table that grows at its head while the page is open."""
     with ui.row().classes("full-width mid"):
         search = ui.input(placeholder="Search").props('dense clearable aria-label="Search events"')
-        span = ui.select({"10m": "10 minutes", "1h": "1 hour", "24h": "1 day"}, value=since)
-        span.props('dense aria-label="How far back"')
-    columns = [
-        {"name": key, "label": label, "field": key, "align": "left"} for key, label in _COLUMNS
-    ]
-    table = ui.table(columns=columns, rows=[], row_key="id", pagination=25)
+        span = ui.select(_SPANS, value=since).props('dense aria-label="How far back"')
+        moment = ui.input("Replay from (UTC)", placeholder="2030-01-31 12:00")
+        moment.props("dense clearable").style("width: 13rem")
+        problem = ui.label().classes("text-negative wrap").props("role=alert")
+    table = ui.table(
+        columns=[{"name": k, "label": t, "field": k, "align": "left"} for k, t in columns.titles],
+        rows=[],
+        row_key="id",
+        pagination=25,
+    )
     table.classes("full-width mono").props("flat bordered dense")
     table.bind_filter_from(search, "value")
     fresh: list[dict[str, str]] = []
 
-    async def follow() -> None:
-        with contextlib.suppress(HeadgateError):
-            async for event in events.tail(
-                session.client.http, filter=filter, since=str(span.value)
-            ):
-                at, kind, text = core.event_line(event)
-                fresh.append({"id": str(event.get("id")), "time": at, "kind": kind, "text": text})
+    async def follow(begin: str) -> None:
+        try:
+            async for event in events.tail(session.client.http, filter=filter, since=begin):
+                fresh.append(columns.row(event))
+                del fresh[:-ROWS_MAX]
+        except HeadgateError as error:
+            problem.set_text(error.error.message)
 
     task: list[asyncio.Task[None]] = []
 
@@ -44,7 +68,9 @@ def draw(session: Session, *, filter: str = "", since: str = "1h") -> None:
         stop()
         fresh.clear()
         table.rows = []
-        task.append(background_tasks.create(follow()))
+        problem.set_text("")
+        start = core.moment_of(moment.value or "") or str(span.value)
+        task.append(background_tasks.create(follow(start)))
 
     def stop() -> None:
         while task:
@@ -56,6 +82,8 @@ def draw(session: Session, *, filter: str = "", since: str = "1h") -> None:
             fresh.clear()
 
     span.on_value_change(begin)
+    moment.on("keydown.enter", begin)
+    moment.on("clear", begin)
     ui.context.client.on_delete(stop)
     begin()
     ui.timer(1.0, refresh)
