@@ -354,6 +354,12 @@ async def test_status_counts_the_own_only(street: Street) -> None:
     assert (await street.house.api.get("/status", token=token)).body["endpoints"] == 2
 
 
+def without_own_attempts(text: str) -> str:
+    """The audit repeats the names that a caller has tried in the own workspace."""
+    lines = text.splitlines()
+    return "\n".join(line for line in lines if "evt.audit.alpha." not in line)
+
+
 @pytest.mark.parametrize(
     "query", ["", "&filter=instance", "&filter=>", "&workspace=beta", "&filter=endpoint.*.*"]
 )
@@ -361,11 +367,11 @@ async def test_events_are_the_own_ones(street: Street, query: str) -> None:
     path = f"/events?since=1h&follow=false{query}"
     theirs = await street.house.api.get(path, token=street.beta.token)
     assert "beta-endpoint" in theirs.raw.decode()
-    own = (await street.send("GET", path)).raw.decode()
+    own = without_own_attempts((await street.send("GET", path)).raw.decode())
     assert "beta" not in own
     assert ("alpha-endpoint" in own) == ("workspace=beta" not in query)
     resumed = await street.send("GET", path, headers={"Last-Event-ID": "0"})
-    assert "beta" not in resumed.raw.decode()
+    assert "beta" not in without_own_attempts(resumed.raw.decode())
 
 
 async def test_a_stream_of_events_ends_with_its_token(street: Street) -> None:
