@@ -53,7 +53,7 @@ class Shape(NamedTuple):
         """The body, if ``data`` is one whole request of this shape and nothing else."""
         start = len(self.before)
         end = data.find(b"\r", start, start + 10)
-        digits = data[start:end]
+        digits = data[start:end] if end >= 0 else b""
         if not (digits.isdigit() and data.startswith(self.after, end)):
             return None
         at = end + len(self.after)
