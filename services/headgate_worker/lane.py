@@ -298,7 +298,7 @@ class Lane:
         self._look_whether_idle()
 
     def _look_whether_idle(self) -> None:
-        if self._replies.draining and not self._replies.in_flight and not self._transfers:
+        if self._replies.draining and self._replies.is_idle and not self._transfers:
             self._idle.set()
 
     # -- the end ------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ class Replies:
         self._gathered: dict[str, list[bytes]] = {}
         self._deadlines: dict[str, float] = {}
         self._bytes = 0
+        self._unsaid = 0  # gathered, or on its way to the bus
         self._waking = False
         self.on_idle: Callable[[], None] = lambda: None  # on the loop, while it drains
         self.draining = False
@@ -53,6 +54,11 @@ class Replies:
     def in_flight(self) -> int:
         """How many requests have been taken and not ended."""
         return self.taken - self._ended
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in hand, and every answer has been said."""
+        return not (self.in_flight or self._unsaid)
 
     # -- from any thread ----------------------------------------------------------------------
 
@@ -69,14 +75,16 @@ class Replies:
             self._on_loop(self._in_parts, request, answer)
             return
         frame = self._frame(request, answer)
-        self.end(finished=answer is not None)
         if frame:
-            self._add(request, frame)
+            self._add(request, frame, ended=1, finished=answer is not None)
         elif answer is not None:
             self._on_loop(self._in_parts, request, answer)
+            self.end(finished=True)  # after that: a drain waits for what is in hand or on its way
 
     def flush(self) -> None:
         """Say what was gathered."""
+        if not self._gathered:
+            return
         with self._lock:
             gathered, self._gathered = self._gathered, {}
             deadlines, self._deadlines = self._deadlines, {}
@@ -84,14 +92,16 @@ class Replies:
         for reply, parts in gathered.items():
             payload = b"".join(parts) if len(parts) > 1 else parts[0]
             self._bus.answer_now(reply, payload, deadlines[reply])
+        with self._lock:
+            self._unsaid -= sum(map(len, gathered.values()))
+        self._look_whether_idle()
 
     def end(self, *, finished: bool) -> None:
         """A request is not in hand any more; ``finished``: the model has answered it."""
         with self._lock:
             self._ended += 1
             self.finished += finished
-        if self.draining and not self.in_flight:
-            self._on_loop(self.on_idle)
+        self._look_whether_idle()
 
     # -- on the loop --------------------------------------------------------------------------
 
@@ -106,13 +116,23 @@ class Replies:
 
     # -- parts of it --------------------------------------------------------------------------
 
-    def _add(self, request: Request, frame: bytes) -> None:
+    def _look_whether_idle(self) -> None:
+        if self.draining and self.is_idle:
+            self._on_loop(self.on_idle)
+
+    def _add(
+        self, request: Request, frame: bytes, *, ended: int = 0, finished: bool = False
+    ) -> None:
+        """Gather a frame. It frees its slot now: the router counts it free when it hears of it."""
         reply = request.reply
         if self._bytes + len(frame) > JOINED_BYTES_MAX:
             self.flush()
         with self._lock:
             parts = self._gathered.setdefault(reply, [])
             parts.append(frame)
+            self._unsaid += 1
+            self._ended += ended
+            self.finished += finished
             self._bytes += len(frame)
             self._deadlines[reply] = max(self._deadlines.get(reply, 0.0), request.deadline_ms)
         if len(parts) >= JOINED_MAX:

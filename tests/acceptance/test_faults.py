@@ -187,8 +187,8 @@ async def test_killing_the_bus_refuses_fast_and_runs_nothing_behind_the_callers_
     assert await until_ready(served, 2) == before, "no worker was replaced"
 
 
-async def test_a_hung_worker_is_left_out(served: Journaled) -> None:
-    """Stopped, not dead: only what it had in hand may time out, everything else goes elsewhere."""
+async def test_a_frozen_worker_fails_nobody(served: Journaled) -> None:
+    """What it has in hand is tried by the other one as well; everything else goes there anyway."""
     stopped = min(await until_ready(served, 2))
     load = load_on(served)
     os.kill(stopped, signal.SIGSTOP)
@@ -196,12 +196,10 @@ async def test_a_hung_worker_is_left_out(served: Journaled) -> None:
         async with load.running():
             await load.reach(CONNECTIONS)
             await asyncio.sleep(2.0)  # three heartbeats missed
-            noticed = time.monotonic()
             await load.more(400)
     finally:
         os.kill(stopped, signal.SIGCONT)
-    assert load.statuses(since=noticed) == {200: sum(load.statuses(since=noticed).values())}
-    assert set(load.statuses()) <= {200, 408}
+    assert failures(load) == []
     await until_ready(served, 2)
 
 

@@ -121,8 +121,12 @@ def batch_as_stored(
     """The batch endpoint as it would be stored, with the default that it has now."""
     if stored is None:
         return wanted.model_copy(update={"defaults": BatchDefaults()})
-    properties = {**stored.properties, **wanted.properties}
-    return wanted.model_copy(update={"properties": properties, "defaults": stored.defaults})
+    kept = {
+        "properties": {**stored.properties, **wanted.properties},
+        "public_network_access": wanted.public_network_access or stored.public_network_access,
+        "defaults": stored.defaults,
+    }
+    return wanted.model_copy(update=kept)
 
 
 class Planner:
