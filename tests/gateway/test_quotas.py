@@ -70,6 +70,8 @@ async def test_use_is_told_by_caller_and_when_it_frees(
     assert found["freesAt"].endswith("T00:00:00.000000Z")
     found = await put(api, name, kind="compute_seconds", **about | {"caller": ""})
     assert found["kind"] == "computeSeconds" and found["used"] == 5
+    found = await put(api, name, kind="requests", limit=10, window="P1D")
+    assert found["used"] >= 9, "of the workspace as a whole"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlmodel import col, func, select
+from sqlalchemy import select  # SQLModel's gives no rows for one column alone
+from sqlmodel import col, func
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from headgate.metering import state
@@ -68,10 +69,10 @@ async def _used(session: AsyncSession, quota: Quota, since: int) -> list[QuotaUs
     places = {"endpoint": row.endpoint, "caller": row.caller}
     groups = {name: place for name, place in places.items() if getattr(quota, name)}
     query: Any = select(func.sum(amount), *groups.values()).where(
-        row.workspace == quota.workspace,
-        row.begins >= since,
-        row.kind == UsageKind.SCORED.value,
-        row.deployment != "",
+        col(row.workspace) == quota.workspace,
+        col(row.begins) >= since,
+        col(row.kind) == UsageKind.SCORED.value,
+        col(row.deployment) != "",
         col(row.status).not_in(UNCOUNTED),
         *(
             place == getattr(quota, name)
