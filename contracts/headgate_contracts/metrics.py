@@ -96,10 +96,10 @@ ENDPOINT: tuple[Metric, ...] = (
 DEPLOYMENT: tuple[Metric, ...] = (
     _of_instances("CpuUtilizationPercentage", "Percent", "Of the cores of the instance type"),
     _of_instances("CpuMemoryUtilizationPercentage", "Percent", "Of the type's memory"),
-    _of_instances("GpuUtilizationPercentage", "Percent", "No instance reports it"),
-    _of_instances("GpuMemoryUtilizationPercentage", "Percent", "No instance reports it"),
-    _of_instances("GpuEnergyJoules", "Unspecified", "No instance reports it"),
-    _of_instances("DiskUtilization", "Percent", "No instance reports it", "disk"),
+    _of_instances("GpuUtilizationPercentage", "Percent", "Mean of the instance's GPUs"),
+    _of_instances("GpuMemoryUtilizationPercentage", "Percent", "Of its GPUs' memory"),
+    _of_instances("GpuEnergyJoules", "Unspecified", "Used by the GPUs in a minute"),
+    _of_instances("DiskUtilization", "Percent", "Of the file system it writes to", "disk"),
     _of_instances("DeploymentCapacity", "Count", "Instances", "State"),
     Metric(
         name="RequestsPerMinute",
@@ -109,15 +109,6 @@ DEPLOYMENT: tuple[Metric, ...] = (
     ),
     *_latencies(()),
     *_collected(("instanceId",)),
-)
-# Nothing in an installation measures these; they are known, and have no points.
-UNMEASURED = frozenset(
-    (
-        "GpuUtilizationPercentage",
-        "GpuMemoryUtilizationPercentage",
-        "GpuEnergyJoules",
-        "DiskUtilization",
-    )
 )
 
 

@@ -138,6 +138,14 @@ class Heartbeat(Event):
     pid: int = 0
     rss_bytes: int = 0
     cpu_s: float = 0.0
+    disk_percent: float | None = Field(
+        None, description="how full the file system of its temporary folder is"
+    )
+    gpu_percent: float | None = Field(None, description="how busy its GPUs are, on the mean")
+    gpu_memory_percent: float | None = Field(None, description="of the memory of its GPUs")
+    gpu_joules: float | None = Field(
+        None, description="energy of its GPUs since its start, from looks at their power"
+    )
     collected: int = Field(0, description="events of data collection written since its start")
     collect_dropped: int = Field(0, description="events of data collection lost since its start")
     batches: int = Field(0, description="batches that went through its model since its start")

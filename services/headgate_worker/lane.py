@@ -16,6 +16,7 @@ from headgate_worker import core, failure, frames, memory, output
 from headgate_worker.bus import Bus
 from headgate_worker.collector import Collector
 from headgate_worker.execution import Executor
+from headgate_worker.machine import Machine
 from headgate_worker.nats import RefusedError
 from headgate_worker.replies import Replies
 from headgate_worker.request import Answer, Request
@@ -53,6 +54,9 @@ class Lane:
         self._interruptible: dict[Key, Request] = {}
         self._glancing = False
         self.collector: Optional[Collector] = None
+        # One process speaks for the instance; a server beside us may be on another machine's disk.
+        measures = number == 0 and not settings.server
+        self._machine = Machine(os.environ) if measures else None
         self.trouble = ""  # why a server beside us does not pass its probes
         self.exit_code = EXIT_CRASHED
         self.started = threading.Event()
@@ -136,6 +140,8 @@ class Lane:
         self._loop.add_reader(self._signals.fileno(), self._on_signal)
         unwatch = watch(settings.supervisor, self._loop, self.drain)
         self.started.set()
+        if self._machine is not None:
+            self._machine.start()
         connection = self._loop.create_task(bus.run())
         pulse = self._loop.create_task(self._pulse())
         try:
@@ -196,6 +202,8 @@ class Lane:
         if self.collector is not None:
             said["collected"] = self.collector.collected
             said["collect_dropped"] = self.collector.dropped
+        if self._machine is not None:
+            said.update(self._machine.figures)
         self._bus.publish(self._beat_subject, json.dumps(said).encode())
 
     def _place(self) -> str:

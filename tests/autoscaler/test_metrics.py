@@ -168,6 +168,31 @@ def test_processor_and_memory_come_from_heartbeats() -> None:
     assert sorted(memory) == pytest.approx([25, 50])
 
 
+def test_disks_and_gpus_come_from_heartbeats_that_tell_them() -> None:
+    collector = Collector(100.0)
+    for lane, joules in (("i1", 500.0), ("i1-1", None)):  # the second process tells nothing
+        for second in (0, 1, 2):
+            grown = None if joules is None else joules * second
+            beat = Heartbeat(
+                endpoint=KEY[0],
+                deployment=KEY[1],
+                instance=lane,
+                state=InstanceState.READY,
+                mono_ms=1_000.0 * second,
+                disk_percent=None if joules is None else 30.0 + second,
+                gpu_joules=grown,
+            )
+            collector.beat(beat, float(second))
+    parts = {"blue": collector.step(3.0).sums[KEY]}
+
+    def read(name: str) -> list[float]:
+        return samples_of(rule(f"{name} > 1").trigger, parts, {})
+
+    assert read("DiskUtilization") == [31.5]
+    assert read("GpuEnergyJoules") == [30_000]
+    assert read("GpuUtilizationPercentage") == []
+
+
 def test_an_instance_that_measures_no_processor_time_has_no_value() -> None:
     sums = Sums()
     sums.instances["i1"] = use = InstanceUse()

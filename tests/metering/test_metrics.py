@@ -18,7 +18,6 @@ from headgate_contracts.load import DeploymentLoad, EndpointLoad, LoadReported
 from headgate_contracts.metrics import (
     DEPLOYMENT,
     ENDPOINT,
-    UNMEASURED,
     MetricsReply,
     Point,
     QueryMetrics,
@@ -91,6 +90,27 @@ def test_processors_are_used_as_far_as_their_time_grows() -> None:
     assert found["collected"] == 12 and found["state"] == "ready"
 
 
+def test_what_an_instance_does_not_report_has_no_value() -> None:
+    minutes = Minutes(DAY)
+    for second in range(3):
+        beat = {"state": "ready", "mono_ms": 1_000.0 * second, "disk_percent": None}
+        minutes.hear_instance(I1, "i1", beat, Size(1, 1_000), float(second))
+    rows = [Stored(int(DAY), "blue", "i1", minutes.take(3.0)[I1])]
+    for name in ("DiskUtilization", "GpuUtilizationPercentage", "GpuEnergyJoules"):
+        assert points(asked(name, deployment="blue"), rows) == {}
+
+
+def test_processes_of_an_instance_use_it_together() -> None:
+    minutes, size = Minutes(DAY), Size(cores=2, memory_bytes=1_000)
+    for second in range(3):
+        for lane, cores in (("i1", 0.5), ("i1-1", 0.25)):
+            beat = {"state": "ready", "cpu_s": cores * second, "mono_ms": 1_000.0 * second}
+            minutes.hear_instance(I1, lane, {**beat, "rss_bytes": 100}, size, float(second))
+    found = minutes.take(3.0)[I1]
+    assert found["cpu"] == [75.0, 2, 37.5, 37.5]
+    assert found["memory"] == [40.0, 2, 20.0, 20.0]
+
+
 def asked(name: str, *splits: str, deployment: str = "", **more: Any) -> QueryMetrics:
     about = {"workspace": "local", "endpoint": "digits", "since": DAY, "until": DAY + 3_600}
     return QueryMetrics.model_validate(
@@ -110,9 +130,11 @@ def stored(requests: int = 60) -> list[Stored]:
     for minute, factor in ((int(DAY), 1), (int(DAY) + 60, 2)):
         minutes = Minutes(DAY)
         minutes.hear_load(load(factor * requests), 1.0)
-        beat = {"state": "ready", "cpu_s": 0.0, "mono_ms": 0.0}
+        beat: dict[str, Any] = {"state": "ready"}
         for second in range(3):
             beat |= {"cpu_s": 0.25 * factor * second, "mono_ms": 1_000.0 * second}
+            beat |= {"disk_percent": 40.0 * factor, "gpu_percent": 10.0 * (second + factor)}
+            beat |= {"gpu_memory_percent": 25.0, "gpu_joules": 300.0 * factor * second}
             minutes.hear_instance(I1, "i1", beat, Size(1, 1_000), second)
         for place, value in minutes.take(3.0).items():
             rows.append(Stored(minute, place.deployment, place.instance, value))
@@ -168,12 +190,20 @@ def test_the_rest_of_azures_metrics() -> None:
     }
     cpu = points(asked("CpuUtilizationPercentage", "instanceId", deployment="blue"), rows)
     assert [point.average for point in cpu["i1",]] == [25, 50]
+    disk = points(asked("DiskUtilization", "instanceId", "disk", deployment="blue"), rows)
+    assert [point.average for point in disk["i1", "tmp"]] == [40, 80]
+    gpu, _ = points(asked("GpuUtilizationPercentage", deployment="blue"), rows)[()]
+    assert (gpu.minimum, gpu.average, gpu.maximum) == (10, 20, 30)
+    memory = points(asked("GpuMemoryUtilizationPercentage", deployment="blue"), rows)[()]
+    assert [point.average for point in memory] == [25, 25]
+    energy = points(asked("GpuEnergyJoules", "instanceId", deployment="blue"), rows)["i1",]
+    assert [point.total for point in energy] == [600, 1_200]
     capacity = points(asked("DeploymentCapacity", "State", deployment="blue"), rows)
     assert [point.total for point in capacity["ready",]] == [1, 1]
     for metric in (*ENDPOINT, *DEPLOYMENT):  # each is known, whether there is data or not
         deployment = "blue" if metric in DEPLOYMENT and metric not in ENDPOINT else ""
         found = points(asked(metric.name, *metric.dimensions[:4], deployment=deployment), rows)
-        assert found or metric.name in UNMEASURED or metric.name.startswith("DataCollection")
+        assert found or metric.name.startswith("DataCollection")
 
 
 async def test_what_is_reported_is_stored_and_answered(make_world: MakeWorld, kind: str) -> None:

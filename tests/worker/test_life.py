@@ -130,6 +130,11 @@ async def test_an_answer_finished_while_the_bus_was_away_arrives(
         assert (await router.post(one, "0")).status == 200
 
 
+def measuring(router: Router) -> set[str]:
+    """Who tells how full its disk is."""
+    return {beat.instance for beat in router.heartbeats if beat.disk_percent is not None}
+
+
 async def test_lanes_share_an_instance_and_end_together(
     server: natsd.RunningServer, data_dir: Path
 ) -> None:
@@ -151,6 +156,8 @@ async def test_lanes_share_an_instance_and_end_together(
         lanes = [one.instance, f"{one.instance}-1", f"{one.instance}-2"]
         for lane in lanes:
             await router.until(one, InstanceState.READY, lane)
+        await eventually(lambda: measuring(router), "a look at the disk")
+        assert measuring(router) == {one.instance}  # one of them speaks for all
         pids = set()
         for lane in lanes:
             subject = one.subject.removesuffix(one.instance) + lane

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from headgate.autoscaler.metrics import KEY, SILENT_AFTER_S, InstanceUse, Sums
+from headgate.autoscaler.metrics import FIGURES, KEY, SILENT_AFTER_S, InstanceUse, Sums
 from headgate_contracts.load import Counts, DeploymentLoad, LoadReported
 from headgate_contracts.scoring import Heartbeat, InstanceState
 
+N = TypeVar("N", int, float)
 GONE_AFTER_S = 15.0  # a router without a word for so long has ended without one
 _FORGET_INSTANCE_S = 60.0
 
@@ -29,6 +31,7 @@ class _Router:
 class _Instance:
     at_s: float
     cpu_s: float
+    gpu_joules: float
     collected: int
     dropped: int
     heard_at: float
@@ -110,10 +113,19 @@ class Collector:
             use.span_s += at_s - known.at_s
             use.memory_bytes += beat.rss_bytes
             use.readings += 1
+            for name in FIGURES:
+                use.look(name, getattr(beat, name))
+            if beat.gpu_joules is not None:
+                use.look("gpu_joules", _grown(known.gpu_joules, beat.gpu_joules))
             sums.collected += _grown(known.collected, beat.collected)
             sums.collect_dropped += _grown(known.dropped, beat.collect_dropped)
         self._instances[place] = _Instance(
-            at_s, beat.cpu_s, beat.collected, beat.collect_dropped, now
+            at_s,
+            beat.cpu_s,
+            beat.gpu_joules or 0.0,
+            beat.collected,
+            beat.collect_dropped,
+            now,
         )
 
     def step(self, now: float) -> Step:
@@ -165,5 +177,5 @@ def _add(sums: Sums, before: DeploymentLoad, load: DeploymentLoad, span_s: float
     sums.traffic_bytes += max(0, load.response_bytes - before.response_bytes)
 
 
-def _grown(before: int, now: int) -> int:
+def _grown(before: N, now: N) -> N:
     return now - before if now >= before else now

@@ -7,7 +7,7 @@ grains that a rule asks for, and gives the value of a metric over its window.
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -19,23 +19,38 @@ from headgate_contracts.routing import LATENCY_BOUNDS_MS
 COVERAGE_MIN = 0.8  # of a window's grains, and of a grain's steps
 SILENT_AFTER_S = 3.5
 KEY = tuple[str, str]
+FIGURES = ("disk_percent", "gpu_percent", "gpu_memory_percent")
 _BUCKET_RATIO = 2**0.25
 
 
 class InstanceUse:
-    """What one instance used during a step or grain; cores and bytes."""
+    """What one instance used during a step or grain; cores and bytes.
 
-    __slots__ = ("cpu_s", "memory_bytes", "readings", "span_s")
+    ``totals`` and ``looks`` are of what not every instance reports: ``FIGURES``, and the growth
+    of ``gpu_joules``.
+    """
+
+    __slots__ = ("cpu_s", "looks", "memory_bytes", "readings", "span_s", "totals")
 
     def __init__(self) -> None:
         self.cpu_s = self.span_s = self.memory_bytes = 0.0
         self.readings = 0
+        self.totals: defaultdict[str, float] = defaultdict(float)
+        self.looks = Counter[str]()
+
+    def look(self, name: str, value: float | None) -> None:
+        if value is not None:
+            self.totals[name] += value
+            self.looks[name] += 1
 
     def add(self, other: InstanceUse) -> None:
         self.cpu_s += other.cpu_s
         self.span_s += other.span_s
         self.memory_bytes += other.memory_bytes
         self.readings += other.readings
+        self.looks.update(other.looks)
+        for name, total in other.totals.items():
+            self.totals[name] += total
 
 
 @dataclass(slots=True)
@@ -88,6 +103,7 @@ class Size(NamedTuple):
 
 Samples = list[float]
 """The values that a grain has, one per instance where there are several."""
+Measure = Callable[["Sums", "Size"], Samples]
 
 
 def _per_minute(sums: Sums, count: float) -> Samples:
@@ -134,15 +150,33 @@ def _memory(sums: Sums, size: Size) -> Samples:
     return [100 * each / size.memory_bytes for each in used.values()]
 
 
+def _figure(name: str) -> Measure:
+    def samples(sums: Sums, size: Size) -> Samples:
+        uses = sums.instances.values()
+        return [use.totals[name] / use.looks[name] for use in uses if use.looks[name]]
+
+    return samples
+
+
+def _gpu_energy(sums: Sums, size: Size) -> Samples:
+    """Joules in a minute."""
+    uses = [use for use in sums.instances.values() if use.looks["gpu_joules"] and use.span_s]
+    return [60 * use.totals["gpu_joules"] / use.span_s for use in uses]
+
+
 def _mean(total: float, looks: int) -> Samples:
     return [total / looks] if looks else []
 
 
-Measure = Callable[[Sums, Size], Samples]
-_NOT_MEASURED = (
-    *("ConnectionsActive", "NewConnectionsPerSecond", "GpuUtilizationPercentage"),
-    *("GpuMemoryUtilizationPercentage", "GpuEnergyJoules", "DiskUtilization"),
-)
+_NOT_MEASURED = ("ConnectionsActive", "NewConnectionsPerSecond")
+_OF_INSTANCES: Mapping[str, Measure] = {
+    "CpuUtilizationPercentage": _cpu,
+    "CpuMemoryUtilizationPercentage": _memory,
+    "GpuUtilizationPercentage": _figure("gpu_percent"),
+    "GpuMemoryUtilizationPercentage": _figure("gpu_memory_percent"),
+    "GpuEnergyJoules": _gpu_energy,
+    "DiskUtilization": _figure("disk_percent"),
+}
 _MEASURES: Mapping[str, Measure] = {
     "RequestsPerMinute": lambda s, _: _per_minute(s, sum(s.statuses.values())),
     "RequestLatency": lambda s, _: _latency(s),
@@ -153,8 +187,7 @@ _MEASURES: Mapping[str, Measure] = {
     "NetworkBytes": lambda s, _: [s.traffic_bytes / s.span_s] if s.span_s else [],
     "DataCollectionEventsPerMinute": lambda s, _: _per_minute(s, s.collected),
     "DataCollectionErrorsPerMinute": lambda s, _: _per_minute(s, s.collect_dropped),
-    "CpuUtilizationPercentage": _cpu,
-    "CpuMemoryUtilizationPercentage": _memory,
+    **_OF_INSTANCES,
     "DeploymentCapacity": lambda s, _: _mean(s.ready, s.looks),
     "ConcurrentRequests": lambda s, _: [s.busy_s / s.span_s] if s.span_s else [],
     "WaitingRequests": lambda s, _: _mean(s.waiting + s.held, s.looks),
@@ -182,7 +215,7 @@ def samples_of(
     if len(chosen) == 1:
         name, sums = chosen[0]
         return measure(sums, sizes.get(name, Size()))
-    if measure in (_cpu, _memory):
+    if measure in _OF_INSTANCES.values():
         return [each for name, sums in chosen for each in measure(sums, sizes.get(name, Size()))]
     whole = Sums()
     for _, sums in chosen:

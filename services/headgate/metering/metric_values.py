@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from headgate_contracts.metrics import (
     DEPLOYMENT,
     ENDPOINT,
-    UNMEASURED,
     Metric,
     Point,
     QueryMetrics,
@@ -72,8 +71,6 @@ def metrics_of(query: QueryMetrics) -> tuple[Metric, ...]:
 
 def series(query: QueryMetrics, metric: Metric, stored: Iterable[Stored]) -> list[Series]:
     """The series of one metric, one for each combination of the values of ``splits``."""
-    if metric.name in UNMEASURED:
-        return []
     parts, together = _how(query, metric)
     minutes: defaultdict[tuple[tuple[str, ...], int], list[Any]] = defaultdict(list)
     splits = [name for name in query.splits if name in metric.dimensions]
@@ -201,10 +198,10 @@ def _sum(name: str) -> Parts:
     return parts
 
 
-def _looks(name: str) -> Parts:
+def _looks(name: str, **more: str) -> Parts:
     def parts(row: Stored) -> Iterator[Part]:
         if name in row.value:
-            yield Part({"instanceId": row.instance}, row.value[name])
+            yield Part({"instanceId": row.instance, **more}, row.value[name])
 
     return parts
 
@@ -223,5 +220,9 @@ _HOW: Mapping[str, tuple[Parts, Together]] = {
     "DataCollectionErrorsPerMinute": (_sum("collect_dropped"), _added),
     "CpuUtilizationPercentage": (_looks("cpu"), _gathered),
     "CpuMemoryUtilizationPercentage": (_looks("memory"), _gathered),
+    "GpuUtilizationPercentage": (_looks("gpu_percent"), _gathered),
+    "GpuMemoryUtilizationPercentage": (_looks("gpu_memory_percent"), _gathered),
+    "GpuEnergyJoules": (_sum("gpu_joules"), _added),
+    "DiskUtilization": (_looks("disk_percent", disk="tmp"), _gathered),
     "DeploymentCapacity": (_capacity, _added),
 }

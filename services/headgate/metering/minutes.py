@@ -7,7 +7,7 @@ before; of a reporter that was there before us the first report is where countin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -44,6 +44,14 @@ class Gauge:
         return [self.total, self.count, self.least, self.most]
 
 
+def added(gauges: Iterable[Gauge]) -> list[float]:
+    """Looks at what adds up, each at one part, as looks at the whole; the extremes are bounds."""
+    told = [gauge.told() for gauge in gauges]
+    count = max(each[1] for each in told)
+    mean = sum(each[0] / each[1] for each in told)
+    return [count * mean, count, sum(each[2] for each in told), sum(each[3] for each in told)]
+
+
 @dataclass(slots=True)
 class Minute:
     """What one place adds to a minute."""
@@ -51,6 +59,7 @@ class Minute:
     counts: dict[str, Counter[int]] = field(default_factory=dict)
     sums: Counter[str] = field(default_factory=Counter)
     gauges: dict[str, Gauge] = field(default_factory=dict)
+    of_lanes: dict[str, dict[str, Gauge]] = field(default_factory=dict)
     state: str = ""
 
     def told(self) -> dict[str, Any]:
@@ -62,6 +71,7 @@ class Minute:
         found = {name: counts for name, counts in found.items() if counts}
         found |= {name: round(value, 6) for name, value in self.sums.items() if value}
         found |= {name: gauge.told() for name, gauge in self.gauges.items() if gauge.count}
+        found |= {name: added(lanes.values()) for name, lanes in self.of_lanes.items()}
         return {**found, "state": self.state} if self.state else found
 
 
@@ -120,18 +130,26 @@ class Minutes:
         """A heartbeat of one of the processes of an instance."""
         minute = self._minute(place)
         minute.state = str(beat.get("state", ""))
-        figures = {name: float(beat.get(name) or 0) for name in _OF_BEATS}
+        figures = {
+            name: float(beat.get(name) or 0) for name in (*_SUMS_OF_BEATS, "cpu_s", "mono_ms")
+        }
         known = self._last.get(("beat", lane))
         grown = self._grown(("beat", lane), figures, now, is_new=False)
-        minute.sums["collected"] += grown["collected"]
-        minute.sums["collect_dropped"] += grown["collect_dropped"]
+        for name in _SUMS_OF_BEATS:
+            minute.sums[name] += grown[name]
+        for name in _LOOKS_OF_BEATS:
+            if beat.get(name) is not None:
+                minute.gauges.setdefault(name, Gauge()).look(float(beat[name]))
         span_s = grown["mono_ms"] / 1000
         if size is None or known is None or not 0 < span_s < FORGOTTEN_AFTER_S:
             return
-        percent = 100 * grown["cpu_s"] / span_s / size.cores
-        minute.gauges.setdefault("cpu", Gauge()).look(percent)
-        memory = 100 * float(beat.get("rss_bytes") or 0) / size.memory_bytes
-        minute.gauges.setdefault("memory", Gauge()).look(memory)
+        used = {
+            "cpu": grown["cpu_s"] / span_s / size.cores,
+            "memory": float(beat.get("rss_bytes") or 0) / size.memory_bytes,
+        }
+        for name, share in used.items():
+            lanes = minute.of_lanes.setdefault(name, {})
+            lanes.setdefault(lane, Gauge()).look(100 * share)
 
     def _minute(self, place: Place) -> Minute:
         return self._now.setdefault(place, Minute())
@@ -166,4 +184,5 @@ class Minutes:
         }
 
 
-_OF_BEATS = ("collected", "collect_dropped", "cpu_s", "mono_ms")
+_SUMS_OF_BEATS = ("collected", "collect_dropped", "gpu_joules")
+_LOOKS_OF_BEATS = ("disk_percent", "gpu_percent", "gpu_memory_percent")
