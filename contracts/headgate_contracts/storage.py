@@ -50,10 +50,13 @@ ShortText = Annotated[str, Field(max_length=limits.TAG_CHARS_MAX)]
 class DatastoreCredentials(Value):
     """How a datastore is opened, without the secret itself.
 
-    Buckets of S3 have an ``access_key``, containers of Azure the others.
+    Buckets of S3 have an ``access_key``, those of GCS a ``service_account``, whose secret is the
+    key file that Google gives (JSON), web servers none, and containers of Azure the others.
     """
 
-    type: Literal["none", "account_key", "sas", "service_principal", "access_key"] = "none"
+    type: Literal[
+        "none", "account_key", "sas", "service_principal", "access_key", "service_account"
+    ] = "none"
     access_key_id: ShortText = ""
     tenant_id: ShortText = ""
     client_id: ShortText = ""
@@ -62,14 +65,15 @@ class DatastoreCredentials(Value):
 
 
 class DatastoreSpec(Value):
-    """A container of blobs in somebody's storage account, or a bucket of S3.
+    """A container of blobs in somebody's storage account, a bucket of S3 or GCS, a web server.
 
-    A bucket has no account, and a region; its ``endpoint`` is a server's host and port, by default
-    that of the region.
+    A bucket has no account, and one of S3 a region; its ``endpoint`` is a server's host and port,
+    by default that of the region, or Google's. A web server is only read: its ``container_name`` is
+    host, port and path of the folder that the datastore's paths lie in.
     """
 
     name: DatastoreName
-    type: Literal["azure_blob", "s3"] = "azure_blob"
+    type: Literal["azure_blob", "s3", "gcs", "http"] = "azure_blob"
     account_name: OptionalHostPart = ""
     container_name: HostPart
     endpoint: OptionalHostPart = "core.windows.net"
@@ -82,10 +86,11 @@ class DatastoreSpec(Value):
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults_of_buckets(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("type") == "s3":
-            return {"endpoint": "", "region": "us-east-1", **given}
-        return given
+    def _defaults_of_types(cls, given: Any) -> Any:
+        kind = given.get("type", "azure_blob") if isinstance(given, dict) else "azure_blob"
+        if kind == "azure_blob":
+            return given
+        return {"endpoint": "", "region": "us-east-1" if kind == "s3" else "", **given}
 
 
 class Datastore(Resource):
@@ -155,7 +160,7 @@ class GetDatastoreSecret(Query):
 
 
 class DatastoreSecretReply(Reply):
-    """``secret`` is the account key, SAS token or client secret; empty for a built-in one."""
+    """``secret`` is what the kind of credentials needs; empty for a built-in datastore."""
 
     TYPE: ClassVar[str] = "headgate.registry.reply.v1.datastore_secret"
 

@@ -105,6 +105,30 @@ async def test_other_addresses_are_refused_before_there_is_a_job(
     assert not site.paths
 
 
+async def test_a_web_server_can_be_a_datastore(web_home: House, site: Site) -> None:
+    site.files["/open/a b.txt"] = b"8"
+    for name, address in (("Site", f"127.0.0.1:{site.port}/open/"), ("other", "127.0.0.1:1")):
+        spec = DatastoreSpec(name=name, type="http", protocol="http", container_name=address)
+        await web_home.ask(storage.PutDatastore(workspace=WORKSPACE, spec=spec))
+    inside = "azureml://datastores/Site/paths"
+    uri = f"{inside}/a b.txt"
+    job = await web_home.until((await web_home.submit(uri, type="uri_file")).name)
+    assert (job.status, await web_home.output(job)) == (JobStatus.COMPLETED, "a b.txt,16\n")
+    assert job.input.uri == uri and set(site.paths) == {"/open/a%20b.txt"}
+    site.paths.clear()
+    for uri, kind, code, word in (
+        (f"{inside}/7.txt", "uri_folder", ErrorCode.BAD_ARGUMENT, "uri_file"),
+        (f"{inside}/../7.txt", "uri_file", ErrorCode.URI_NOT_ALLOWED, "path"),
+        ("azureml://datastores/other/paths/7", "uri_file", ErrorCode.URI_NOT_ALLOWED, "listed"),
+    ):
+        with pytest.raises(HeadgateError, match=word) as caught:
+            await web_home.submit(uri, type=kind)
+        assert caught.value.error.code is code
+    with pytest.raises(HeadgateError, match="write nothing"):
+        await web_home.submit(await web_home.numbers(1), output=f"{inside}/out")
+    assert not site.paths
+
+
 # --- datastores --------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ import uv
 from headgate.runtime import natsd
 from headgate_contracts import limits
 from headgate_contracts.scoring import InstanceState
-from worker.harness import Router, worker
+from worker.harness import Router, eventually, worker
 
 ECHO = """
     def init():

@@ -18,8 +18,9 @@ _CREDENTIALS = {
     "sas": ("Sas", "sasToken"),
     "service_principal": ("ServicePrincipal", "clientSecret"),
     "access_key": ("AccessKey", "secretAccessKey"),
+    "service_account": ("ServiceAccount", "serviceAccountKey"),
 }
-_TYPES = {"azure_blob": "AzureBlob", "s3": "S3"}
+_TYPES = {"azure_blob": "AzureBlob", "s3": "S3", "gcs": "Gcs", "http": "Http"}
 _CREDENTIALS_TYPE = choice(
     {"none": "None"} | {word: arm for word, (arm, _) in _CREDENTIALS.items()}
 )
@@ -139,7 +140,7 @@ def datastore_resource(datastore: Datastore, context: Context, own_authority: st
     if datastore.is_built_in:
         properties["accountName"] = f"{own_authority}/{context.workspace}"
         credentials = {"credentialsType": "AccountKey"}  # opened by what listSecrets gives
-    for name in ("accountName", "region"):  # of one type only
+    for name in ("accountName", "region"):  # of some types only
         if not properties[name]:
             del properties[name]
     properties |= {

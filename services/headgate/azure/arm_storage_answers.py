@@ -32,12 +32,15 @@ DATASTORE = resource(
 )
 SECRETS = plain(
     "DatastoreSecrets",
-    optional=("key", "sasToken", "clientSecret", "secretAccessKey"),
-    secretsType={"enum": ["None", "AccountKey", "Sas", "ServicePrincipal", "AccessKey"]},
+    optional=("key", "sasToken", "clientSecret", "secretAccessKey", "serviceAccountKey"),
+    secretsType={
+        "enum": ["None", "AccountKey", "Sas", "ServicePrincipal", "AccessKey", "ServiceAccount"]
+    },
     key=TEXT,
     sasToken=TEXT,
     clientSecret=TEXT,
     secretAccessKey=TEXT,
+    serviceAccountKey=TEXT,
 )
 COMPUTE = resource(
     "Compute",

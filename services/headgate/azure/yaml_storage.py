@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -135,6 +136,49 @@ class BucketFile(Value):
     properties: Tags = {}
 
 
+class GoogleCredentials(Value):
+    """The key file of a service account: its text, or its object pasted as it is."""
+
+    service_account_key: (
+        Annotated[str, Field(max_length=limits.SECRET_CHARS_MAX)] | dict[str, str]
+    ) = Field("", repr=False)
+
+    def text(self) -> str:
+        key = self.service_account_key
+        return key if isinstance(key, str) else json.dumps(key)
+
+
+class GoogleBucketFile(Value):
+    """A datastore in Google's cloud storage, as a file says it: a type of our own."""
+
+    name: DatastoreName
+    type: Literal["gcs"]
+    bucket: HostPart
+    endpoint: OptionalHostPart = ""
+    protocol: Literal["https", "http"] = "https"
+    credentials: GoogleCredentials = GoogleCredentials()
+    description: Description = ""
+    tags: Tags = {}
+    properties: Tags = {}
+
+
+class WebFile(Value):
+    """A web server as a datastore that is only read, as a file says it: a type of our own."""
+
+    name: DatastoreName
+    type: Literal["http"]
+    url: Annotated[
+        str,
+        Field(
+            pattern=r"^https?://[A-Za-z0-9][A-Za-z0-9.:/_-]{0,254}$",
+            description="an address of a folder, without a query",
+        ),
+    ]
+    description: Description = ""
+    tags: Tags = {}
+    properties: Tags = {}
+
+
 class ComputeFile(ComputeSpec):
     """A compute as a file says it."""
 
@@ -164,11 +208,16 @@ def datastore(file: YamlFile) -> tuple[DatastoreSpec, str]:
     kind = node.text.lower() if isinstance(node, Scalar) else ""
     if kind in _OTHER_STORES:
         raise _refusal(
-            file, "type", f"{kind} is not supported here, only azure_blob and s3: put the files "
-            "into a container of blobs, or into a bucket"
+            file, "type", f"{kind} is not supported here, only azure_blob, s3, gcs and http: put "
+            "the files into a container of blobs, or into a bucket"
         )  # fmt: skip
-    if kind == "s3":
-        return _bucket(file.typed(BucketFile, DATASTORE))
+    match kind:
+        case "s3":
+            return _bucket(file.typed(BucketFile, DATASTORE))
+        case "gcs":
+            return _google_bucket(file.typed(GoogleBucketFile, DATASTORE))
+        case "http":
+            return _web(file.typed(WebFile, DATASTORE)), ""
     fields = file.typed(DatastoreFile, DATASTORE)
     shown, secret = fields.credentials.divided()
     values = fields.model_dump(exclude={"credentials"})
@@ -183,6 +232,20 @@ def _bucket(fields: BucketFile) -> tuple[DatastoreSpec, str]:
     values = fields.model_dump(exclude={"credentials", "bucket"})
     spec = DatastoreSpec(**values, container_name=fields.bucket, credentials=shown)
     return spec, key.secret_access_key
+
+
+def _google_bucket(fields: GoogleBucketFile) -> tuple[DatastoreSpec, str]:
+    secret = fields.credentials.text()
+    shown = DatastoreCredentials(type="service_account" if secret else "none")
+    values = fields.model_dump(exclude={"credentials", "bucket"})
+    spec = DatastoreSpec(**values, container_name=fields.bucket, credentials=shown)
+    return spec, secret
+
+
+def _web(fields: WebFile) -> DatastoreSpec:
+    protocol, _, folder = fields.url.partition("://")
+    values = fields.model_dump(exclude={"url"})
+    return DatastoreSpec(**values, protocol=protocol, container_name=folder)
 
 
 def compute(file: YamlFile) -> ComputeSpec:

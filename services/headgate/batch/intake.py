@@ -12,6 +12,7 @@ from headgate.batch.records import JobDocument, JobRecord
 from headgate.runtime import remote
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock, new_id, short_id
+from headgate.runtime.datastores import only_read, web_address
 from headgate.runtime.places import Places, joined
 from headgate.runtime.store import checked_key
 from headgate.runtime.tables import Database
@@ -32,6 +33,7 @@ from headgate_contracts.storage import (
     DEFAULT_DATASTORE,
     ComputeReply,
     DatastoreReply,
+    DatastoreSpec,
     GetCompute,
     GetDatastore,
 )
@@ -74,7 +76,7 @@ class Intake:
         default = f"azureml://datastores/{DEFAULT_DATASTORE}/paths/azureml/{name}/score/"
         output = _single(command.outputs, "outputs") or JobOutput(uri=default)
         source, file_name = await self._input(command.workspace, given)
-        to = await self._place(output.uri, command.workspace, self.allowed.outputs, "outputs.uri")
+        to = await self._output(command.workspace, output.uri)
         if uris.overlap(source, to):
             raise HeadgateError(
                 ErrorCode.BAD_ARGUMENT,
@@ -141,9 +143,15 @@ class Intake:
             found = (await self.bus.ask(query, AssetReply)).data
             if found is not None:
                 uri, kind = found.spec.path, found.spec.type
+        store, path = await self._datastore(uri, workspace)
+        if store is not None and store.type == "http":
+            uri = web_address(store, path)
         if uris.is_web(uri):
             return await self._web_file(uri, kind)
-        place = await self._place(uri, workspace, self.allowed.inputs, "inputs.uri")
+        if store is not None:
+            place = Place(workspace=workspace, datastore=store.name, path=path)
+        else:
+            place = uris.place_of(uri, workspace, self.allowed.inputs, target="inputs.uri")
         if kind == "uri_folder":
             return place, ""
         folder, _, name = place.path.strip("/").rpartition("/")
@@ -162,18 +170,25 @@ class Intake:
             )
         return Place(url=uri), name
 
-    async def _place(self, uri: str, workspace: str, allowed: Sequence[str], target: str) -> Place:
-        """Where an address is; in one of the workspace's datastores, if it has one of the name."""
+    async def _output(self, workspace: str, uri: str) -> Place:
+        store, path = await self._datastore(uri, workspace)
+        if store is None:
+            return uris.place_of(uri, workspace, self.allowed.outputs, target="outputs.uri")
+        if store.type == "http":
+            raise only_read(store)
+        return Place(workspace=workspace, datastore=store.name, path=path)
+
+    async def _datastore(self, uri: str, workspace: str) -> tuple[DatastoreSpec | None, str]:
+        """The datastore of the workspace's own making that an address is in, and the path there."""
         name, path = storage_uris.in_datastore(uri, workspace)
         if name and name not in BUILT_IN_DATASTORES:
             try:
                 query = GetDatastore(workspace=workspace, name=name)
-                found = (await self.bus.ask(query, DatastoreReply)).datastore
-                return Place(workspace=workspace, datastore=found.spec.name, path=path)
+                return (await self.bus.ask(query, DatastoreReply)).datastore.spec, path
             except HeadgateError as error:
                 if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
                     raise  # else it is a container of our own store, which uploads are put into
-        return uris.place_of(uri, workspace, allowed, target=target)
+        return None, path
 
     async def _resolved(self, workspace: str, document: JobDocument) -> JobDocument:
         """The document with code, model, environment and compute as they are now."""

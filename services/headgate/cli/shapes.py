@@ -79,8 +79,10 @@ def data(found: Found[DataSpec]) -> Document:
 def datastore(found: Found[DatastoreSpec]) -> Document:
     """Without any secret: the command line never prints one."""
     document = found.spec.model_dump(mode="json", exclude_none=True)
-    if found.spec.type == "s3":
+    if found.spec.type in ("s3", "gcs"):
         document["bucket"] = document.pop("container_name")
+    if found.spec.type == "http":
+        document["url"] = f"{document.pop('protocol')}://{document.pop('container_name')}"
     document = {name: value for name, value in document.items() if value != ""}
     document["credentials"] = {key: text for key, text in document["credentials"].items() if text}
     document["is_default"] = bool(found.properties.get("isDefault"))

@@ -6,6 +6,7 @@ what is told of it.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -75,20 +76,30 @@ def put_datastore(
 _KINDS_OF_CREDENTIALS = {
     "azure_blob": ("none", "account_key", "sas", "service_principal"),
     "s3": ("none", "access_key"),
+    "gcs": ("none", "service_account"),
+    "http": ("none",),
 }
+_NEEDED = {"azure_blob": ("account_name", "endpoint")}
+_ABSENT = {
+    "s3": ("account_name",),
+    "gcs": ("account_name", "region"),
+    "http": ("account_name", "endpoint", "region"),
+}
+_OF_SERVICE_ACCOUNTS = ("client_email", "private_key", "private_key_id")
 
 
 def _check_kind(spec: DatastoreSpec) -> None:
-    """What one type of datastore has and the other has not."""
-    if spec.type == "azure_blob" and not (spec.account_name and spec.endpoint):
-        field = "endpoint" if spec.account_name else "account_name"
-        raise core.error(
-            ErrorCode.BAD_ARGUMENT, f"an azure_blob datastore needs its {field}", field
-        )
-    if spec.type == "s3" and spec.account_name:
-        raise core.error(
-            ErrorCode.BAD_ARGUMENT, "a bucket of s3 has no account_name", "account_name"
-        )
+    """What one type of datastore has and the others have not."""
+    for field in _NEEDED.get(spec.type, ()):
+        if not getattr(spec, field):
+            raise core.error(
+                ErrorCode.BAD_ARGUMENT, f"a datastore of the type {spec.type} needs {field}", field
+            )
+    for field in _ABSENT.get(spec.type, ()):
+        if getattr(spec, field):
+            raise core.error(
+                ErrorCode.BAD_ARGUMENT, f"a datastore of the type {spec.type} has no {field}", field
+            )
     allowed = _KINDS_OF_CREDENTIALS[spec.type]
     if spec.credentials.type not in allowed:
         raise core.error(
@@ -117,6 +128,8 @@ def _check_secret(command: storage.PutDatastore, stored: Datastore | None) -> No
             "a service principal needs its tenant_id and client_id",
             "credentials",
         )
+    if wanted.type == "service_account" and command.secret:
+        _check_service_account(command.secret)
     # A stored secret must not be turned against another account than the one it was given for.
     is_kept = stored is not None and _opened_by(stored.spec) == _opened_by(command.spec)
     if not command.secret and not is_kept:
@@ -124,6 +137,22 @@ def _check_secret(command: storage.PutDatastore, stored: Datastore | None) -> No
             ErrorCode.BAD_ARGUMENT,
             f"credentials of the kind {wanted.type} need their secret: at creation, and again "
             "when the account, container, address or credentials change",
+            "credentials",
+        )
+
+
+def _check_service_account(secret: str) -> None:
+    try:
+        key = json.loads(secret)
+    except ValueError:
+        key = None
+    if not isinstance(key, dict) or not all(
+        isinstance(key.get(name), str) and key[name] for name in _OF_SERVICE_ACCOUNTS
+    ):
+        raise core.error(
+            ErrorCode.BAD_ARGUMENT,
+            "the key of a service account is the JSON that Google gives as a file, with "
+            f"{', '.join(_OF_SERVICE_ACCOUNTS)}",
             "credentials",
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from headgate.runtime import remote
 from headgate.runtime.bus import Bus
@@ -31,8 +32,30 @@ class Opening:
 
 
 def opening(spec: DatastoreSpec, secret: str) -> Opening:
-    """How a datastore is opened."""
-    return _of_s3(spec, secret) if spec.type == "s3" else _of_azure(spec, secret)
+    """How a datastore is opened. Raises HeadgateError for a web server, which is no store."""
+    match spec.type:
+        case "s3":
+            return _of_s3(spec, secret)
+        case "gcs":
+            return _of_gcs(spec, secret)
+        case "azure_blob":
+            return _of_azure(spec, secret)
+    raise only_read(spec)
+
+
+def only_read(spec: DatastoreSpec) -> HeadgateError:
+    """What is said when a web server is taken for a store."""
+    return HeadgateError(
+        ErrorCode.BAD_ARGUMENT,
+        f"the datastore {spec.name!r} is a web server: jobs read single files of it (uri_file), "
+        "and write nothing there; choose another place for the output",
+        target="outputs.uri",
+    )
+
+
+def web_address(spec: DatastoreSpec, path: str) -> str:
+    """The address of a file of a datastore that is a web server."""
+    return f"{spec.protocol}://{spec.container_name.rstrip('/')}/{quote(path)}"
 
 
 def _of_s3(spec: DatastoreSpec, secret: str) -> Opening:
@@ -46,6 +69,17 @@ def _of_s3(spec: DatastoreSpec, secret: str) -> Opening:
     else:
         options["skip_signature"] = True
     return Opening(f"s3://{spec.container_name}", options, options["endpoint"])
+
+
+def _of_gcs(spec: DatastoreSpec, secret: str) -> Opening:
+    # Said even where it is the default: a key file may name another server.
+    base = f"{spec.protocol}://{spec.endpoint or 'storage.googleapis.com'}"
+    options: dict[str, Any] = {"base_url": base}
+    if spec.credentials.type == "service_account":
+        options["service_account_key"] = secret
+    else:
+        options["skip_signature"] = True
+    return Opening(f"gs://{spec.container_name}", options, base)
 
 
 def _of_azure(spec: DatastoreSpec, secret: str) -> Opening:

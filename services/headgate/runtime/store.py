@@ -167,8 +167,8 @@ class Store:
     """Objects by key. A written object appears whole or not at all."""
 
     def __init__(self, url: str, **options: Any) -> None:
-        """``options`` are obstore's, such as ``endpoint`` and credentials; without one for a
-        credential, the environment's count.
+        """``options`` are obstore's, such as ``endpoint`` (GCS: ``base_url``) and credentials;
+        without one for a credential, the environment's count.
 
         Raises HeadgateError(BadArgument) for a URL that no storage answers to.
         """
@@ -180,7 +180,8 @@ class Store:
                 self.folder = Path(url.removeprefix(_FILE_SCHEME))
                 self._store: Any = LocalStore(prefix=self.folder, mkdir=True)
             else:
-                allow_http = str(options.get("endpoint", "")).startswith("http:")
+                server = options.get("endpoint") or options.get("base_url") or ""
+                allow_http = str(server).startswith("http:")
                 client: Any = {"client_options": {"allow_http": True}} if allow_http else {}
                 self._store = from_url(url, **client, **options)
         except (BaseError, ValueError, OSError) as error:
