@@ -121,6 +121,24 @@ def test_a_router_that_says_goodbye_is_not_missed() -> None:
     assert collector.step(7.0).heard
 
 
+def test_connections_are_the_endpoints() -> None:
+    collector, one, two = Collector(100.0), Router("a"), Router("b")
+    for second in (1, 2):
+        told = {"connections": 5 * second, "connections_opened": 30 * second}
+        for router in (one, two):
+            collector.take(router.report(100.0 + second).model_copy(update=told), float(second))
+        step = collector.step(float(second))
+    parts = {name: step.sums["ep-1", name] for name in ("", "blue")}
+
+    def read(name: str, *deployments: str) -> list[float]:
+        chosen = {each: parts[each] for each in deployments}
+        return samples_of(rule(f"{name} > 1").trigger, chosen, {})
+
+    assert read("ConnectionsActive", "", "blue") == [20]
+    assert read("NewConnectionsPerSecond", "", "blue") == [60]
+    assert read("ConnectionsActive", "blue") == read("NewConnectionsPerSecond", "blue") == []
+
+
 def test_a_lost_report_loses_nothing() -> None:
     collector, router = Collector(100.0), Router()
     collector.take(router.report(101.0, busy_s=1), 1.0)

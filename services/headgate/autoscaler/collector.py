@@ -23,6 +23,9 @@ class _Router:
     seq: int = 0
     mono_s: float = 0.0
     span_s: float = 0.0
+    connections: int = 0
+    opened: int = 0
+    opened_before: int = 0
     loads: dict[KEY, DeploymentLoad] = field(default_factory=dict)
     refused: dict[str, Counts] = field(default_factory=dict)
 
@@ -67,6 +70,8 @@ class Collector:
             router.seq, router.heard_at = report.seq, now
             router.span_s = max(0.0, report.mono_s - router.mono_s) if is_known else 0.0
             router.mono_s = report.mono_s
+            router.opened_before = router.opened
+            router.connections, router.opened = report.connections, report.connections_opened
         starving = set()
         for load in report.deployments:
             key = (load.endpoint, load.deployment)
@@ -80,6 +85,7 @@ class Collector:
             sums = self._sums.setdefault((endpoint.endpoint, ""), Sums())
             if is_known:
                 sums.span_s += router.span_s
+                sums.opened += router.opened - router.opened_before
                 refused = router.refused.get(endpoint.endpoint, {})
                 for status, count in endpoint.refused.items():
                     sums.statuses[status] += _grown(refused.get(status, 0), count)
@@ -142,6 +148,10 @@ class Collector:
         for each in sums.values():
             each.span_s /= max(1, len(routers))
         for router in routers:
+            for endpoint in router.refused:
+                at = sums.setdefault((endpoint, ""), Sums())
+                at.connections += router.connections
+                at.connection_looks = 1
             for key, load in router.loads.items():
                 at = sums.setdefault(key, Sums())
                 at.looks = 1

@@ -75,6 +75,9 @@ class Sums:
     held: int = 0
     ready: int = 0
     looks: int = 0  # how many steps the four figures above are the sum of
+    connections: int = 0  # those of clients are the endpoint's, of no deployment
+    connection_looks: int = 0
+    opened: int = 0
 
     def add(self, other: Sums) -> None:
         for name in _ADDED:
@@ -89,6 +92,7 @@ class Sums:
 _ADDED = (
     *("span_s", "busy_s", "arrivals", "served", "service_s", "latency_s", "traffic_bytes"),
     *("collected", "collect_dropped", "in_hand", "waiting", "held", "ready", "looks"),
+    *("connections", "connection_looks", "opened"),
 )
 
 
@@ -164,11 +168,14 @@ def _gpu_energy(sums: Sums, size: Size) -> Samples:
     return [60 * use.totals["gpu_joules"] / use.span_s for use in uses]
 
 
+def _opened(sums: Sums) -> Samples:
+    return [sums.opened / sums.span_s] if sums.connection_looks and sums.span_s else []
+
+
 def _mean(total: float, looks: int) -> Samples:
     return [total / looks] if looks else []
 
 
-_NOT_MEASURED = ("ConnectionsActive", "NewConnectionsPerSecond")
 _OF_INSTANCES: Mapping[str, Measure] = {
     "CpuUtilizationPercentage": _cpu,
     "CpuMemoryUtilizationPercentage": _memory,
@@ -185,6 +192,8 @@ _MEASURES: Mapping[str, Measure] = {
     "RequestLatency_P95": lambda s, _: _quantile(s, 0.95),
     "RequestLatency_P99": lambda s, _: _quantile(s, 0.99),
     "NetworkBytes": lambda s, _: [s.traffic_bytes / s.span_s] if s.span_s else [],
+    "ConnectionsActive": lambda s, _: _mean(s.connections, s.connection_looks),
+    "NewConnectionsPerSecond": lambda s, _: _opened(s),
     "DataCollectionEventsPerMinute": lambda s, _: _per_minute(s, s.collected),
     "DataCollectionErrorsPerMinute": lambda s, _: _per_minute(s, s.collect_dropped),
     **_OF_INSTANCES,
@@ -193,11 +202,8 @@ _MEASURES: Mapping[str, Measure] = {
     "WaitingRequests": lambda s, _: _mean(s.waiting + s.held, s.looks),
 }
 _BY_NAME = {name.lower(): measure for name, measure in _MEASURES.items()}
-KNOWN: Mapping[str, str] = {name.lower(): name for name in (*_MEASURES, *_NOT_MEASURED)}
-"""Every metric that a rule may name, by its name in lower case.
-
-Of Azure's names those without a source here are accepted, and never have a value.
-"""
+KNOWN: Mapping[str, str] = {name.lower(): name for name in _MEASURES}
+"""Every metric that a rule may name, by its name in lower case."""
 
 
 def samples_of(
