@@ -129,40 +129,6 @@ async def test_credentials_are_whole(world: World) -> None:
     await refused(ErrorCode.BAD_ARGUMENT, put_datastore(world, none, SECRET), "without its kind")
 
 
-KEY_FILE = '{"client_email": "a", "private_key": "b", "private_key_id": "c"}'
-GCS = {"type": "gcs", "account_name": ""}
-ACCOUNT = DatastoreCredentials(type="service_account")
-NONE = DatastoreCredentials()
-
-
-@pytest.mark.parametrize(
-    ("change", "secret", "word"),
-    [
-        ({**GCS, "credentials": ACCOUNT}, "no JSON", "private_key_id"),
-        ({**GCS, "credentials": ACCOUNT}, '{"client_email": "a", "private_key": 3}', "Google"),
-        ({**GCS, "credentials": ACCOUNT}, "", "need their secret"),
-        ({"account_name": ""}, SECRET, "needs account_name"),
-        ({**GCS, "region": "eu", "credentials": NONE}, "", "has no region"),
-        ({**GCS}, SECRET, "account_key is no kind"),
-        ({"type": "http", "credentials": NONE}, "", "has no account_name"),
-    ],
-)
-async def test_each_type_has_what_it_needs(
-    world: World, change: dict[str, Any], secret: str, word: str
-) -> None:
-    given = put_datastore(world, a_datastore(**change), secret)
-    await refused(ErrorCode.BAD_ARGUMENT, given, word)
-
-
-async def test_buckets_of_google_and_web_servers_are_kept(world: World) -> None:
-    made = await put_datastore(world, a_datastore(**GCS, credentials=ACCOUNT), KEY_FILE)
-    assert made.created and "private_key" not in made.model_dump_json()
-    ask = storage.GetDatastoreSecret(workspace=world.workspace, name="mine")
-    assert (await world.ask(ask)).secret == KEY_FILE
-    web = DatastoreSpec(name="site", type="http", container_name="data.example.org/open")
-    assert (await put_datastore(world, web)).datastore.spec == web
-
-
 async def test_writes_and_deletions_honour_revisions(world: World) -> None:
     first = (await put_datastore(world, a_datastore(), SECRET)).datastore
     second = (await put_datastore(world, a_datastore(description="x"))).datastore
