@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from nats.errors import Error as NatsError
+
 from headgate.autoscaler import app as autoscaler
 from headgate.autoscaler import scaler
 from headgate.registry import app as registry_app
@@ -76,7 +78,8 @@ class Router:
             mono_s=time.monotonic(),
             deployments=loads,
         )
-        await self._bus.publish(report.subject(), report.model_dump_json().encode())
+        with contextlib.suppress(NatsError):  # the bus may end first; a router says it again too
+            await self._bus.publish(report.subject(), report.model_dump_json().encode())
 
     def _load(self, endpoint: str, deployment: str) -> DeploymentLoad:
         key = (endpoint, deployment)
