@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from headgate.portal import autoscale_core, batch_core, core, governance_core
+from headgate.portal import autoscale_core, batch_core, core, governance_core, mirror_core
 from headgate.portal.gate import same_origin
 from headgate_contracts.errors import HeadgateError
 
@@ -69,6 +70,7 @@ def part(**told: object) -> dict[str, object]:
     empty = {
         "requests": 0, "declaredPercent": 0, "declaredMirrorPercent": 0,
         "statuses": {}, "mirrored": {}, "latencyMs": {}, "mirrorLatencyMs": {},
+        "latencyHistogram": [], "mirrorLatencyHistogram": [],
     }  # fmt: skip
     return {**empty, **told}
 
@@ -76,12 +78,38 @@ def part(**told: object) -> dict[str, object]:
 def test_a_mirror_is_shown_beside_those_that_answer_clients() -> None:
     blue = part(requests=4, statuses={"200": 3, "424": 1}, latencyMs={"p50": 2.0})
     green = part(declaredMirrorPercent=10, mirrored={"200": 1, "0": 1})
-    found = core.sides({"deployments": {"blue": blue, "green": green, "idle": part()}})
+    found = mirror_core.sides({"deployments": {"blue": blue, "green": green, "idle": part()}})
     assert [(side.deployment, side.is_mirror) for side in found] == [
         ("blue", False), ("green", True),
     ]  # fmt: skip
     assert [side.failed_percent for side in found] == [25, 50]
-    assert core.Side("x", False, {}, {}).failed_percent is None
+    assert mirror_core.Side("x", False, {}, {}, ()).failed_percent is None
+
+
+BUCKETS = [0, 0.1, 0.1189, 0.1414, 0.1682, None]
+
+
+@given(st.lists(st.integers(0, 4), min_size=5, max_size=5).filter(any))
+def test_a_distribution_is_drawn_bar_by_bar_and_touches_the_ground_in_between(
+    counts: list[int],
+) -> None:
+    histogram = [
+        {"fromMs": lower, "upToMs": upper, "count": count}
+        for count, (lower, upper) in zip(counts, pairwise(BUCKETS), strict=True)
+        if count
+    ]
+    corners = mirror_core.outline(histogram)
+    assert [ms for ms, _ in corners] == sorted(ms for ms, _ in corners)
+    assert corners[0][0] > 0 and corners[0][1] == corners[-1][1] == 0
+    tops = [(one, other) for one, other in pairwise(corners) if one[1] and one[0] < other[0]]
+    assert sum(top[0][1] for top in tops) == pytest.approx(100, abs=0.1)
+    assert len(tops) == len(histogram)
+    apart = sum(one["upToMs"] != other["fromMs"] for one, other in pairwise(histogram))
+    assert sum(percent == 0 for _, percent in corners) == 2 + 2 * apart
+
+
+def test_a_distribution_of_nothing_is_nothing() -> None:
+    assert mirror_core.outline([]) == []
 
 
 def test_figures_are_for_people() -> None:

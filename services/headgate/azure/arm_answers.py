@@ -239,6 +239,15 @@ _LATENCIES: Json = {
     "type": "object",
     "additionalProperties": or_null({"type": "number", "minimum": 0}),
 }
+_HISTOGRAM: Json = {
+    "type": "array",
+    "items": plain(
+        "LatencyBucket",
+        fromMs={"type": "number", "minimum": 0},
+        upToMs=or_null({"type": "number", "minimum": 0}),
+        count=COUNT,
+    ),
+}
 TRAFFIC = plain(
     "Traffic",
     endpoint=TEXT,
@@ -258,6 +267,8 @@ TRAFFIC = plain(
             mirrored=_BY_STATUS,
             latencyMs=_LATENCIES,
             mirrorLatencyMs=_LATENCIES,
+            latencyHistogram=_HISTOGRAM,
+            mirrorLatencyHistogram=_HISTOGRAM,
             inFlight=COUNT,
             readyInstances=COUNT,
             quarantined={

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from headgate.azure.arm_fields import Json, Shape
 from headgate.azure.arm_resources import instance_resource, page
-from headgate.gateway import core
+from headgate.gateway import core, traffic_core
 from headgate.gateway.authentication import CALLER, REQUEST
 from headgate.gateway.cursors import Position, place_of
 from headgate.gateway.http import Call, answer
@@ -104,7 +104,7 @@ class Backend:
             self.traffic(endpoint),
         )
         out: dict[tuple[str, str], float] = {}
-        for name, part in core.summed(traffic).items():
+        for name, part in traffic_core.summed(traffic).items():
             for lane, seconds in part.quarantined.items():
                 place = (name, lane.partition("-")[0])
                 out[place] = max(seconds, out.get(place, 0.0))

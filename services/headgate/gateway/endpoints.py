@@ -7,7 +7,7 @@ from aiohttp import web
 from headgate.azure import arm, arm_answers, arm_schema
 from headgate.azure.arm_fields import Json
 from headgate.azure.arm_resources import endpoint_resource, page
-from headgate.gateway import access, core
+from headgate.gateway import access, core, traffic_core
 from headgate.gateway.access import Action
 from headgate.gateway.backend import (
     Backend,
@@ -197,7 +197,9 @@ class Endpoints:
     async def traffic(self, call: Call) -> web.StreamResponse:
         spec = (await self._backend.endpoint(call)).spec
         replies = await self._backend.traffic(spec.name)
-        return answer(core.describe_traffic(spec.name, spec.traffic, spec.mirror_traffic, replies))
+        return answer(
+            traffic_core.describe_traffic(spec.name, spec.traffic, spec.mirror_traffic, replies)
+        )
 
     def routes(self) -> tuple[Route[Handle], ...]:
         stored = {200: "updated", 201: "created"}

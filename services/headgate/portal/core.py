@@ -97,51 +97,6 @@ def live_rows(told: Mapping[str, Any], at: float) -> list[Live]:
     ]
 
 
-SHOWN_QUANTILES = ("p50", "p90", "p95", "p99")
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """What one deployment made of the requests it got, or of the copies of others'."""
-
-    deployment: str
-    is_mirror: bool
-    statuses: Mapping[str, int]
-    latency_ms: Mapping[str, float | None]
-
-    @property
-    def requests(self) -> int:
-        return sum(self.statuses.values())
-
-    @property
-    def failed_percent(self) -> float | None:
-        """Those that were not answered with a status below 400; None without any request."""
-        failed = sum(n for status, n in self.statuses.items() if not 200 <= int(status) < 400)
-        return 100 * failed / self.requests if self.requests else None
-
-
-def sides(traffic: Mapping[str, Any]) -> list[Side]:
-    """Deployments that answer clients, then those that get copies."""
-    told = traffic["deployments"].items()
-    return [
-        *(
-            Side(name, False, part["statuses"], part["latencyMs"])
-            for name, part in told
-            if part["requests"] or part["declaredPercent"]
-        ),
-        *(
-            Side(name, True, part["mirrored"], part["mirrorLatencyMs"])
-            for name, part in told
-            if part["mirrored"] or part["declaredMirrorPercent"]
-        ),
-    ]
-
-
-def status_text(status: str) -> str:
-    """A status of the router's counts, for people."""
-    return "no answer" if status == "0" else status
-
-
 def short(number: float | None, digits: int = 1) -> str:
     """A figure for people: ``12.3k``, ``0.7``, and a dash for what is not known."""
     if number is None:

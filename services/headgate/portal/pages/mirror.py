@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from nicegui import ui
 
-from headgate.portal import core
-from headgate.portal.core import Side
+from headgate.portal import core, mirror_core
+from headgate.portal.mirror_core import SHOWN_QUANTILES, Side
 from headgate.portal.sessions import Session
 from headgate_contracts.errors import HeadgateError
 
@@ -27,7 +27,7 @@ def draw(session: Session, endpoint: str) -> None:
 
     async def refresh() -> None:
         try:
-            sides = core.sides(await session.client.traffic(endpoint))
+            sides = mirror_core.sides(await session.client.traffic(endpoint))
         except HeadgateError:
             return
         has_copies = any(side.is_mirror for side in sides)
@@ -38,7 +38,8 @@ def draw(session: Session, endpoint: str) -> None:
         with place:
             for side in sides:
                 _side(side)
-        chart.run_chart_method("setOption", {"series": [_bars(side) for side in sides]})
+        series = [_distribution(side) for side in sides]
+        chart.run_chart_method("setOption", {"series": series}, {"replaceMerge": ["series"]})
 
     ui.timer(REFRESH_S, refresh, immediate=True)
 
@@ -52,33 +53,39 @@ def _side(side: Side) -> None:
             figures = [
                 (core.short(float(side.requests)), "copies" if side.is_mirror else "requests"),
                 (core.short(side.failed_percent, 2), "failed %"),
-                *((core.short(side.latency_ms.get(q)), f"{q} ms") for q in core.SHOWN_QUANTILES),
+                *((core.short(side.latency_ms.get(q)), f"{q} ms") for q in SHOWN_QUANTILES),
             ]
             for text, title in figures:
                 with ui.column().classes("tight"):
                     ui.label(text).classes("figure")
                     ui.label(title).classes("quiet text-caption")
-        told = ", ".join(f"{core.status_text(s)}: {n}" for s, n in side.statuses.items())
+        told = ", ".join(f"{mirror_core.status_text(s)}: {n}" for s, n in side.statuses.items())
         ui.label(told or "nothing so far").classes("mono wrap")
 
 
 def _chart() -> ui.echart:
+    grid_lines = {"lineStyle": {"opacity": 0.25}}
+    axis = {"nameLocation": "middle", "splitLine": grid_lines}
     chart = ui.echart(
         {
             "animation": False,
             "tooltip": {"trigger": "axis", "renderMode": "richText"},
             "legend": {"top": 0, "textStyle": {"color": "#888"}},
-            "grid": {"left": 56, "right": 16, "top": 40, "bottom": 28},
-            "xAxis": {"type": "category", "data": list(core.SHOWN_QUANTILES)},
-            "yAxis": {"type": "value", "name": "ms", "splitLine": {"lineStyle": {"opacity": 0.25}}},
+            "grid": {"left": 56, "right": 16, "top": 40, "bottom": 44},
+            "xAxis": {"type": "log", "logBase": 2, "name": "latency, ms", "nameGap": 26, **axis},
+            "yAxis": {"type": "value", "min": 0, "name": "% of answers", "nameGap": 36, **axis},
             "series": [],
         }
     )
-    chart.style("height: 16rem").classes("lane q-mt-md")
-    return chart.props('role=img aria-label="Latency quantiles, side by side"')
+    chart.style("height: 18rem").classes("lane q-mt-md")
+    return chart.props('role=img aria-label="Distributions of latencies, side by side"')
 
 
-def _bars(side: Side) -> dict[str, object]:
-    name = f"{side.deployment} (copies)" if side.is_mirror else side.deployment
-    values = [side.latency_ms.get(quantile) for quantile in core.SHOWN_QUANTILES]
-    return {"name": name, "type": "bar", "data": values}
+def _distribution(side: Side) -> dict[str, object]:
+    return {
+        "name": side.title,
+        "type": "line",
+        "showSymbol": False,
+        "areaStyle": {"opacity": 0.2},
+        "data": mirror_core.outline(side.histogram),
+    }
