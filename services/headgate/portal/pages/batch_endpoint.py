@@ -19,7 +19,7 @@ from headgate.client.uploads import upload
 from headgate.portal import batch_core
 from headgate.portal.gate import PREFIX
 from headgate.portal.pages import batch
-from headgate.portal.pages.frame import Studio, bad_form, confirm, finish, guarded, page
+from headgate.portal.pages.frame import Studio, bad_form, confirm, finish, guarded, page, tabbed
 from headgate.portal.sessions import Session
 from headgate_contracts import limits
 from headgate_contracts.batch import BatchDefaults, BatchDeploymentSpec, BatchEndpointSpec
@@ -43,21 +43,19 @@ def register(studio: Studio) -> None:
                     raise
                 ui.label(f"There is no batch endpoint {name!r} in this workspace.").classes("lane")
                 return
-            with ui.tabs().props("dense no-caps align=left outside-arrows mobile-arrows") as tabs:
-                titles = ("Jobs", "Deployments", "New job", "Settings")
-                made = {title: ui.tab(title) for title in titles}
-            first = made["Jobs" if deployments else "Deployments"]
-            with ui.tab_panels(tabs, value=first, keep_alive=False).classes("full-width"):
-                with ui.tab_panel(made["Jobs"]).classes("q-px-none"):
-                    batch.jobs_table(partial(session.client.list_batch_jobs, name))
-                with ui.tab_panel(made["Deployments"]).classes("q-px-none"):
-                    _deployments(session, found, deployments)
-                with ui.tab_panel(made["New job"]).classes("q-px-none"):
-                    assets = await Storage(session.client).containers("data")
-                    names = [str(each.get("name", "")) for each in assets]
-                    Invocation(session, found, deployments, names).draw()
-                with ui.tab_panel(made["Settings"]).classes("q-px-none"):
-                    _settings(session, found)
+            data = await Storage(session.client).containers("data")
+            assets = [str(each.get("name", "")) for each in data]
+            tabbed(
+                {
+                    "Jobs": partial(
+                        batch.jobs_table, partial(session.client.list_batch_jobs, name)
+                    ),
+                    "Deployments": partial(_deployments, session, found, deployments),
+                    "New job": lambda: Invocation(session, found, deployments, assets).draw(),
+                    "Settings": partial(_settings, session, found),
+                },
+                first="Jobs" if deployments else "Deployments",
+            )
 
 
 # --- deployments -------------------------------------------------------------------------------

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import Request
 from nicegui import ui
 
 from headgate.client.api import Found
 from headgate.portal import core
 from headgate.portal.pages import autoscale, charts, history, keys, lanes, logs, mirror, tester
-from headgate.portal.pages.frame import Studio, confirm, finish, page
+from headgate.portal.pages.frame import Studio, confirm, finish, page, tabbed
 from headgate.portal.sessions import Session
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.resources import EndpointSpec
-
-TABS = (
-    "Deployments",
-    "Charts",
-    "Mirror",
-    "Autoscale",
-    "Test",
-    "Keys",
-    "Logs",
-    "Events",
-    "Settings",
-)
 
 
 def register(studio: Studio) -> None:
@@ -46,29 +36,19 @@ def register(studio: Studio) -> None:
                 ui.button(icon="content_copy", on_click=lambda: ui.clipboard.write(uri)).props(
                     'flat dense aria-label="Copy the scoring address"'
                 )
-            with ui.tabs().props("dense no-caps align=left outside-arrows mobile-arrows") as tabs:
-                made = {title: ui.tab(title) for title in TABS}
-            with ui.tab_panels(tabs, value=made["Deployments"], keep_alive=False).classes(
-                "full-width"
-            ):
-                with ui.tab_panel(made["Deployments"]).classes("q-px-none"):
-                    lanes.draw(session, name)
-                with ui.tab_panel(made["Charts"]).classes("q-px-none"):
-                    charts.draw(session, name)
-                with ui.tab_panel(made["Mirror"]).classes("q-px-none"):
-                    mirror.draw(session, name)
-                with ui.tab_panel(made["Autoscale"]).classes("q-px-none"):
-                    autoscale.draw(session, name, deployments)
-                with ui.tab_panel(made["Test"]).classes("q-px-none"):
-                    tester.draw(session, found, deployments, studio.scoring_ca)
-                with ui.tab_panel(made["Keys"]).classes("q-px-none"):
-                    keys.draw(session, found)
-                with ui.tab_panel(made["Logs"]).classes("q-px-none"):
-                    logs.LogView(session, name, deployments)
-                with ui.tab_panel(made["Events"]).classes("q-px-none"):
-                    history.draw(session, filter=f"*.{name}.>")
-                with ui.tab_panel(made["Settings"]).classes("q-px-none"):
-                    _settings(session, found)
+            tabbed(
+                {
+                    "Deployments": partial(lanes.draw, session, name),
+                    "Charts": partial(charts.draw, session, name),
+                    "Mirror": partial(mirror.draw, session, name),
+                    "Autoscale": partial(autoscale.draw, session, name, deployments),
+                    "Test": partial(tester.draw, session, found, deployments, studio.scoring_ca),
+                    "Keys": partial(keys.draw, session, found),
+                    "Logs": partial(logs.LogView, session, name, deployments),
+                    "Events": partial(history.draw, session, filter=f"*.{name}.>"),
+                    "Settings": partial(_settings, session, found),
+                }
+            )
 
 
 def _settings(session: Session, found: Found[EndpointSpec]) -> None:

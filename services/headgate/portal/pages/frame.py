@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -153,6 +153,25 @@ def page(session: Session, title: str, *, back: tuple[str, str] | None = None) -
     ui.timer(REFRESH_S, refresh)
 
 
+def tabbed(panels: Mapping[str, Callable[[], object]], first: str = "") -> None:
+    """Tabs by title, one of them open. What is in a tab is drawn when it is opened for the first
+    time and stays from then on: a tab that nobody opens asks for nothing and follows nothing."""
+    waiting = dict(panels)
+    first = first or next(iter(panels))
+    with ui.tabs().props("dense no-caps align=left outside-arrows mobile-arrows") as tabs:
+        made = {title: ui.tab(title) for title in panels}
+    with ui.tab_panels(tabs, value=made[first], keep_alive=False).classes("full-width"):
+        places = {title: ui.tab_panel(tab).classes("q-px-none") for title, tab in made.items()}
+
+    def draw(title: str) -> None:
+        if (drawing := waiting.pop(title, None)) is not None:
+            with places[title]:
+                drawing()
+
+    draw(first)
+    tabs.on_value_change(lambda event: draw(str(event.value)))
+
+
 def editor(text: str, language: Any, label: str, height: str) -> ui.codemirror:
     """A code editor that says what it holds."""
     made = ui.codemirror(text, language=language, line_wrapping=True, theme="vscodeLight")
@@ -222,11 +241,6 @@ async def finish(session: Session, started: Started, text: str) -> None:
         note.dismiss()
         session.watch.hurry()
     ui.notify(f"{text}: done", type="positive")
-
-
-def every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
-    """Repeat an action while the page lives; one that fails is shown once and tried again."""
-    ui.timer(seconds, action)
 
 
 def later(action: Awaitable[None]) -> None:

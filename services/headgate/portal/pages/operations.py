@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import Request
 from nicegui import ui
 
 from headgate.azure.arm_fields import Json
 from headgate.portal import core
 from headgate.portal.pages import governance, history
-from headgate.portal.pages.frame import Studio, page
+from headgate.portal.pages.frame import Studio, page, tabbed
 from headgate.portal.sessions import Session
 from headgate_contracts.errors import HeadgateError
 
 STATUS_S = 5.0
-TABS = ("System", "Instances", "Events", "Audit", "Quotas", "Service levels")
 
 
 def register(studio: Studio) -> None:
@@ -21,21 +22,16 @@ def register(studio: Studio) -> None:
     async def operations(request: Request) -> None:
         session = studio.session(request)
         with page(session, "Operations"):
-            with ui.tabs().props("dense no-caps align=left outside-arrows mobile-arrows") as tabs:
-                system, instances, stream, audit, limits, levels = (ui.tab(t) for t in TABS)
-            with ui.tab_panels(tabs, value=system, keep_alive=False).classes("full-width"):
-                with ui.tab_panel(system).classes("q-px-none"):
-                    _system(session)
-                with ui.tab_panel(instances).classes("q-px-none"):
-                    _instances(session)
-                with ui.tab_panel(stream).classes("q-px-none"):
-                    history.draw(session)
-                with ui.tab_panel(audit).classes("q-px-none"):
-                    governance.draw_audit(session)
-                with ui.tab_panel(limits).classes("q-px-none"):
-                    governance.draw_quotas(session)
-                with ui.tab_panel(levels).classes("q-px-none"):
-                    governance.draw_levels(session)
+            tabbed(
+                {
+                    "System": partial(_system, session),
+                    "Instances": partial(_instances, session),
+                    "Events": partial(history.draw, session),
+                    "Audit": partial(governance.draw_audit, session),
+                    "Quotas": partial(governance.draw_quotas, session),
+                    "Service levels": partial(governance.draw_levels, session),
+                }
+            )
 
 
 def _system(session: Session) -> None:
