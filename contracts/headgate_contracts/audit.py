@@ -27,4 +27,5 @@ class ChangeRequested(Event):
     address: str = Field("", description="where the request came from")
 
     def subject(self) -> str:
-        return subjects.event("audit", self.workspace or "installation", self.verb.lower())
+        workspace = subjects.tamed(self.workspace or "installation")
+        return subjects.event("audit", workspace, self.verb.lower())

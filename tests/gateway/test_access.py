@@ -453,3 +453,45 @@ async def test_what_may_be_given_does_not_depend_on_what_there_is() -> None:
         assert raised.value.error.code is ErrorCode.FORBIDDEN
         texts.add(str(raised.value).replace(name, ""))
     assert len(texts) == 1
+
+
+# --- the audit ---------------------------------------------------------------------------------
+
+
+async def audit(house: House, workspace: str, count: int) -> list[dict[str, Any]]:
+    """What it tells of a workspace, once it tells of so many requests."""
+    path = f"/events?since=1h&follow=false&filter=audit.{workspace}.*"
+    async with asyncio.timeout(10):
+        while True:
+            lines = (await house.api.get(path)).raw.decode().splitlines()
+            told = [json.loads(line[6:])["data"] for line in lines if line.startswith("data: ")]
+            if len(told) >= count:
+                return told
+            await asyncio.sleep(0.02)
+
+
+async def test_whoever_tries_a_change_is_told_but_not_in_the_workspace_of_others(
+    house: House,
+) -> None:
+    name = "audited.1"
+    tokens = [await house.mint(f"{name}/{role}") for role in ("reader", "owner")]
+    stranger = await house.mint("elsewhere/admin")
+    path = f"{workspace_path(name)}/onlineEndpoints/audited-1"
+    for token in (stranger, *tokens):
+        await house.api.send("PUT", path, {"properties": {}}, token=token)
+        await house.api.get(path, token=token)
+    told = await audit(house, "audited_1", 2)
+    assert [(each["by"], each["verb"], each["status"]) for each in told] == [
+        (f"{name}/reader", "PUT", 403), (f"{name}/owner", "PUT", 201),
+    ]  # fmt: skip
+    assert {each["workspace"] for each in told} == {name}
+    assert {each["path"] for each in told} == {"onlineEndpoints/audited-1"}
+    assert all(each["address"] == "127.0.0.1" for each in told)
+
+
+async def test_a_workspace_of_any_name_can_be_audited(house: House) -> None:
+    path = f"{workspace_path('..odd()')}/onlineEndpoints/audited-2"
+    reply = await house.api.send("DELETE", path)
+    assert reply.status in (202, 204, 404)
+    (told,) = await audit(house, "__odd__", 1)
+    assert (told["by"], told["workspace"], told["status"]) == ("admin", "..odd()", reply.status)

@@ -1,6 +1,7 @@
 """Who has asked for which change: an event for each, whatever became of it.
 
-It is said once, and lost where the bus is away in that moment: no request waits for it.
+It is said once, and lost where the bus is away in that moment: no request waits for it. Nothing is
+said in a workspace in which the caller has no role: nobody writes into the audit of others.
 """
 
 from __future__ import annotations
@@ -38,10 +39,16 @@ async def audited(
         status = http_status_of(error.error.code)
         raise
     finally:
-        try:
-            await tell(record(call, status))
-        except NatsError as error:
-            _log.warning("audit_lost", request_id=call.id, error=str(error))
+        if _is_at_home(call):
+            try:
+                await tell(record(call, status))
+            except NatsError as error:
+                _log.warning("audit_lost", request_id=call.id, error=str(error))
+
+
+def _is_at_home(call: Call) -> bool:
+    workspace = call.params.get("workspace", "").lower()
+    return not workspace or call.principal.role_in(workspace) is not None
 
 
 def record(call: Call, status: int) -> ChangeRequested:

@@ -306,21 +306,24 @@ class Edge:
         if is_studio(request.raw_path) or wants_page(request):
             return await self.studio(request)
         segments = core.split_path(request.raw_path)
-        match = self.table.find_exempt(request.method, segments)
+        match, answering = self.table.find_exempt(request.method, segments), self._handled
         if match is None:
             self.authenticator.bearer(request)  # before anything is told about paths
-            match = self.table.find(request.method, segments)
+            match, answering = self.table.find(request.method, segments), self._permitted
             call = self._call(request, match, lambda: self.authenticator.bearer(request))
-            workspace = call.workspace if "workspace" in match.params else None
-            access.require(call.principal, match.route.needs, workspace)
-            parameters.check(match.params, request.query, match.route.query)
         elif guard := match.route.guard:
             params = match.params
             call = self._call(request, match, lambda: guard(self.authenticator, request, params))
         else:
             call = self._call(request, match, lambda: NOBODY)
-        handled = self._handled(call, segments)
+        handled = answering(call, segments)
         return await (audited(call, handled, self.tell) if match.route.is_audited else handled)
+
+    async def _permitted(self, call: Call, segments: Sequence[str]) -> web.StreamResponse:
+        workspace = call.workspace if "workspace" in call.params else None
+        access.require(call.principal, call.match.route.needs, workspace)
+        parameters.check(call.params, call.query, call.match.route.query)
+        return await self._handled(call, segments)
 
     async def _handled(self, call: Call, segments: Sequence[str]) -> web.StreamResponse:
         request, match = call.request, call.match
