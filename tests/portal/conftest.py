@@ -14,7 +14,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright
 
-from acceptance.system import Headgate
+from acceptance.models import endpoint_file
+from acceptance.system import EXAMPLES, Headgate
 
 # What a browser would ask of the world by itself is switched off.
 FLAGS = (
@@ -22,6 +23,7 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 TIMEOUT_MS = 30_000
+NAME = "pages"  # of what is there to be looked at: an endpoint, and a job of the endpoint NAME-b
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +35,41 @@ def studio() -> Iterator[Headgate]:
         yield system
     finally:
         system.discard()
+
+
+@pytest.fixture(scope="session")
+def served(studio: Headgate, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An endpoint with two deployments, one of which takes all traffic."""
+    folder = tmp_path_factory.mktemp("pages")
+    studio.cli("online-endpoint", "create", "-f", endpoint_file(folder, NAME))
+    for colour in ("blue", "green"):
+        studio.cli(
+            "online-deployment", "create", "-f", EXAMPLES / "echo" / f"{colour}.yml",
+            "--set", f"endpoint_name={NAME}", *(["--all-traffic"] if colour == "blue" else []),
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def worked(studio: Headgate, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A batch job over a few files, one of which cannot be read."""
+    folder = tmp_path_factory.mktemp("batch")
+    (folder / "code").mkdir()
+    (folder / "code" / "batch.py").write_text(
+        "def init(): pass\ndef run(mini_batch): return [int(open(p).read()) for p in mini_batch]\n"
+    )
+    (folder / "data").mkdir()
+    for number in range(30):
+        (folder / "data" / f"{number:02}.txt").write_text("bad" if number == 4 else str(number))
+    (folder / "deployment.yml").write_text(
+        f"name: all\nendpoint_name: {NAME}-b\ntype: model\nmodel: {{path: code}}\n"
+        "environment: {conda_file: {dependencies: [python=3.11]}}\n"
+        "code_configuration: {code: code, scoring_script: batch.py}\n"
+        "settings: {mini_batch_size: 1, retry_settings: {max_retries: 0}}\n"
+    )
+    studio.cli("batch-endpoint", "create", "-n", f"{NAME}-b")
+    studio.cli("batch-deployment", "create", "-f", folder / "deployment.yml", "--set-default")
+    studio.cli("batch-endpoint", "invoke", "-n", f"{NAME}-b", "--input", folder / "data",
+               "--job-name", NAME, "--stream")  # fmt: skip
 
 
 @pytest_asyncio.fixture

@@ -11,13 +11,10 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
-from acceptance.models import endpoint_file
-from acceptance.system import EXAMPLES, Headgate
-from portal.conftest import Visitor
+from portal.conftest import NAME, Visitor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
-NAME = "pages"
 TABS = (
     "Deployments",
     "Charts",
@@ -50,41 +47,6 @@ LIBRARY = {
     "nested-interactive": ".q-slider, .q-uploader",
 }
 SERIOUS = ("serious", "critical")
-
-
-@pytest.fixture(scope="module")
-def served(studio: Headgate, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """An endpoint with two deployments, one of which takes all traffic."""
-    folder = tmp_path_factory.mktemp("pages")
-    studio.cli("online-endpoint", "create", "-f", endpoint_file(folder, NAME))
-    for colour in ("blue", "green"):
-        studio.cli(
-            "online-deployment", "create", "-f", EXAMPLES / "echo" / f"{colour}.yml",
-            "--set", f"endpoint_name={NAME}", *(["--all-traffic"] if colour == "blue" else []),
-        )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def worked(studio: Headgate, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A batch job over a few files, one of which cannot be read."""
-    folder = tmp_path_factory.mktemp("batch")
-    (folder / "code").mkdir()
-    (folder / "code" / "batch.py").write_text(
-        "def init(): pass\ndef run(mini_batch): return [int(open(p).read()) for p in mini_batch]\n"
-    )
-    (folder / "data").mkdir()
-    for number in range(30):
-        (folder / "data" / f"{number:02}.txt").write_text("bad" if number == 4 else str(number))
-    (folder / "deployment.yml").write_text(
-        f"name: all\nendpoint_name: {NAME}-b\ntype: model\nmodel: {{path: code}}\n"
-        "environment: {conda_file: {dependencies: [python=3.11]}}\n"
-        "code_configuration: {code: code, scoring_script: batch.py}\n"
-        "settings: {mini_batch_size: 1, retry_settings: {max_retries: 0}}\n"
-    )
-    studio.cli("batch-endpoint", "create", "-n", f"{NAME}-b")
-    studio.cli("batch-deployment", "create", "-f", folder / "deployment.yml", "--set-default")
-    studio.cli("batch-endpoint", "invoke", "-n", f"{NAME}-b", "--input", folder / "data",
-               "--job-name", NAME, "--stream")  # fmt: skip
 
 
 async def complaints(page: Page) -> list[str]:

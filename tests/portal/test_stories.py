@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Page, expect
 from acceptance.load import Load
 from acceptance.models import endpoint_file
 from acceptance.system import EXAMPLES, Headgate, failures
-from portal.conftest import Visitor
+from portal.conftest import NAME, Visitor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 READY_MS = 60_000
@@ -109,6 +109,61 @@ def deploy_two(studio: Headgate, name: str, folder: Path) -> None:
         )  # fmt: skip
 
 
+@pytest.mark.usefixtures("served")
+async def test_a_mirror_is_set_and_its_latencies_are_shown_beside_those_of_clients(
+    visitor: Visitor, studio: Headgate
+) -> None:
+    page = visitor.page
+    load = Load(await asyncio.to_thread(studio.target, NAME), connections=2, pause_s=0.02)
+    await visitor.open(f"/studio/endpoints/{NAME}")
+    await page.get_by_role("combobox", name="Mirror to").click()
+    await page.get_by_role("option", name="green").click()
+    await page.get_by_label("Mirrored per cent").fill("50")
+    await page.get_by_role("button", name="Apply mirror").click()
+    await expect(page.get_by_text("changing the mirror: done")).to_be_visible()
+    await page.get_by_role("tab", name="Mirror").click()
+    async with load.running():
+        await expect(page.get_by_text(re.compile(r"^200: \d+$"))).to_have_count(2)
+        drawn = await page.wait_for_function(DISTRIBUTIONS)
+    assert await drawn.json_value() == ["blue", "green (copies)"]
+    assert failures(load) == [] and load.refused == 0
+
+
+# The names of what the chart shows, once there are at least a bar's four corners of both.
+DISTRIBUTIONS = """() => {
+  const place = document.querySelector("[aria-label^='Distributions of latencies']");
+  const { series } = getElement(Number(place.id.slice(1))).chart.getOption();
+  const isDrawn = series.length === 2 && series.every((side) => side.data.length >= 4);
+  return isDrawn && series.map((side) => side.name);
+}"""
+
+
+@pytest.mark.usefixtures("served")
+async def test_an_autoscale_setting_is_tried_saved_and_in_force(
+    visitor: Visitor, studio: Headgate
+) -> None:
+    page = visitor.page
+    await visitor.open(f"/studio/endpoints/{NAME}")
+    await page.get_by_role("tab", name="Autoscale").click()
+    await expect(page.get_by_text("no setting yet; a draft")).to_be_visible()
+    await page.get_by_label("At most").fill("6")
+    await page.keyboard.press("Tab")
+    await page.get_by_role("button", name="Simulate").click()
+    await expect(
+        page.get_by_text(re.compile(r"[1-9].* requests, .* instance hours"))
+    ).to_be_visible()
+    await expect(page.get_by_role("img", name="Simulated requests and instances")).to_be_visible()
+    await expect(page.get_by_text("no setting yet; a draft")).to_be_visible()
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_text("in force", exact=True)).to_be_visible()
+    await page.reload()
+    await page.get_by_role("tab", name="Autoscale").click()
+    await expect(page.get_by_text("in force", exact=True)).to_be_visible()
+    await expect(page.get_by_label("At most")).to_have_value("6")
+    (saved,) = studio.cli_json("autoscale", "list")
+    assert (saved["endpoint"], saved["deployment"]) == (NAME, "blue")
+
+
 async def test_a_replaced_key_is_shown_and_the_old_one_is_gone(
     visitor: Visitor, studio: Headgate
 ) -> None:
@@ -155,6 +210,7 @@ async def test_markup_in_names_tags_and_logs_is_text(visitor: Visitor, studio: H
     assert await page.locator("img[src=x]").count() == 0
 
 
+@pytest.mark.usefixtures("worked")
 async def test_a_reader_sees_no_controls_that_change_something(
     studio: Headgate, browser: Browser, tmp_path: Path
 ) -> None:
@@ -174,6 +230,11 @@ async def test_a_reader_sees_no_controls_that_change_something(
         await expect(page.get_by_text(control, exact=True)).to_have_count(0)
     await page.get_by_role("tab", name="Keys").click()
     await expect(page.get_by_text("shown to owners")).to_be_visible()
+    await page.goto(f"{studio.running()['gateway']}/studio/jobs/{NAME}")
+    await expect(page.get_by_role("cell", name=re.compile("invalid literal"))).to_be_visible()
+    await expect(page.get_by_role("button", name="Download")).to_be_visible()
+    for control in ("Cancel", "Pause", "Resume", "Try them again"):
+        await expect(page.get_by_role("button", name=control)).to_have_count(0)
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_label("Token")).to_be_visible()
     await context.close()
@@ -241,6 +302,7 @@ async def test_a_batch_job_is_made_followed_and_downloaded_from_the_page_alone(
         page.get_by_text("1 given up, 11 done"))).to_be_visible()  # fmt: skip
     await expect(page.locator(".cells .failed")).to_have_count(1)
     await expect(page.get_by_role("cell", name=re.compile("this one is bad"))).to_be_visible()
+    await expect(page.get_by_role("button", name="Try them again")).to_be_visible()
     async with page.expect_download() as waiting:
         await page.get_by_role("button", name="Download").click()
     downloaded = await (await waiting.value).path()
