@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import shutil
 import sys
 import tempfile
@@ -51,14 +50,6 @@ async def fill(client: Client, deployments: int) -> None:
             await client.create_deployment(spec)
 
 
-def portal() -> psutil.Process:
-    """The studio's process of this run."""
-    for process in psutil.process_iter(["cmdline"]):
-        if (process.info["cmdline"] or [])[-2:] == ["run", "portal"]:
-            return process
-    raise RuntimeError("no studio runs")
-
-
 async def cost(studio: psutil.Process, seconds: float) -> float:
     """Per cent of a core, over a time."""
     before = sum(studio.cpu_times()[:2])
@@ -87,7 +78,7 @@ async def measure(system: System, deployments: int, seconds: float) -> None:
         await page.goto(system.cli("studio").strip())
         await expect(page.get_by_role("cell", name="many-0", exact=True)).to_be_visible()
         loading = asyncio.create_task(closed_loop.run(system.target(SMALL), 2, 3 * seconds + 20))
-        studio = portal()
+        studio = psutil.Process(*system.tree.pids("run portal"))
         tell("list of endpoints", await cost(studio, seconds), studio)
 
         async def tag() -> None:
@@ -120,7 +111,6 @@ def main() -> int:
     parser.add_argument("--deployments", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=15.0)
     chosen = parser.parse_args()
-    os.environ.pop("HEADGATE_STUDIO", None)
     with System.running() as system:
         asyncio.run(measure(system, chosen.deployments, chosen.seconds))
     return 0
