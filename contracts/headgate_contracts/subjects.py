@@ -12,14 +12,9 @@ ROOT = "hg.v1"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 
-def is_token(value: str) -> bool:
-    """Whether it may stand in a subject as it is."""
-    return _TOKEN.match(value) is not None
-
-
 def token(value: str) -> str:
     """``value`` itself when it is one safe subject token; ValueError otherwise."""
-    if not is_token(value):
+    if not _TOKEN.match(value):
         raise ValueError(
             f"not a subject token: {value[:80]!r} (letters, digits, '-', '_'; 1 to 64)"
         )

@@ -13,7 +13,6 @@ from aiohttp import web
 from nats.errors import Error as NatsError
 
 from headgate.runtime.log import Log
-from headgate_contracts import subjects
 from headgate_contracts.audit import ChangeRequested
 from headgate_contracts.envelope import Event
 from headgate_contracts.errors import HeadgateError, http_status_of
@@ -52,15 +51,10 @@ def _is_at_home(call: Call) -> bool:
 
 
 def record(call: Call, status: int) -> ChangeRequested:
-    """What is kept. A workspace that is not in the path counts when its owner let it happen.
-
-    What cannot be a workspace's name, but was asked for as one, is not repeated as one.
-    """
+    """What is kept. A workspace that is not in the path counts when its owner let it happen."""
     path, workspace = call.request.path, call.params.get("workspace", "")
     if not workspace and status < 400:
         workspace = call.query.get("workspace", "")
-    if not subjects.is_token(workspace):
-        workspace = ""
     _, _, below = path.lower().partition(f"/workspaces/{workspace.lower()}/")
     return ChangeRequested(
         workspace=workspace.lower(),
