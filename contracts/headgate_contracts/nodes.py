@@ -1,7 +1,8 @@
 """Nodes: what works on batch jobs. The batch service orders them, the provisioner runs them.
 
 A node is one instance of a deployment's environment with a number of processes, each of which has
-the script loaded. It belongs to one job.
+the script loaded. It works for one job. After it the instance may stay as an idle node, under an id
+of its own, and become a node of the next job without being started anew.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ class Place(Value):
 
 
 class NodeSpec(Value):
-    """Everything that a node needs; nothing is looked up later, whatever is deleted meanwhile."""
+    """Everything that a node needs; nothing is looked up later, whatever is deleted meanwhile.
+
+    ``kind`` is a digest of what its instance is made of: an idle one serves jobs of its own kind.
+    """
 
     id: str
     job: str
@@ -51,15 +55,20 @@ class NodeSpec(Value):
     logs: str = Field(description="key in the store below which log files go")
     instance_type: str = ""
     is_low_priority: bool = False
+    compute: str = Field("", description="without one a node ends with its job")
+    kind: str = ""
 
 
-NodeState = Literal["preparing", "starting", "running", "stopping", "ended"]
+NodeState = Literal["preparing", "starting", "running", "idle", "stopping", "ended"]
+IDLE = "idle"
+"""Stands for the job of nodes that have none; no job has this id."""
 
 
 class Node(Value):
     """A node as the provisioner knows it. ``error`` says why it ended, or why it cannot work.
 
-    ``was_ready``: one of its processes has had the script loaded.
+    ``was_ready``: one of its processes has had the script loaded. An idle node is one since
+    ``started_at``.
     """
 
     id: str
@@ -71,14 +80,29 @@ class Node(Value):
     started_at: float = 0.0
     ended_at: float | None = None
     error: WireError | None = None
+    compute: str = ""
+    kind: str = ""
 
 
 class StartNode(Command):
-    """Start a node, unless there is one of this id."""
+    """Start a node, unless there is one of this id; of the idle node ``idle``, if it still is."""
 
     TYPE: ClassVar[str] = "headgate.provisioner.command.v1.start_node"
 
     node: NodeSpec
+    idle: str = ""
+
+
+class ReleaseNode(Command):
+    """Take a node from its job after ``grace_s`` seconds for what runs.
+
+    If all of that has ended then, an idle node takes its place; else it ends. It is forgotten.
+    """
+
+    TYPE: ClassVar[str] = "headgate.provisioner.command.v1.release_node"
+
+    node: str
+    grace_s: float = Field(10.0, ge=0, le=3_600)
 
 
 class StopNode(Command):
@@ -103,7 +127,10 @@ class NodesReply(Reply):
 
 
 class NodeEvent(Event):
-    """Base of events about one node. ``job`` is the id of its job, ``job_name`` the name."""
+    """Base of events about one node. ``job`` is the id of its job, ``job_name`` the name.
+
+    An idle node tells of itself as if ``job`` were "idle", with its compute in ``job_name``.
+    """
 
     WHAT: ClassVar[str] = ""
 

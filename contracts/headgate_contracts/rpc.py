@@ -84,6 +84,7 @@ ANSWERS: dict[str, dict[type[Command] | type[Query], type[Reply]]] = {
         refreshing.GetRefresh: refreshing.RefreshReply,
         nodes.StartNode: Done,
         nodes.StopNode: Done,
+        nodes.ReleaseNode: Done,
         nodes.ListNodes: nodes.NodesReply,
     },
     jobs.SERVICE: {

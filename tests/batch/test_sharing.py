@@ -27,7 +27,9 @@ def run(mini_batch):
 async def test_nodes_take_room_of_the_machine_and_wait_for_it(tmp_path: Path) -> None:
     async with house(tmp_path, host_cores=3.0, host_memory_gib=100, elastic_types=False) as home:
         for name in ("one", "two"):
-            compute = await home.compute(name, size=TWO_CORES, max_instances=4)
+            compute = await home.compute(
+                name, size=TWO_CORES, max_instances=4, idle_time_before_scale_down=0
+            )
             await home.deploy(SLEEPING, name=name, compute=compute, mini_batch_size=1)
         uri = await home.numbers(30)
         jobs = [await home.submit(uri, deployment=name) for name in ("one", "two")]

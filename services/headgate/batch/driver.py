@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from headgate.batch import core, finalising, state
 from headgate.batch.core import Trigger
@@ -44,7 +44,7 @@ _log = Log("batch")
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What every job is driven with."""
+    """What every job is driven with. ``moved`` is set whenever the status of one has changed."""
 
     database: Database
     outbox: Outbox
@@ -52,6 +52,7 @@ class Tools:
     places: Places
     store: Store
     clock: Clock
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def step(
         self, job_id: str, trigger: Trigger, error: WireError | None = None
@@ -65,6 +66,7 @@ class Tools:
             await state.save_job(session, step.job)
             self.outbox.add(session, [step.event])
         self.outbox.wake()
+        self.moved.set()
         _log.info("job_status", job=step.job.name, status=step.job.status.value)
         return step.job
 

@@ -1,16 +1,18 @@
 """Shares nodes between jobs, compute by compute, and lets them go when nobody needs them.
 
-Level-triggered: what runs is asked of the provisioner, what should run follows from the jobs.
+Level-triggered: what runs is asked of the provisioner, idle nodes too; what should run follows from
+the jobs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from headgate.batch import core, state
+from headgate.batch import core, state, warm
 from headgate.batch.core import Claim, Trigger
 from headgate.batch.driver import Tools
 from headgate.batch.records import JobRecord
@@ -21,17 +23,31 @@ from headgate_contracts import subjects
 from headgate_contracts.envelope import Done
 from headgate_contracts.errors import Blame, ErrorCode, HeadgateError, WireError
 from headgate_contracts.jobs import JobStatus
-from headgate_contracts.nodes import ListNodes, Node, NodeSpec, NodesReply, StartNode, StopNode
+from headgate_contracts.nodes import (
+    ListNodes,
+    Node,
+    NodeSpec,
+    NodesReply,
+    ReleaseNode,
+    StartNode,
+    StopNode,
+)
 from headgate_contracts.provisioning import CapacityReply, GetCapacity
+from headgate_contracts.storage import ComputeReply, ComputeSpec, GetCompute
 
 LOOK_S = 1.0
 ROOM_RETRY_S = 5.0
+COMPUTE_LOOK_S = 2.0
 CANCEL_GRACE_S = 10.0
+# A node that is to stay has to hear first that its last reports have been stored.
+RELEASE_GRACE_S = 10.0
 SHRINK_GRACE_S = 60.0
 # So many nodes of a job may end one after the other without a single mini-batch in between.
 FAILURES_MAX = 5
 _BACKOFF_FIRST_S = 1.0
 _BACKOFF_MAX_S = 60.0
+
+Place = tuple[str, str]  # workspace, compute
 
 _log = Log("batch")
 
@@ -55,15 +71,18 @@ class Pool:
         self._bus = bus
         self._tools = tools
         self._wake = wake
-        self._woken = asyncio.Event()
+        self._woken = tools.moved
         self._served: dict[str, Served] = {}
         self._looked_at: float | None = None
         self._local_max = 0
+        self._idle: list[Node] = []  # that no job has taken since the last look
+        self._computes: dict[Place, ComputeSpec | None] = {}  # None: there is none
+        self._computes_at = 0.0
         self.nodes: Mapping[str, int] = {}
         """How many nodes work on each job, by its id."""
 
     def hint(self) -> None:
-        """Look soon: a job was made, ended or resumed."""
+        """Look soon: a job was made, or a node has started or ended."""
         self._woken.set()
 
     async def listen(self) -> None:
@@ -92,9 +111,12 @@ class Pool:
         found = (await self._bus.ask(ListNodes(), NodesReply)).nodes
         async with self._tools.database.reading() as session:
             jobs = {job.id: job for job in await state.active_jobs(session)}
+        await self._look_at_computes({_place(node) for node in found if node.compute})
+        self._idle = [node for node in found if node.state == "idle"]
         by_job: dict[str, list[Node]] = {}
         for node in found:
-            by_job.setdefault(node.job, []).append(node)
+            if node.state != "idle":
+                by_job.setdefault(node.job, []).append(node)
         self._count_served(by_job)
         for job_id, nodes in by_job.items():
             job = jobs.get(job_id)
@@ -103,6 +125,7 @@ class Pool:
         given = await self._share(jobs.values())
         for job_id in {*by_job, *jobs}:
             await self._adjust(jobs.get(job_id), by_job.get(job_id, []), given.get(job_id, 0))
+        await self._end_idle(jobs.values(), given)
         self.nodes = {
             job_id: sum(node.state != "ended" for node in nodes) for job_id, nodes in by_job.items()
         }
@@ -164,7 +187,7 @@ class Pool:
     # --- who gets how many ---------------------------------------------------------------------
 
     async def _share(self, jobs: Iterable[JobRecord]) -> dict[str, int]:
-        groups: dict[tuple[str, str], list[JobRecord]] = {}
+        groups: dict[Place, list[JobRecord]] = {}
         for job in jobs:
             if job.status.wants_nodes:
                 place = (job.workspace, job.document.compute) if job.document.compute else ("", "")
@@ -213,22 +236,23 @@ class Pool:
             is_over = job is None or job.status is JobStatus.FINALIZING
             for node in nodes:
                 if node.state not in ("ended", "stopping"):
-                    await self._stop(node, 0.0 if is_over else CANCEL_GRACE_S)
+                    await self._let_go(node, 0.0 if is_over else CANCEL_GRACE_S)
             if job is not None and job.status is JobStatus.CANCEL_REQUESTED and not nodes:
                 await self._step(job, Trigger.NODES_GONE)
             return
         surplus = sorted(alive, key=lambda n: (n.was_ready, -n.started_at))[: len(alive) - share]
         for node in surplus if len(alive) > share else ():
             served.stopping.add(node.id)
-            await self._stop(node, min(SHRINK_GRACE_S, float(job.settings.timeout_s)))
+            await self._let_go(node, min(SHRINK_GRACE_S, float(job.settings.timeout_s)))
         if self._tools.clock.monotonic() >= served.not_before:
             for _ in range(share - len(alive)):
                 if not await self._start(job):
                     break
 
     async def _start(self, job: JobRecord) -> bool:
-        """Order a node; False when the machine has no room for it now."""
-        document = job.document
+        """Order a node, an idle one if one fits; False when the machine has no room for it now."""
+        document, kind = job.document, warm.kind_of(job)
+        idle = warm.chosen(self._idle, kind)
         node = NodeSpec(
             id=short_id(),
             job=job.id,
@@ -244,18 +268,74 @@ class Pool:
             logs=job.logs,
             instance_type=document.instance_type,
             is_low_priority=document.is_low_priority,
+            compute=document.compute,
+            kind=kind,
         )
         try:
-            await self._bus.ask(StartNode(node=node), Done)
+            await self._bus.ask(StartNode(node=node, idle=idle.id if idle else ""), Done)
         except HeadgateError as error:
             if error.error.code not in (ErrorCode.OUT_OF_QUOTA, ErrorCode.QUOTA_EXCEEDED):
                 raise
             _log.info("node_waits_for_room", job=job.name, why=error.error.message)
-            self._of(job.id).not_before = self._tools.clock.monotonic() + ROOM_RETRY_S
+            in_the_way = warm.oldest(self._idle)
+            if in_the_way is not None:
+                await self._end(in_the_way)
+            wait_s = ROOM_RETRY_S if in_the_way is None else LOOK_S
+            self._of(job.id).not_before = self._tools.clock.monotonic() + wait_s
             return False
+        if idle is not None:
+            self._idle.remove(idle)
         if job.status is JobStatus.QUEUED:
             await self._step(job, Trigger.NODES_ORDERED)
         return True
 
     async def _stop(self, node: Node, grace_s: float) -> None:
         await self._bus.ask(StopNode(node=node.id, grace_s=grace_s), Done)
+
+    # --- between two jobs ----------------------------------------------------------------------
+
+    async def _look_at_computes(self, places: Set[Place]) -> None:
+        """What the computes of these nodes want now; it may have changed since their jobs came."""
+        now = self._tools.clock.monotonic()
+        self._computes = {place: self._computes[place] for place in places & self._computes.keys()}
+        if now - self._computes_at > COMPUTE_LOOK_S or places - self._computes.keys():
+            self._computes_at = now
+            for place in places:
+                await self._look_at_compute(place)
+
+    async def _look_at_compute(self, place: Place) -> None:
+        query = GetCompute(workspace=place[0], name=place[1])
+        try:
+            self._computes[place] = (await self._bus.ask(query, ComputeReply)).compute.spec
+        except HeadgateError as error:
+            if error.error.blame is Blame.CALLER:
+                self._computes[place] = None
+            else:
+                _log.warning("compute_unknown", compute=place[1], error=str(error))
+
+    async def _let_go(self, node: Node, grace_s: float) -> None:
+        """Its job does not need a node any more: it stays without one, or ends."""
+        if warm.stays(node, self._computes.get(_place(node))):
+            grace_s = max(grace_s, RELEASE_GRACE_S)
+            await self._bus.ask(ReleaseNode(node=node.id, grace_s=grace_s), Done)
+        else:
+            await self._stop(node, grace_s)
+
+    async def _end_idle(self, jobs: Iterable[JobRecord], given: Mapping[str, int]) -> None:
+        """End idle nodes whose time is over, or whose place is taken."""
+        busy: Counter[Place] = Counter()
+        for job in jobs:
+            busy[job.workspace, job.document.compute] += given.get(job.id, 0)
+        for place in {_place(node) for node in self._idle} & self._computes.keys():
+            idle = [node for node in self._idle if _place(node) == place]
+            now = self._tools.clock.now()
+            for node in warm.surplus(idle, busy[place], self._computes[place], now):
+                await self._end(node)
+
+    async def _end(self, idle: Node) -> None:
+        self._idle.remove(idle)
+        await self._stop(idle, 0.0)
+
+
+def _place(node: Node) -> Place:
+    return node.workspace, node.compute

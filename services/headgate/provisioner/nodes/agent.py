@@ -1,4 +1,4 @@
-"""What a node does with mini-batches, from the queue to the report.
+"""What a node does with the mini-batches of a job, from the queue to the report.
 
 Inputs are staged ahead while processes compute. A time-out kills the process that has the
 mini-batch and nothing else; its successor loads the script anew.
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from headgate.provisioner.nodes.channel import Peer
+from headgate.provisioner.nodes.crew import Crew, Process, Staged
 from headgate.provisioner.nodes.queue import RETRY_S, Held, Queue
 from headgate.provisioner.nodes.reporting import Reporter
 from headgate.provisioner.nodes.staging import Stage, keep_files, keep_rows
@@ -21,10 +20,9 @@ from headgate.runtime.bus import Bus
 from headgate.runtime.clock import short_id
 from headgate.runtime.log import Log
 from headgate.runtime.places import Places
-from headgate.runtime.procs import describe_exit
 from headgate.runtime.store import Store
 from headgate_contracts import limits
-from headgate_contracts.errors import Blame, ErrorCode, HeadgateError, WireError
+from headgate_contracts.errors import Blame, HeadgateError
 from headgate_contracts.mini_batches import (
     FilePart,
     FilesReply,
@@ -34,28 +32,15 @@ from headgate_contracts.mini_batches import (
 )
 from headgate_contracts.nodes import NodeSpec
 
-RESTART_FIRST_S = 0.5
-RESTART_MAX_S = 30.0
 AHEAD_S = 1.0
 AHEAD_MAX = 16  # mini-batches of each process
 END_TOLD_S = 5.0
-# So often a process may end before it has the script loaded, in a row.
-FAILED_STARTS_MAX = 4
 
 _log = Log("provisioner")
 
 
-@dataclass(eq=False, slots=True)
-class _Staged:
-    """A mini-batch that a process can have at once: its files below the node's folder."""
-
-    held: Held
-    key: str
-    paths: list[str] = field(default_factory=list)
-
-
 class Agent:
-    """One node's work. ``on_ready`` and ``on_failed`` tell what becomes of its processes."""
+    """The work of one node for one job."""
 
     def __init__(
         self,
@@ -66,60 +51,46 @@ class Agent:
         store: Store,
         places: Places,
         reporter: Reporter,
-        *,
-        on_ready: Callable[[], None],
-        on_failed: Callable[[WireError], None],
+        crew: Crew,
     ) -> None:
-        """``folder`` is shared with the processes, who see it as ``seen``."""
+        """``folder`` is shared with the processes of ``crew``, who see it as ``seen``."""
         self._spec = spec
         self._folder = folder
         self._seen = seen
         self._bus = bus
         self._store = store
         self._reporter = reporter
-        self._on_ready = on_ready
-        self._on_failed = on_failed
-        self._count = spec.settings.max_concurrency_per_instance
+        self._crew = crew
         self._queue = Queue(bus, spec.job)
-        self._stage = Stage(folder, places, spec.input)
-        self._staged: asyncio.Queue[_Staged] = asyncio.Queue()
+        self._stage = Stage(folder, f"inputs-{spec.id}", places, spec.input)
         self._ahead = 0  # taken from the queue, and not yet with a process
         self._run_s = 1.0  # how long a mini-batch takes, by a moving average
         self._moved = asyncio.Event()
-        self._parent: Peer | None = None
-        self._parent_gone = asyncio.Event()
-        self._ends: dict[int, asyncio.Event] = {}  # by pid, of those that have a mini-batch
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failed_starts: dict[int, int] = {}
-        self._running: set[_Staged] = set()  # with a process, or to be reported
+        self._running: set[Staged] = set()  # with a process, or to be reported
         self._busy = 0  # processes with a mini-batch
         self._stopping = False
-        self.processes = 0
-        self.was_ready = False
-
-    # --- the life of the node ------------------------------------------------------------------
 
     async def run(self) -> None:
         """Take mini-batches until told to stop."""
         await asyncio.gather(self._pull(), self._queue.keep_holding())
 
-    async def stop(self, grace_s: float) -> None:
-        """Take no more, and let those that run end."""
+    async def stop(self, grace_s: float) -> bool:
+        """Take no more, and let those that run end; whether all of them have."""
         self._stopping = True
         self._moved.set()
-        while not self._staged.empty():
-            await self._give_back(self._staged.get_nowait())
-        await self.settle(grace_s)
-        if self._parent is not None:
-            self._parent.close()  # it ends its processes and itself
+        while not self._crew.staged.empty():
+            await self._give_back(self._crew.staged.get_nowait())
+        return await self.settle(grace_s)
 
-    async def settle(self, timeout_s: float) -> None:
-        """Wait until all that was begun is reported, but no longer than that."""
+    async def settle(self, timeout_s: float) -> bool:
+        """Wait until all that was begun is reported, but no longer than that; whether it is."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while self._running:
                     self._moved.clear()
                     await self._moved.wait()
+        return not self._running
 
     async def close(self) -> None:
         tasks = list(self._tasks)
@@ -129,96 +100,12 @@ class Agent:
         await self._queue.close()
         await self._stage.close()
 
-    # --- connections ---------------------------------------------------------------------------
-
-    async def serve(self, peer: Peer) -> None:
-        """One connection: of the parent, or of a process."""
-        with contextlib.suppress(ConnectionError):
-            said, _ = await peer.receive()
-            if said.get("role") == "parent" and self._parent is None:
-                self._parent = peer
-                await self._hear_parent(peer)
-            elif said.get("role") == "process":
-                await self._hear_process(peer, int(said["number"]), int(said["pid"]))
-
-    async def _hear_parent(self, peer: Peer) -> None:
-        for number in range(self._count):
-            peer.send({"op": "start", "number": number})
-        try:
-            while True:
-                said, _ = await peer.receive()
-                if said.get("op") == "ended":
-                    self._note_end(int(said["number"]), int(said["pid"]), int(said["status"]))
-        finally:
-            self._parent_gone.set()
-
-    def _note_end(self, number: int, pid: int, status: int) -> None:
-        """A process has ended: another one takes its place, later and later if that goes wrong."""
-        if (ended := self._ends.pop(pid, None)) is not None:
-            ended.set()
-        if self._stopping:
-            return
-        failures = self._failed_starts.get(number, 0) + 1
-        self._failed_starts[number] = failures  # until it is ready
-        if failures > FAILED_STARTS_MAX:
-            said = describe_exit(status)
-            self._on_failed(
-                WireError(
-                    code=ErrorCode.RESOURCE_NOT_READY,
-                    message=f"a process of the node ended with {said} {failures} times in a row "
-                    "before it had the script loaded",
-                )
-            )
-            return
-        wait_s = 0.0 if failures == 1 else min(RESTART_MAX_S, RESTART_FIRST_S * 2 ** (failures - 2))
-        _log.info("process_ended", node=self._spec.id, process=number, status=status)
-        self._spawn(self._start_later(number, wait_s))
-
-    async def _start_later(self, number: int, wait_s: float) -> None:
-        await asyncio.sleep(wait_s)
-        if self._parent is not None and not self._stopping:
-            self._parent.send({"op": "start", "number": number})
-
-    async def _hear_process(self, peer: Peer, number: int, pid: int) -> None:
-        said, _ = await peer.receive()
-        if said.get("op") == "failed":
-            self._note_failure(said)
-            return
-        if said.get("op") != "ready":
-            return
-        self._failed_starts[number] = 0
-        self.processes += 1
-        if not self.was_ready:
-            self.was_ready = True
-            self._on_ready()
-        ended = self._ends[pid] = asyncio.Event()
-        try:
-            while not self._stopping:
-                staged = await self._staged.get()
-                if peer.has_gone:
-                    self._staged.put_nowait(staged)
-                    return
-                await self._give(peer, pid, ended, staged)
-        finally:
-            self.processes -= 1
-
-    def _note_failure(self, said: dict[str, Any]) -> None:
-        """The script cannot be loaded. If it never could, trying again is of no use."""
-        if self.was_ready:
-            return
-        try:
-            code = ErrorCode(str(said.get("code")))
-        except ValueError:
-            code = ErrorCode.USER_SCRIPT_INIT_FAILED
-        message = str(said.get("message"))[: limits.ERROR_MESSAGE_CHARS_MAX]
-        self._on_failed(WireError(code=code, message=message))
-
     # --- from the queue to a process -----------------------------------------------------------
 
     @property
     def _depth(self) -> int:
         """How many mini-batches are taken ahead: work for a second, and no more than is needed."""
-        return self._count * min(AHEAD_MAX, max(1, round(AHEAD_S / self._run_s)))
+        return self._crew.count * min(AHEAD_MAX, max(1, round(AHEAD_S / self._run_s)))
 
     async def _pull(self) -> None:
         """Keep as many mini-batches staged as processes will want next."""
@@ -234,8 +121,10 @@ class Agent:
 
     async def _prepare(self, taken: Sequence[Held]) -> None:
         """Stage some mini-batches and hand them to the processes."""
-        staged = [_Staged(held, f"{held.task.number:08d}-{held.task.attempt}-{short_id()}")
-                  for held in taken]  # fmt: skip
+        staged = [
+            Staged(held, f"{held.task.number:08d}-{held.task.attempt}-{short_id()}", self._give)
+            for held in taken
+        ]
         files, wrong = {}, {}
         for each in staged:
             try:
@@ -255,7 +144,7 @@ class Agent:
                 self._spawn(self._tell(each, "raised", said))
             else:
                 each.paths = [self._stage.seen(each.key, part) for part in files[each.key]]
-                self._staged.put_nowait(each)
+                self._crew.staged.put_nowait(each)
 
     async def _files(self, task: Task) -> Sequence[FilePart]:
         """The files of a mini-batch. A batch service that is away costs no attempt."""
@@ -274,17 +163,17 @@ class Agent:
         self._ahead -= 1
         self._moved.set()
 
-    async def _give_back(self, staged: _Staged) -> None:
+    async def _give_back(self, staged: Staged) -> None:
         self._queue.held.discard(staged.held)
         await staged.held.give_back()
         self._stage.forget(staged.key)
 
-    async def _give(self, peer: Peer, pid: int, ended: asyncio.Event, staged: _Staged) -> None:
+    async def _give(self, process: Process, staged: Staged) -> None:
         """One mini-batch to one process, and what it says of it within the time allowed."""
         self._running.add(staged)
         self._note_taken()  # the next one is staged while this one runs
         timeout_s = self._spec.settings.timeout_s
-        peer.send(
+        process.peer.send(
             {
                 "key": staged.key,
                 "items": staged.held.task.items,
@@ -294,15 +183,14 @@ class Agent:
         self._busy += 1
         try:
             async with asyncio.timeout(timeout_s):
-                said, body = await peer.receive()
+                said, body = await process.peer.receive()
         except TimeoutError:
-            if self._parent is not None:
-                self._parent.send({"op": "kill", "pid": pid})
+            self._crew.kill(process)
             error = f"run() took longer than the {timeout_s} s of retry_settings.timeout"
             self._spawn(self._tell(staged, "timed_out", {"error": error}))
             raise ConnectionError("killed") from None
         except ConnectionError:
-            self._spawn(self._note_broken(staged, ended))
+            self._spawn(self._note_broken(staged, process.ended))
             raise
         finally:
             self._busy -= 1
@@ -312,9 +200,9 @@ class Agent:
         # The process goes on with the next one while this result is kept and reported.
         self._spawn(self._tell(staged, outcome, {**said, "body": body}))
 
-    async def _note_broken(self, staged: _Staged, ended: asyncio.Event) -> None:
+    async def _note_broken(self, staged: Staged, ended: asyncio.Event) -> None:
         """Its process has gone. That counts as an attempt, unless the whole node has."""
-        waits = [asyncio.ensure_future(event.wait()) for event in (ended, self._parent_gone)]
+        waits = [asyncio.ensure_future(event.wait()) for event in (ended, self._crew.parent_gone)]
         try:
             await asyncio.wait(waits, timeout=END_TOLD_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -331,7 +219,7 @@ class Agent:
         else:
             await self._tell(staged, "lost", {"error": "the node ended while run() was at work"})
 
-    async def _tell(self, staged: _Staged, outcome: str, said: dict[str, Any]) -> None:
+    async def _tell(self, staged: Staged, outcome: str, said: dict[str, Any]) -> None:
         """Keep the result, report it, and only then take the mini-batch out of the queue."""
         task = staged.held.task
         self._stage.forget(staged.key, is_over=outcome in ("done", "raised"))
@@ -349,7 +237,7 @@ class Agent:
                 about |= await self._kept(staged, said)
             except (HeadgateError, OSError, ValueError) as error:
                 about |= {"outcome": "raised", "error": f"the result cannot be kept: {error}"}
-        if not self._busy and self._staged.empty():
+        if not self._busy and self._crew.staged.empty():
             self._reporter.hurry()
         await self._reporter.tell(MiniBatchReport.model_validate(about))
         await staged.held.done()
@@ -357,7 +245,7 @@ class Agent:
         self._running.discard(staged)
         self._moved.set()
 
-    async def _kept(self, staged: _Staged, said: dict[str, Any]) -> dict[str, Any]:
+    async def _kept(self, staged: Staged, said: dict[str, Any]) -> dict[str, Any]:
         """What the report says of a result, once it is where it stays."""
         kept: dict[str, Any] = {"returned": int(said.get("returned", 0))}
         done, key = self._folder / "done", f"{self._spec.parts}/{staged.key}"

@@ -21,13 +21,14 @@ _AT_ONCE = 8
 
 
 class Stage:
-    """The staged inputs of one node: ``inputs/<folder>/<path of the file>``, mini-batch by key.
+    """The staged inputs of one node: ``<name>/<folder>/<path of the file>``, mini-batch by key.
 
     Folders are used again: to make one may take the file system longer than to fill it.
     """
 
-    def __init__(self, folder: Path, places: Places, place: Place) -> None:
-        self._root = folder / "inputs"
+    def __init__(self, folder: Path, name: str, places: Places, place: Place) -> None:
+        """``name`` has not been used in ``folder`` before."""
+        self._root = folder / name
         self._places = places
         self._place = place
         self._folders: dict[str, str] = {}  # by key
@@ -65,9 +66,10 @@ class Stage:
             self._removing = asyncio.create_task(self._remove())
 
     async def close(self) -> None:
-        """Return once all that was to be forgotten is."""
+        """Forget everything."""
         if self._removing is not None:
             await self._removing
+        await asyncio.to_thread(remove_tree, self._root)
 
     async def _remove(self) -> None:
         while self._leaving:
