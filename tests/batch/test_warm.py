@@ -228,6 +228,14 @@ async def test_another_deployment_gets_a_node_of_its_own_in_the_place_of_an_idle
     assert await pids_of(home, again) == await pids_of(home, green)
 
 
+async def test_a_job_that_waits_for_its_turn_gets_the_node_of_the_one_before(home: House) -> None:
+    compute, uri = await home.compute(max_instances=1), await home.numbers(20)
+    await home.deploy(WHO, compute=compute, mini_batch_size=1)
+    jobs = [await home.submit(uri) for _ in range(3)]
+    pids = [await pids_of(home, await home.until(job.name)) for job in jobs]
+    assert len(set.union(*pids)) == 1
+
+
 async def test_min_instances_outlive_the_batch_service_until_they_are_wanted_no_more(
     home: House,
 ) -> None:

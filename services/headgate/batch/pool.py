@@ -42,6 +42,8 @@ CANCEL_GRACE_S = 10.0
 # A node that is to stay has to hear first that its last reports have been stored.
 RELEASE_GRACE_S = 10.0
 SHRINK_GRACE_S = 60.0
+# A node that is to stay is waited for before another of its kind is started: a start takes longer.
+LEAVING_S = 5.0
 # So many nodes of a job may end one after the other without a single mini-batch in between.
 FAILURES_MAX = 5
 _BACKOFF_FIRST_S = 1.0
@@ -76,6 +78,8 @@ class Pool:
         self._looked_at: float | None = None
         self._local_max = 0
         self._idle: list[Node] = []  # that no job has taken since the last look
+        self._leaving: list[Node] = []  # that are about to be idle, and not yet waited for
+        self._released: dict[str, float] = {}  # when those were let go, by their ids
         self._computes: dict[Place, ComputeSpec | None] = {}  # None: there is none
         self._computes_at = 0.0
         self.nodes: Mapping[str, int] = {}
@@ -123,8 +127,14 @@ class Pool:
             if job is not None and job.status.wants_nodes:
                 jobs[job_id] = await self._judge(job, nodes)
         given = await self._share(jobs.values())
+        lacking: dict[str, int] = {}
         for job_id in {*by_job, *jobs}:
-            await self._adjust(jobs.get(job_id), by_job.get(job_id, []), given.get(job_id, 0))
+            job, nodes = jobs.get(job_id), by_job.get(job_id, [])
+            lacking[job_id] = await self._adjust(job, nodes, given.get(job_id, 0))
+        self._note_leaving(found)
+        for job_id, count in lacking.items():
+            if (job := jobs.get(job_id)) is not None and count > 0:
+                await self._start_some(job, count)
         await self._end_idle(jobs.values(), given)
         self.nodes = {
             job_id: sum(node.state != "ended" for node in nodes) for job_id, nodes in by_job.items()
@@ -225,8 +235,8 @@ class Pool:
 
     # --- orders --------------------------------------------------------------------------------
 
-    async def _adjust(self, job: JobRecord | None, nodes: Sequence[Node], share: int) -> None:
-        """Start what a job lacks, stop what it has too many, forget what has ended."""
+    async def _adjust(self, job: JobRecord | None, nodes: Sequence[Node], share: int) -> int:
+        """Let go of what a job has too many, forget what has ended; how many it lacks."""
         for node in nodes:
             if node.state == "ended":
                 await self._stop(node, 0.0)
@@ -239,20 +249,29 @@ class Pool:
                     await self._let_go(node, 0.0 if is_over else CANCEL_GRACE_S)
             if job is not None and job.status is JobStatus.CANCEL_REQUESTED and not nodes:
                 await self._step(job, Trigger.NODES_GONE)
-            return
+            return 0
         surplus = sorted(alive, key=lambda n: (n.was_ready, -n.started_at))[: len(alive) - share]
         for node in surplus if len(alive) > share else ():
             served.stopping.add(node.id)
             await self._let_go(node, min(SHRINK_GRACE_S, float(job.settings.timeout_s)))
-        if self._tools.clock.monotonic() >= served.not_before:
-            for _ in range(share - len(alive)):
-                if not await self._start(job):
-                    break
+        return share - len(alive)
 
-    async def _start(self, job: JobRecord) -> bool:
-        """Order a node, an idle one if one fits; False when the machine has no room for it now."""
-        document, kind = job.document, warm.kind_of(job)
-        idle = warm.chosen(self._idle, kind)
+    async def _start_some(self, job: JobRecord, count: int) -> None:
+        """Order nodes, idle ones if there are. What is about to be idle is waited for."""
+        if self._tools.clock.monotonic() < self._of(job.id).not_before:
+            return
+        kind = warm.kind_of(job)
+        for _ in range(count):
+            idle = warm.chosen(self._idle, kind)
+            soon = warm.chosen(self._leaving, kind) if idle is None else None
+            if soon is not None:
+                self._leaving.remove(soon)
+            elif not await self._start(job, kind, idle):
+                return
+
+    async def _start(self, job: JobRecord, kind: str, idle: Node | None) -> bool:
+        """Order a node, of ``idle`` if possible; False when the machine has no room for it now."""
+        document = job.document
         node = NodeSpec(
             id=short_id(),
             job=job.id,
@@ -316,10 +335,17 @@ class Pool:
     async def _let_go(self, node: Node, grace_s: float) -> None:
         """Its job does not need a node any more: it stays without one, or ends."""
         if warm.stays(node, self._computes.get(_place(node))):
+            self._released.setdefault(node.id, self._tools.clock.monotonic())
             grace_s = max(grace_s, RELEASE_GRACE_S)
             await self._bus.ask(ReleaseNode(node=node.id, grace_s=grace_s), Done)
         else:
             await self._stop(node, grace_s)
+
+    def _note_leaving(self, found: Sequence[Node]) -> None:
+        """Which nodes are about to be idle, as far as one would wait for that."""
+        ids, since = {node.id for node in found}, self._tools.clock.monotonic() - LEAVING_S
+        self._released = {name: at for name, at in self._released.items() if name in ids}
+        self._leaving = [node for node in found if self._released.get(node.id, 0.0) > since]
 
     async def _end_idle(self, jobs: Iterable[JobRecord], given: Mapping[str, int]) -> None:
         """End idle nodes whose time is over, or whose place is taken."""
