@@ -57,7 +57,7 @@ class LogFiles:
         for path, size_bytes in self._sizes():
             size_bytes = min(size_bytes - self._skipped.get(path, 0), FILE_BYTES_MAX + 1)
             if size_bytes > 0 and size_bytes != self._shipped.get(path, 0):
-                with contextlib.suppress(HeadgateError):
+                with contextlib.suppress(OSError, HeadgateError):
                     name = path.relative_to(self._folder).as_posix()
                     found.append((own_file(self._folder, name), size_bytes))
         return found
