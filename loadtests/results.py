@@ -16,9 +16,12 @@ _PLOTS = Path(__file__).with_name("plots.py")
 
 
 def save(run: Run, console: Console) -> list[Path]:
-    """Write what the run has; the files that were written."""
+    """Write what the run has; the files that were written. The results of a day are one page:
+    what this run did not measure stays as it was."""
     stem = RESULTS / run.at[:10]
     document, page = stem.with_suffix(".json"), stem.with_suffix(".md")
+    if document.exists():
+        run = run.over(Run.read(document))
     run.write(document)
     plots = _draw(document, console) if run.cells else []
     page.write_text(report.markdown(run, [plot.name for plot in plots]))

@@ -10,7 +10,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,18 @@ class Run:
     def resume(cls, *, fresh: bool = False) -> Run:
         """The run under way, or a new one."""
         if CURRENT.exists() and not fresh:
-            return cls(**json.loads(CURRENT.read_text()))
+            return cls.read(CURRENT)
         return cls(datetime.now(UTC).isoformat(timespec="seconds"), machine())
+
+    @classmethod
+    def read(cls, path: Path) -> Run:
+        return cls(**json.loads(path.read_text()))
+
+    def over(self, earlier: Run) -> Run:
+        """This run, and of an earlier one what this one did not measure."""
+        compared = self if self.cells else earlier
+        scenarios = {**earlier.scenarios, **self.scenarios}
+        return replace(compared, scenarios=scenarios)
 
     def write(self, path: Path = CURRENT) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,7 @@ P99_MAX = 1.25
 
 async def measure(quick: bool) -> Outcome:
     mean_s = ((1 - LONG_SHARE) * SHORT_MS + LONG_SHARE * LONG_MS) / 1000
-    arrivals = poisson(LOAD * INSTANCES / mean_s, 15.0 if quick else 60.0, seed=4)
+    arrivals = poisson(LOAD * INSTANCES / mean_s, 15.0 if quick else 48.0, seed=4)
     dice = random.Random(5)
     works_ms = [LONG_MS if dice.random() < LONG_SHARE else SHORT_MS for _ in arrivals]
     with System.running() as system:

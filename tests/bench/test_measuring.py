@@ -95,6 +95,19 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert "not measured" in kept["32 connections, requests/s by mosec's"].line()
 
 
+def test_what_a_run_did_not_measure_stays_as_it_was() -> None:
+    """Scenarios alone do not take the comparison away, nor one scenario the others."""
+    cell = {"server": "headgate"}
+    morning = Run("m", {}, [cell], ["a step"], scenarios={"million": {"n": 1}, "stopped": {}})
+    noon = Run("n", {}, scenarios={"million": {"n": 2}})
+    both = noon.over(morning)
+    assert (both.at, both.cells, both.steps) == ("m", [cell], ["a step"])
+    assert both.scenarios == {"million": {"n": 2}, "stopped": {}}
+    evening = Run("e", {}, [cell, cell])
+    assert evening.over(both).cells == [cell, cell]
+    assert evening.over(both).scenarios == both.scenarios
+
+
 @pytest.mark.parametrize("workload", [SMALL, BINARY])
 def test_the_ceiling_is_the_edge_itself(workload: Workload) -> None:
     """The echo server speaks with our HTTP edge as it is now."""
