@@ -15,6 +15,7 @@ from typing import Any
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
 from nats.js.kv import KeyValue
 
 from headgate.router import app
@@ -167,7 +168,7 @@ class Instance:
         if not kind and meta["dl"] < self.mono_ms:
             kind = "expired"
         if kind:
-            await self.nc.publish(reply, encode_frame({"id": meta["id"], "k": kind}, b""))
+            await self._say(reply, encode_frame({"id": meta["id"], "k": kind}, b""), meta["dl"])
             return
         run = Run(meta, body, time.monotonic())
         self.runs.append(run)
@@ -180,12 +181,18 @@ class Instance:
             self._running -= 1
         head = {"id": meta["id"], "s": status, "h": pairs, "ms": 1.0, "n": self._running}
         run.answered = time.monotonic()
-        while meta["dl"] > self.mono_ms:
+        await self._say(reply, encode_frame(head, answer), meta["dl"])
+
+    async def _say(self, reply: str, frame: bytes, deadline_ms: float) -> None:
+        """Say it now, or when the bus is there again: a worker keeps its answer as well."""
+        while True:
             try:
-                await self.nc.publish(reply, encode_frame(head, answer))
+                await self.nc.publish(reply, frame)
                 return
-            except Exception:
-                await asyncio.sleep(0.02)  # the bus is away; a worker keeps its answer as well
+            except NatsError:
+                if self.mono_ms > deadline_ms:
+                    return
+                await asyncio.sleep(0.02)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import re
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+import requests
 
 from headgate.router import http1
 from headgate_contracts import limits
@@ -18,6 +20,7 @@ from router.stage import KEY, Instance, Stage, until
 
 Names = Callable[[str], str]
 Served = tuple[str, Instance]
+PACKAGES = {"curl": "curl", "wrk": "wrk", "h2load": "nghttp2-client"}
 SECOND = b"GET /livez HTTP/1.1\r\nHost: smuggled\r\n\r\n"
 
 
@@ -56,6 +59,14 @@ AMBIGUOUS = {
     "a coding with a control": ("Transfer-Encoding: \x0bchunked", b"0\r\n\r\n"),
     "a coding after a bare CR": ("X: 1\rTransfer-Encoding: chunked\r\nContent-Length: 0", b""),
     "a coding after a bare LF": ("X: 1\nTransfer-Encoding: cow\r\nContent-Length: 0", b"0\r\n\r\n"),
+    "an unknown coding beside an upgrade": (
+        "Connection: upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: cow",
+        b"0\r\n\r\n",
+    ),
+    "length and chunks beside an upgrade": (
+        "Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 5\r\nTransfer-Encoding: chunked",
+        b"0\r\n\r\n",
+    ),
     "a tab before the colon": ("Content-Length\t: 0", b""),
     "a space in a name": ("Content Length: 0", b""),
     "a header without a colon": ("Content-Length", b""),
@@ -265,7 +276,7 @@ async def test_a_client_that_does_not_read_is_cut_off(
 # Clients that people use
 
 
-async def test_common_clients_get_along(stage: Stage, served: Served) -> None:
+async def test_clients_of_python_get_along(stage: Stage, served: Served) -> None:
     url = f"http://127.0.0.1:{stage.router.ingress.port}/api/v1/endpoint/{served[0]}/score"
     headers = {"Authorization": f"Bearer {KEY}"}
 
@@ -287,24 +298,40 @@ async def test_common_clients_get_along(stage: Stage, served: Served) -> None:
         connection.close()
         return found
 
-    assert await asyncio.to_thread(standard_library) == [b"one", b"two", b"chunked"]
+    def by_requests() -> list[bytes]:
+        with requests.Session() as session:
+            session.headers.update(headers)
+            bodies = (b"one", b"two", iter([b"chunk", b"ed"]))
+            return [session.post(url, data=body, timeout=20).content for body in bodies]
 
-    auth = ("-H", headers["Authorization"].join(["Authorization: ", ""]))
-    commands = {
-        "curl": ["-sS", "-f", *auth, "--data-binary", "by curl", "-H", "Expect: 100-continue", url],
-        "wrk": ["-t1", "-c4", "-d1s", *auth, url],
-        "h2load": ["--h1", "-n40", "-c4", *auth, url],
-    }
-    said = {}
-    for name, arguments in commands.items():
-        program = shutil.which(name)
-        if program is None:
-            continue
-        process = await asyncio.create_subprocess_exec(
-            program, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-        )
-        said[name] = (await process.communicate())[0].decode()
-        assert process.returncode == 0, said[name]
-    assert said.get("curl", "by curl") == "by curl"
-    assert "Non-2xx" not in said.get("wrk", "")
-    assert "40 2xx" in said.get("h2load", "40 2xx")
+    assert await asyncio.to_thread(standard_library) == [b"one", b"two", b"chunked"]
+    assert await asyncio.to_thread(by_requests) == [b"one", b"two", b"chunked"]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("curl -sS -f --data-binary by-curl", "^by-curl$"),
+        ("curl -sS -f --data-binary by-curl -H Expect:100-continue", "^by-curl$"),
+        ("curl -sS -f --http1.0 --data-binary by-curl", "^by-curl$"),
+        # It asks for an upgrade, and takes it that there is none.
+        ("curl -sS -f --http2 --data-binary by-curl", "^by-curl$"),
+        ("wrk -t1 -c4 -d1s", r"(?!.*(Non-2xx|Socket errors)).*\b[1-9]\d* requests in"),
+        ("h2load --h1 -n40 -c4", r".*status codes: 40 2xx, 0 3xx, 0 4xx, 0 5xx"),
+        ("h2load --h1 -n40 -c4 -m4 -d /etc/hostname", r".*status codes: 40 2xx"),
+    ],
+)
+async def test_programs_of_the_shell_get_along(
+    stage: Stage, served: Served, command: str, said: str
+) -> None:
+    program, *arguments = command.split()
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed (Debian: {PACKAGES[program]})")
+    url = f"http://127.0.0.1:{stage.router.ingress.port}/api/v1/endpoint/{served[0]}/score"
+    process = await asyncio.create_subprocess_exec(
+        program, *arguments, "-H", f"Authorization: Bearer {KEY}", url,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    output = (await process.communicate())[0].decode()
+    assert process.returncode == 0, output
+    assert re.match(said, output, re.DOTALL), output

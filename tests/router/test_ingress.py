@@ -152,12 +152,47 @@ async def test_garbage_gets_an_answer_or_a_close_and_never_a_hang(
     assert (await stage.ask(served[0])).status == 200
 
 
-async def test_an_upgrade_is_not_taken(stage: Stage, served: Served) -> None:
+UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("Content-Length: 5", b"whole"),
+        ("Transfer-Encoding: chunked", b"3\r\nwho\r\n2\r\nle\r\n0\r\n\r\n"),
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_an_upgrade_is_declined_and_the_request_answered(
+    stage: Stage, served: Served, coding: str, body: bytes, at_once: bool
+) -> None:
+    """As clients expect that try HTTP/2 by default, such as Java's; nothing may follow it."""
     wire = await stage.wire()
-    lines = ("Content-Length: 2", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c")
-    await wire.send(head(served[0], *lines) + b"{}")
-    assert (await wire.receive()).status in (200, 400)
-    await wire.close()
+    block = head(served[0], coding, *UPGRADE)
+    smuggled = head(served[0], "Content-Length: 1") + b"x"
+    for part in (block + body + smuggled,) if at_once else (block, body[:2], body[2:], smuggled):
+        await wire.send(part)
+    answer = await wire.receive()
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+    assert [run.body for run in served[1].runs] == [b"whole"]
+    assert b"200" not in await wire.at_end()
+    assert len(served[1].runs) == 1
+
+
+async def test_an_upgrade_without_a_body_is_declined(stage: Stage) -> None:
+    wire = await stage.wire()
+    await wire.send(
+        b"GET /livez HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    )
+    assert (await wire.receive()).body == b"ok\n"
+    assert await wire.at_end() == b""
+
+
+async def test_a_body_is_limited_beside_an_upgrade(stage: Stage, served: Served) -> None:
+    wire = await stage.wire()
+    size = stage.router.ingress.body_bytes_max + 1
+    await wire.send(head(served[0], f"Content-Length: {size}", *UPGRADE))
+    assert (await wire.receive()).status == 413
 
 
 async def test_too_many_or_too_large_headers_are_431(stage: Stage, served: Served) -> None:

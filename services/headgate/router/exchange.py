@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any, Protocol
 
 from headgate.router.answers import Answer, Body
@@ -10,6 +11,8 @@ from headgate.router.headers import Head
 from headgate.router.shape import Shape
 from headgate.router.spool import RequestBody, Spool
 from headgate_contracts import limits
+
+_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
 
 
 class Application(Protocol):
@@ -110,3 +113,27 @@ def unacceptable(version: str, exchange: Exchange) -> Refusal | None:
     if len(exchange.url) > limits.URL_BYTES_MAX:
         return Refusal(414, "UriTooLong", f"the URL is longer than {limits.URL_BYTES_MAX} bytes")
     return None
+
+
+def framing_head(exchange: Exchange) -> bytes:
+    """A header block that says where the body of a request ends, and that it is the last one."""
+    head = exchange.head
+    lines = ["POST / HTTP/1.1", "connection: close"]
+    if head.transfer_coding:
+        lines.append(f"transfer-encoding: {head.transfer_coding}")
+    elif head.content_length:
+        lines.append(f"content-length: {head.content_length}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def answer_head(exchange: Exchange, answer: Answer, framing: str, last: bool, date: str) -> bytes:
+    """The header block of an answer; ``framing`` says, as a line, where its body ends."""
+    lines = [_STATUS_LINES.get(answer.status) or f"HTTP/1.1 {answer.status} -\r\n"]
+    lines += [f"{name}: {value}\r\n" for name, value in answer.headers]
+    lines.append(framing)
+    if last:
+        lines.append("connection: close\r\n")
+    elif exchange.version_1_0:
+        lines.append("connection: keep-alive\r\n")
+    lines.append(f"date: {date}\r\n\r\n")
+    return "".join(lines).encode("latin-1")

@@ -48,6 +48,7 @@ _READ = {
     "expect": "expect",
     "hg-parts": "parts",
     "host": "host",
+    "transfer-encoding": "transfer_coding",
     "x-headgate-trace": "trace",
     "x-ms-client-request-id": "client_request_id",
     "x-ms-request-id": "legacy_request_id",
@@ -108,6 +109,7 @@ class Head:
     request_id: str
     timeout_ms: str
     trace: str
+    transfer_coding: str
 
     def __init__(self) -> None:
         self.bytes = 0

@@ -14,7 +14,6 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Sequence
-from http import HTTPStatus
 from typing import cast
 
 import httptools
@@ -22,7 +21,7 @@ import httptools
 from headgate.router import core
 from headgate.router.answers import Answer
 from headgate.router.core import Refusal
-from headgate.router.exchange import Application, Exchange, unacceptable
+from headgate.router.exchange import Application, Exchange, answer_head, framing_head, unacceptable
 from headgate.router.parts import PartsWriter
 from headgate.router.shape import Shape
 from headgate.router.spool import SpoolError
@@ -50,7 +49,6 @@ _COPIED_BYTES_MAX = 64 * 1024
 _NO_BODY = (204, 304)
 _NO_LINGER = struct.pack("ii", 1, 0)  # closing sends RST
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
 
 _IDLE, _HEAD, _BODY = range(3)
 
@@ -113,10 +111,7 @@ class Connection(asyncio.Protocol):
             self._data = data
         self._received += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # Declined by answering as if nobody had asked; what follows is not HTTP/1.
-            self._end_after_this()
+            self._feed(data)
         except httptools.HttpParserCallbackError:
             _log.exception("edge_failed")
             self._transport.abort()
@@ -124,6 +119,18 @@ class Connection(asyncio.Protocol):
             self._refuse_and_close(Refusal(400, "BadRequest", "this is not valid HTTP/1.1"))
         if self._phase != _IDLE and not self._deaf:
             self._check_size()
+
+    def _feed(self, data: bytes) -> None:
+        """Parse. An upgrade is declined by going on as if nobody had asked; the parser would have
+        dropped the body. The connection ends with the answer: a proxy may think it a tunnel."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            exchange = self._exchange
+            if exchange is not None and not self._deaf:
+                exchange.keep_alive = False
+                self._parser = httptools.HttpRequestParser(self)
+                self._parser.feed_data(framing_head(exchange) + data[upgrade.args[0] :])
 
     def _repeat(self, data: bytes) -> bool:
         """Take a request that differs from the one before only in its body."""
@@ -154,13 +161,15 @@ class Connection(asyncio.Protocol):
     # httptools
 
     def on_message_begin(self) -> None:
+        if self._exchange is not None:
+            return  # it goes on, see _feed
         self._exchange = Exchange(self)
         self._phase = _HEAD
         self._since = self._loop.time()
         self._received = 0
 
     def on_url(self, url: bytes) -> None:
-        if self._exchange is not None:
+        if self._exchange is not None and self._phase == _HEAD:
             self._exchange.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -170,7 +179,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         exchange = self._exchange
-        if exchange is None or self._deaf:
+        if exchange is None or self._deaf or self._phase != _HEAD:
             return
         parser = self._parser
         exchange.method = parser.get_method().decode("latin-1")
@@ -219,6 +228,8 @@ class Connection(asyncio.Protocol):
             self._end_after_this()
 
     def on_message_complete(self) -> None:
+        if self._parser.should_upgrade():
+            return  # its body is still to come, see _feed
         exchange, self._exchange = self._exchange, None
         self._phase = _IDLE
         self._since = self._loop.time()
@@ -241,9 +252,10 @@ class Connection(asyncio.Protocol):
             return  # the client has gone
         last = not exchange.keep_alive or (self._application.closing and len(self._queue) == 1)
         if answer.stream is not None and answer.status not in _NO_BODY:
-            self._parts = PartsWriter(self, exchange, answer.stream, last)
-            head = self._head(exchange, answer, self._parts.framing, self._parts.last)
-            self._parts.begin(head, bytes(answer.body))
+            parts = self._parts = PartsWriter(self, exchange, answer.stream, last)
+            date = self._application.date
+            head = answer_head(exchange, answer, parts.framing, parts.last, date)
+            parts.begin(head, bytes(answer.body))
             return
         self._write(exchange, answer, last)
         self.finish(exchange, last)
@@ -302,24 +314,13 @@ class Connection(asyncio.Protocol):
             body, framing = b"", ""
         else:
             framing = f"content-length: {len(body)}\r\n"
-        head = self._head(exchange, answer, framing, last)
+        head = answer_head(exchange, answer, framing, last, self._application.date)
         if exchange.method == "HEAD" or not body:
             self._transport.write(head)
         elif len(body) <= _COPIED_BYTES_MAX:
             self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))
-
-    def _head(self, exchange: Exchange, answer: Answer, framing: str, last: bool) -> bytes:
-        lines = [_STATUS_LINES.get(answer.status) or f"HTTP/1.1 {answer.status} -\r\n"]
-        lines += [f"{name}: {value}\r\n" for name, value in answer.headers]
-        lines.append(framing)
-        if last:
-            lines.append("connection: close\r\n")
-        elif exchange.version_1_0:
-            lines.append("connection: keep-alive\r\n")
-        lines.append(f"date: {self._application.date}\r\n\r\n")
-        return "".join(lines).encode("latin-1")
 
     # Ends
 
