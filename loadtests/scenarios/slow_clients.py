@@ -29,7 +29,7 @@ ALONE, SINK, ROUTER = "alone", "beside them at a sink", "beside them at the rout
 
 
 async def measure(quick: bool) -> Outcome:
-    seconds, turns = (2.0, 2) if quick else (3.0, 7)
+    seconds, turns = (2.0, 2) if quick else (2.5, 6)
     latencies_ms: dict[str, list[float]] = {ALONE: [], SINK: [], ROUTER: []}
     router_cpu_s = dict.fromkeys(latencies_ms, 0.0)
     p99s_ms: dict[str, list[float]] = {name: [] for name in latencies_ms}
