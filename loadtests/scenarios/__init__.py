@@ -8,6 +8,7 @@ from typing import Any
 import uvloop
 
 from loadtests.scenarios import (
+    batching,
     beside_batch,
     head_of_line,
     million,
@@ -27,6 +28,7 @@ ALL: dict[str, Callable[[bool], Coroutine[Any, Any, Outcome]]] = {
     "stopped": stopped.measure,
     "slow-clients": slow_clients.measure,
     "million": million.measure,
+    "batching": batching.measure,
     "beside-batch": beside_batch.measure,
 }
 
