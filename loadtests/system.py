@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,15 +30,17 @@ class System:
 
     data: Path
     tree: Tree
+    settings: Mapping[str, str]
 
     @classmethod
     @contextmanager
-    def running(cls) -> Iterator[Self]:
+    def running(cls, **settings: object) -> Iterator[Self]:
         """Everything on: key check, split, admission, logs, metrics; ended with the block."""
         with tempfile.TemporaryDirectory(prefix="hg-bench-") as name:
             data, log, tree = Path(name) / "data", Path(name) / "up.log", Tree(name)
             data.mkdir()
-            system = cls(data, tree)
+            named = {f"HEADGATE_{name.upper()}": str(value) for name, value in settings.items()}
+            system = cls(data, tree, named)
             command = [sys.executable, "-m", "headgate", "up", "--http", "--data", str(data)]
             command += ["--port", "0", "--scoring-port", "0"]
             process = spawn(command, system.environ(), log)
@@ -51,7 +53,7 @@ class System:
 
     def environ(self) -> dict[str, str]:
         kept = {key: text for key, text in os.environ.items() if not key.startswith("HEADGATE_")}
-        return {**kept, "HEADGATE_DATA": str(self.data)}
+        return {**kept, **self.settings, "HEADGATE_DATA": str(self.data)}
 
     def _until_ready(self, process: subprocess.Popen[bytes], log: Path) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -183,3 +184,4 @@ async def test_a_router_has_a_page_for_prometheus(
     assert said.startswith("HTTP/1.1 200 OK\r\n")
     labels = f'workspace="local",endpoint="{name}",deployment="blue"'
     assert f'headgate_requests_total{{{labels},code="200"}} 1\n' in said
+    assert re.search(r"^headgate_router_tasks [1-9]\d*$", said, re.MULTILINE)

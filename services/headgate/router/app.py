@@ -31,7 +31,7 @@ from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock, short_id
 from headgate.runtime.log import Log
 from headgate.runtime.networks import networks_of
-from headgate.runtime.prometheus import LoadPage
+from headgate.runtime.prometheus import LoadPage, family
 from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings
 from headgate.runtime.trust import TrustFollower
@@ -102,7 +102,9 @@ class Router:
         self.load = LoadReporter(bus, self.table, self.ingress, self._since)
         page = LoadPage(self._since, __version__)
         self.metrics_page = MetricsPage(
-            settings.host, settings.router_metrics_port, lambda: page.text(clock.monotonic())
+            settings.host,
+            settings.router_metrics_port,
+            lambda: page.text(clock.monotonic()) + _own_figures(),
         )
         if settings.router_metrics_port:
             self.load.tell(page.hear)
@@ -189,6 +191,12 @@ class Router:
             },
             refused=dict(endpoint.refused) if endpoint else {},
         )
+
+
+def _own_figures() -> str:
+    """What only a router's own page tells: of its process."""
+    tasks = [((), len(asyncio.all_tasks()))]
+    return family("headgate_router_tasks", "gauge", "Tasks of this router's event loop.", tasks)
 
 
 def assemble(

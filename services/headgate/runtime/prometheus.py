@@ -122,22 +122,22 @@ class LoadPage:
     def _families(self, sees: Sees) -> Iterator[str]:
         sums = sorted((place, each) for place, each in self._seen(sees))
         version = [((("version", self._version),), 1)]
-        yield _family("headgate_build_info", "gauge", "Version of Headgate.", version)
+        yield family("headgate_build_info", "gauge", "Version of Headgate.", version)
         for name, text, codes in _BY_CODE:
             samples = [sample for place, each in sums for sample in _by_code(place, codes(each))]
-            yield _family(f"headgate_{name}_total", "counter", text, samples)
+            yield family(f"headgate_{name}_total", "counter", text, samples)
         yield self._refusals(sees)
         yield _histogram(sums)
         for name, text, value in _COUNTERS:
             samples = [(_labels(place), value(each)) for place, each in sums]
-            yield _family(f"headgate_{name}_total", "counter", text, samples)
+            yield family(f"headgate_{name}_total", "counter", text, samples)
         for name, text, figure in _GAUGES:
-            yield _family(f"headgate_{name}", "gauge", text, self._gauges(sees, figure))
+            yield family(f"headgate_{name}", "gauge", text, self._gauges(sees, figure))
         connections = sum(router.connections for router in self._routers.values())
-        yield _family("headgate_connections", "gauge", "Open connections.", [((), connections)])
+        yield family("headgate_connections", "gauge", "Open connections.", [((), connections)])
         opened = [((), self._opened)]
-        yield _family("headgate_connections_opened_total", "counter", "Connections made.", opened)
-        yield _family("headgate_routers", "gauge", "Routers heard.", [((), len(self._routers))])
+        yield family("headgate_connections_opened_total", "counter", "Connections made.", opened)
+        yield family("headgate_routers", "gauge", "Routers heard.", [((), len(self._routers))])
 
     def _refusals(self, sees: Sees) -> str:
         samples = [
@@ -147,7 +147,7 @@ class LoadPage:
             for code, count in sorted(codes.items())
         ]
         text = "Requests refused before a deployment was chosen."
-        return _family("headgate_refused_requests_total", "counter", text, samples)
+        return family("headgate_refused_requests_total", "counter", text, samples)
 
     def _seen(self, sees: Sees) -> Iterator[tuple[Place, _Sum]]:
         return ((place, each) for place, each in self._sums.items() if sees(place[0]))
@@ -217,7 +217,7 @@ def _histogram(sums: list[tuple[Place, _Sum]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _family(name: str, kind: str, text: str, samples: Iterable[tuple[Labels, Number]]) -> str:
+def family(name: str, kind: str, text: str, samples: Iterable[tuple[Labels, Number]]) -> str:
     lines = [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
     lines += [f"{name}{_written(labels)} {value}" for labels, value in samples]
     return "\n".join(lines) + "\n"
