@@ -152,7 +152,11 @@ COLLECTED_LEFT_BYTES_MAX = 1024**3  # of all instances that have ended
 
 # The studio. A session that is idle for a working day has been forgotten.
 STUDIO_SESSIONS_MAX = 200
+STUDIO_SESSIONS_OF_SUBJECT_MAX = 20
 STUDIO_SESSION_IDLE_S = 12 * 3_600.0
+STUDIO_SESSION_LIFE_S = 7 * 24 * 3_600.0
+STUDIO_PAGES_MAX = 50  # of a session, those that were left a moment ago included
+STUDIO_BACKLOG_MESSAGES_MAX = 200  # that wait for one page's browser
 STUDIO_DRAFTS_MAX = 20  # of a session
 STUDIO_POINTS_MAX = 600  # of a live chart, one a second
 STUDIO_UPLOAD_BYTES_MAX = 512 * 1024 * 1024

@@ -17,6 +17,7 @@ from loadtests.scenarios import (
     overload,
     slow_clients,
     stopped,
+    viewers,
 )
 from loadtests.scenarios.outcome import Outcome
 
@@ -30,6 +31,7 @@ ALL: dict[str, Callable[[bool], Coroutine[Any, Any, Outcome]]] = {
     "million": million.measure,
     "batching": batching.measure,
     "beside-batch": beside_batch.measure,
+    "viewers": viewers.measure,
 }
 
 

@@ -44,6 +44,7 @@ _SCOPE = re.compile(r"[A-Za-z0-9._()-]{1,90}\Z")
 _JSON_TYPES = ("application/json", "application/merge-patch+json")
 _FORM_TYPE = "application/x-www-form-urlencoded"
 _FORM_FIELDS_MAX = 20
+_NO_PAGE = "default-src 'none'; frame-ancestors 'none'; sandbox"
 _HSTS = f"max-age={365 * 86_400}"
 
 
@@ -198,6 +199,8 @@ def add_common_headers(request: web.BaseRequest, response: web.StreamResponse) -
     if _ID.match(given):
         headers[CLIENT_REQUEST_ID] = given
     headers["X-Content-Type-Options"] = "nosniff"
+    # The studio has this origin, too: no blob or answer may run as a page of it.
+    headers.setdefault("Content-Security-Policy", _NO_PAGE)
     headers.setdefault("Cache-Control", "no-store")
     if request.secure:
         headers["Strict-Transport-Security"] = _HSTS

@@ -6,6 +6,7 @@ Every answer passes our headers, also those to bytes that are no HTTP at all.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from typing import Any
 
@@ -24,6 +25,7 @@ KEEP_ALIVE_S = 75.0
 LINE_BYTES_MAX = 2 * limits.URL_BYTES_MAX
 FIELD_BYTES_MAX = limits.REQUEST_HEADER_BYTES_MAX
 SHUTDOWN_S = 5.0
+READER_STALLED_S = 30.0
 _log = Log("gateway")
 
 
@@ -34,6 +36,13 @@ class _Request(web.BaseRequest):
 
 
 class _Connection(web.RequestHandler):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Whoever takes nothing of what was sent, or has gone without a word, is cut off by the
+        kernel: no answer, stream or web socket has to watch its own reader."""
+        raw = transport.get_extra_info("socket")
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * READER_STALLED_S))
+        super().connection_made(transport)
+
     def handle_error(
         self,
         request: web.BaseRequest,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -25,6 +26,8 @@ _HOP = frozenset(
     {
         "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer",
         "transfer-encoding", "upgrade", "content-length", ORIGIN_HEADER,
+        "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-prefix",
+        "x-forwarded-proto",
     }
 )  # fmt: skip
 _STARTING = """<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=1>
@@ -32,6 +35,7 @@ _STARTING = """<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv
 <p role=status>The studio is starting; this page tries again by itself.</p>
 <p>If it stays away: <code>pip install 'headgate[portal]'</code>, and see
 <code>logs/portal.log</code> in the data folder.</p>"""
+_STARTING_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=60)
 
 
@@ -70,7 +74,7 @@ class StudioProxy:
                     status=503,
                     text=_STARTING,
                     content_type="text/html",
-                    headers={"Retry-After": "1"},
+                    headers={"Retry-After": "1", "Content-Security-Policy": _STARTING_POLICY},
                 )
             raise HeadgateError(
                 ErrorCode.UNAVAILABLE,
@@ -91,14 +95,25 @@ class StudioProxy:
 
     async def _pass(self, request: web.BaseRequest) -> web.StreamResponse:
         if (request.content_length or 0) > limits.STUDIO_UPLOAD_BYTES_MAX:
-            raise HeadgateError(ErrorCode.PAYLOAD_TOO_LARGE, "this is too large for the studio")
+            raise _too_large()
+        body = _Body(request.content) if request.can_read_body else None
+        try:
+            return await self._pass_bounded(request, body)
+        except aiohttp.ClientConnectionError:
+            if body is not None and body.left_bytes < 0:
+                raise _too_large() from None
+            raise
+
+    async def _pass_bounded(
+        self, request: web.BaseRequest, body: _Body | None
+    ) -> web.StreamResponse:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}
         headers[ORIGIN_HEADER] = self._origins.vouched(request.remote or "")
         async with self._client().request(
             request.method,
             f"http://{request.host}{request.raw_path}",
             headers=headers,
-            data=request.content if request.can_read_body else None,
+            data=body,
             allow_redirects=False,
         ) as answer:
             response = web.StreamResponse(status=answer.status, reason=answer.reason)
@@ -136,6 +151,25 @@ class StudioProxy:
                     await way
             await outer.close()
             return outer
+
+
+class _Body:
+    """A request's body as it comes, also one whose length nobody has said."""
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+        self.left_bytes = limits.STUDIO_UPLOAD_BYTES_MAX
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._content.iter_any():
+            self.left_bytes -= len(part)
+            if self.left_bytes < 0:
+                raise ConnectionError("a body is longer than any may be")
+            yield part
+
+
+def _too_large() -> HeadgateError:
+    return HeadgateError(ErrorCode.PAYLOAD_TOO_LARGE, "this is too large for the studio")
 
 
 Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse

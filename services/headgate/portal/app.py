@@ -10,9 +10,10 @@ import uvicorn
 from fastapi import FastAPI
 from nicegui import app as studio
 from nicegui import ui
+from starlette.responses import HTMLResponse
 
 from headgate.client.target import Target
-from headgate.portal import pages
+from headgate.portal import laggards, pages
 from headgate.portal.gate import PREFIX, Gate
 from headgate.portal.sessions import Sessions, SignInCode
 from headgate.portal.signing_in import SignIn
@@ -48,6 +49,7 @@ def build(settings: Settings) -> tuple[FastAPI, Sessions]:
         is_secure=not settings.http,
         default_workspace=settings.workspace,
     ).register(web)
+    studio.add_exception_handler(404, _nothing_here)
     pages.register(sessions, scoring_ca=str(ca or ""))
     studio.on_shutdown(sessions.close)
     ui.run_with(
@@ -64,6 +66,16 @@ def build(settings: Settings) -> tuple[FastAPI, Sessions]:
     )
     web.add_middleware(Gate, sessions=sessions)
     return web, sessions
+
+
+async def _nothing_here(*_: object) -> HTMLResponse:
+    """A page of the library would stay in memory for a minute each time."""
+    return HTMLResponse(
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Headgate studio</title>"
+        "<main style='font: 16px/1.5 system-ui; margin: 20vh auto; width: min(30rem, 90vw)'>"
+        f"<h1>There is no such page</h1><p><a href='{PREFIX}/'>To the endpoints</a></p></main>",
+        404,
+    )
 
 
 async def serve(settings: Settings) -> int:
@@ -87,12 +99,13 @@ async def serve(settings: Settings) -> int:
             await asyncio.sleep(SWEEP_S)
             await sessions.sweep()
 
-    sweeping = asyncio.create_task(sweep())
+    chores = [asyncio.create_task(sweep()), asyncio.create_task(laggards.watch_over())]
     try:
         await server.serve()
     finally:
-        sweeping.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await sweeping
+        for chore in chores:
+            chore.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await chore
         path.unlink(missing_ok=True)
     return 0 if server.started else 1

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from headgate.client.api import Client
@@ -29,6 +30,8 @@ class Draft:
     """A deployment as its form was last sent, so that it can be mended.
 
     ``model`` is a reference to what was uploaded then; ``by_hand`` the YAML, if that was edited.
+    ``awaits_traffic``: all of it goes there when it is ready. That is known here and not by the
+    page's address, which anybody could hand to somebody who may move traffic.
     """
 
     script: str
@@ -38,6 +41,7 @@ class Draft:
     concurrency: int = 1
     model: str = ""
     by_hand: str = ""
+    awaits_traffic: bool = False
 
 
 @dataclass(slots=True)
@@ -49,8 +53,11 @@ class Session:
     right: Right
     client: Client
     watch: Watch
+    began_at: float
     used_at: float
     drafts: OrderedDict[tuple[str, str], Draft] = field(default_factory=OrderedDict)
+    pages: dict[str, Callable[[], None]] = field(default_factory=dict)
+    """Open pages, and what ends each of them when the session ends."""
 
     @property
     def target(self) -> Target:
@@ -65,25 +72,40 @@ class Session:
         while len(self.drafts) > limits.STUDIO_DRAFTS_MAX:
             self.drafts.popitem(last=False)
 
+    def is_over(self, now: float) -> bool:
+        """Whether nobody has used it for long, or it has been there for too long."""
+        return (
+            now - self.used_at > limits.STUDIO_SESSION_IDLE_S
+            or now - self.began_at > limits.STUDIO_SESSION_LIFE_S
+        )
+
+    def take_traffic_wish(self, endpoint: str, name: str) -> bool:
+        """Whether a deployment that is ready now was to have all traffic; told once."""
+        draft = self.drafts.get((endpoint, name))
+        if draft is None or not draft.awaits_traffic:
+            return False
+        self.drafts[endpoint, name] = replace(draft, awaits_traffic=False)
+        return True
+
     async def close(self) -> None:
+        for leave in list(self.pages.values()):
+            leave()
         await self.watch.close()
         await self.client.__aexit__(None, None, None)
 
 
 class Sessions:
-    """At most :data:`limits.STUDIO_SESSIONS_MAX`; the one that was used longest ago goes first."""
+    """At most :data:`limits.STUDIO_SESSIONS_MAX`, and of one subject at most
+    :data:`limits.STUDIO_SESSIONS_OF_SUBJECT_MAX`; the one that was used longest ago goes first."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._by_id: OrderedDict[str, Session] = OrderedDict()
 
     def find(self, session_id: str) -> Session | None:
-        """The session, unless it has been idle for too long; finding it is using it."""
-        session = self._by_id.get(session_id)
-        if session is None:
-            return None
-        now = self._clock.monotonic()
-        if now - session.used_at > limits.STUDIO_SESSION_IDLE_S:
+        """The session, unless it is over; finding it is using it."""
+        session, now = self._by_id.get(session_id), self._clock.monotonic()
+        if session is None or session.is_over(now):
             return None
         session.used_at = now
         self._by_id.move_to_end(session_id)
@@ -94,11 +116,13 @@ class Sessions:
 
     async def add(self, subject: str, right: Right, client: Client, watch: Watch) -> Session:
         """A new session for a client that is open already."""
-        while len(self._by_id) >= limits.STUDIO_SESSIONS_MAX:
-            _, oldest = self._by_id.popitem(last=False)
-            await oldest.close()
+        own = [each.id for each in self._by_id.values() if each.subject == subject]
+        if len(own) >= limits.STUDIO_SESSIONS_OF_SUBJECT_MAX:
+            await self.end(own[0])
+        elif len(self._by_id) >= limits.STUDIO_SESSIONS_MAX:
+            await self.end(next(iter(self._by_id)))
         now = self._clock.monotonic()
-        session = Session(secrets.token_urlsafe(32), subject, right, client, watch, now)
+        session = Session(secrets.token_urlsafe(32), subject, right, client, watch, now, now)
         self._by_id[session.id] = session
         return session
 
@@ -107,11 +131,18 @@ class Sessions:
         if session is not None:
             await session.close()
 
+    async def end_of_subject(self, session_id: str) -> None:
+        """End this session and all others of whoever has it."""
+        session = self._by_id.get(session_id)
+        for other in list(self._by_id.values()):
+            if session is not None and other.subject == session.subject:
+                await self.end(other.id)
+
     async def sweep(self) -> None:
-        """End what nobody has used for long."""
+        """End what is over."""
         now = self._clock.monotonic()
         for session in list(self._by_id.values()):
-            if now - session.used_at > limits.STUDIO_SESSION_IDLE_S:
+            if session.is_over(now):
                 await self.end(session.id)
 
     async def close(self) -> None:

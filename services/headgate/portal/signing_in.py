@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from fastapi import FastAPI, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
@@ -74,15 +75,19 @@ class SignIn:
         return self._form("", to)
 
     async def take(self, request: Request) -> Response:
-        if int(request.headers.get("content-length") or 0) > _FORM_BYTES_MAX:
-            return self._form("that is too long for a token")
-        form = await request.form()
-        token = str(form.get("token", "")).strip()
-        workspace = str(form.get("workspace", "")).strip() or self._workspace
-        return await self._enter(request, token, workspace, str(form.get("to", "")))
+        raw = bytearray()
+        async for part in request.stream():
+            raw += part
+            if len(raw) > _FORM_BYTES_MAX:
+                return self._form("that is too long for a token")
+        form = dict(parse_qsl(raw.decode("utf-8", "replace")))
+        token = form.get("token", "").strip()
+        workspace = form.get("workspace", "").strip() or self._workspace
+        return await self._enter(request, token, workspace, form.get("to", ""))
 
-    async def leave(self, request: Request) -> Response:
-        await self._sessions.end(request.cookies.get(COOKIE, ""))
+    async def leave(self, request: Request, everywhere: bool = False) -> Response:
+        end = self._sessions.end_of_subject if everywhere else self._sessions.end
+        await end(request.cookies.get(COOKIE, ""))
         answer = RedirectResponse(SIGN_IN, 303)
         answer.delete_cookie(COOKIE, path=PREFIX)
         return answer
@@ -93,6 +98,7 @@ class SignIn:
             session = await self._open(token, workspace, origin)
         except HeadgateError as error:
             return self._form(error.error.message)
+        await self._sessions.end(request.cookies.get(COOKIE, ""))  # it is replaced
         is_ours = to.startswith(f"{PREFIX}/") and "//" not in to and "\\" not in to
         answer = RedirectResponse(to if is_ours else f"{PREFIX}/", 303)
         answer.set_cookie(

@@ -43,6 +43,9 @@ def register(studio: Studio) -> None:
     async def batch_deploy(request: Request, endpoint: str) -> None:
         session = studio.session(request)
         with page(session, "New batch deployment", back=(endpoint, f"/batch/{endpoint}")):
+            if not session.right.can_write:
+                ui.label("Deployments are made by operators of the workspace.").classes("lane")
+                return
             storage = Storage(session.client)
             pools = [each.spec.name for each in await storage.list_computes()]
             wizard = BatchWizard(session, endpoint, pools)

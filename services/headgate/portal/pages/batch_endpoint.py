@@ -40,8 +40,11 @@ def register(studio: Studio) -> None:
                 deployments = await session.client.list_batch_deployments(name)
             except HeadgateError as error:
                 if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
-                    raise
-                ui.label(f"There is no batch endpoint {name!r} in this workspace.").classes("lane")
+                    ui.label(error.error.message).classes("lane wrap").props("role=alert")
+                    return
+                ui.label(f"There is no batch endpoint {name!r} in this workspace.").classes(
+                    "lane wrap"
+                )
                 return
             data = await Storage(session.client).containers("data")
             assets = [str(each.get("name", "")) for each in data]

@@ -119,6 +119,7 @@ class Wizard:
             int(self.concurrency.value or 1),
             spec.model or "",
             recipe.hand_written,
+            bool(self.traffic.value),
         )
         self._session.keep(self._endpoint, spec.name, draft)
         try:
@@ -130,8 +131,7 @@ class Wizard:
         else:
             await client.update_deployment(spec, stored.etag)
         self._session.watch.hurry()
-        after = "?traffic=all" if self.traffic.value else ""
-        ui.navigate.to(f"/endpoints/{self._endpoint}/deployments/{spec.name}{after}")
+        ui.navigate.to(f"/endpoints/{self._endpoint}/deployments/{spec.name}")
 
 
 def size_text(size: Json) -> str:
@@ -159,17 +159,20 @@ def register(studio: Studio) -> None:
     async def deploy(request: Request, endpoint: str, edit: str = "") -> None:
         session = studio.session(request)
         with page(session, "New deployment", back=(endpoint, f"/endpoints/{endpoint}")):
+            if not session.right.can_write:
+                ui.label("Deployments are made by operators of the workspace.").classes("lane")
+                return
             wizard = Wizard(session, endpoint, edit)
             wizard.draw(await Storage(session.client).instance_types(), await model_names(session))
 
     @ui.page("/endpoints/{endpoint}/deployments/{name}")
-    async def deployment(request: Request, endpoint: str, name: str, traffic: str = "") -> None:
+    async def deployment(request: Request, endpoint: str, name: str) -> None:
         session = studio.session(request)
         with page(session, name, back=(endpoint, f"/endpoints/{endpoint}")):
-            _deployment(session, endpoint, name, gives_traffic=traffic == "all")
+            _deployment(session, endpoint, name)
 
 
-def _deployment(session: Session, endpoint: str, name: str, *, gives_traffic: bool) -> None:
+def _deployment(session: Session, endpoint: str, name: str) -> None:
     with ui.row().classes("mid"):
         badge = state_badge("")
         ready = ui.label().props("role=status")
@@ -191,7 +194,6 @@ def _deployment(session: Session, endpoint: str, name: str, *, gives_traffic: bo
     ]
     table = ui.table(columns=columns, rows=[], row_key="id").classes("full-width")
     table.props("flat bordered dense")
-    pending = [gives_traffic]
 
     async def refresh() -> None:
         try:
@@ -210,8 +212,7 @@ def _deployment(session: Session, endpoint: str, name: str, *, gives_traffic: bo
         if found.error is not None:
             problem.set_text(f"{found.error.code}: {found.error.message}")
         table.rows = [core.instance_row(each) for each in instances]
-        if pending[0] and found.state == "Succeeded":
-            pending[0] = False
+        if found.state == "Succeeded" and session.take_traffic_wish(endpoint, name):
             await guarded(give_traffic)()
 
     async def give_traffic() -> None:

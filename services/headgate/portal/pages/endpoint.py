@@ -26,8 +26,9 @@ def register(studio: Studio) -> None:
                 listed = await session.client.list_deployments(name)
             except HeadgateError as error:
                 if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
-                    raise
-                ui.label(f"There is no endpoint {name!r} in this workspace.").classes("lane")
+                    ui.label(error.error.message).classes("lane wrap").props("role=alert")
+                    return
+                ui.label(f"There is no endpoint {name!r} in this workspace.").classes("lane wrap")
                 return
             deployments = [each.spec.name for each in listed]
             uri = str(found.properties.get("scoringUri", ""))

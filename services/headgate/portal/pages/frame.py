@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
-from nicegui import background_tasks, ui
+from nicegui import Client, background_tasks, ui
 from pydantic import ValidationError
 
 from headgate.client.api import Started
@@ -26,6 +26,7 @@ NAVIGATION = (
 )
 REFRESH_S = 1.0
 POLL_S = 0.4
+LEAVE_S = 1.0
 STATE_COLORS = {
     "Succeeded": "positive",
     "Failed": "negative",
@@ -91,6 +92,18 @@ new MutationObserver(() => {
 }).observe(document.body, {childList: true, subtree: true});
 """
 
+# A web socket that is refused does not say why: after a restart nobody is signed in any more.
+_RETURN = """
+const wait = setInterval(() => {
+  if (!window.socket) return;
+  clearInterval(wait);
+  window.socket.on("connect_error", async () => {
+    const told = await fetch(location.href, {method: "HEAD"}).catch(() => null);
+    if (told?.status === 401) location.reload();
+  });
+}, 200);
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Studio:
@@ -115,10 +128,10 @@ def page(session: Session, title: str, *, back: tuple[str, str] | None = None) -
     ui.colors(
         primary="#1a56a8", positive="#19692c", info="#0b5c7d", warning="#7a4b00", negative="#a5110a"
     )
-    ui.add_body_html(f"<script>{_NAMES}</script>")
+    ui.add_body_html(f"<script>{_NAMES}{_RETURN}</script>")
     dark = ui.dark_mode(None)
     session.watch.begin()
-    ui.context.client.on_delete(session.watch.end)
+    _open_in(session, ui.context.client)
     with ui.header().classes("mid q-py-xs"):
         ui.link("Headgate", "/").classes("text-h6 text-white q-mr-md")
         with ui.element("nav").props('aria-label="Main"').classes("row"):
@@ -137,6 +150,11 @@ def page(session: Session, title: str, *, back: tuple[str, str] | None = None) -
             ui.button(icon="logout").props(
                 'flat dense color=white type=submit aria-label="Sign out"'
             )
+            everywhere = ui.button(icon="devices").tooltip("Sign out everywhere, on all devices")
+            everywhere.props(
+                'flat dense color=white type=submit aria-label="End all sessions" '
+                f'formaction="{PREFIX}/sign-out?everywhere=true"'
+            )
     with ui.element("main").classes("page q-pa-md"):
         with ui.row().classes("mid q-mb-md"):
             if back:
@@ -151,6 +169,26 @@ def page(session: Session, title: str, *, back: tuple[str, str] | None = None) -
         trouble.set_visibility(bool(text))
 
     ui.timer(REFRESH_S, refresh)
+
+
+def _open_in(session: Session, client: Client) -> None:
+    """The page belongs to its session: it does not outlive it."""
+
+    async def leave() -> None:
+        client.run_javascript("location.reload()")
+        await asyncio.sleep(LEAVE_S)
+        if not client.is_deleted:
+            client.delete()
+
+    def forget() -> None:
+        session.pages.pop(client.id, None)
+        session.watch.end()
+
+    def end() -> None:
+        background_tasks.create(leave())
+
+    session.pages[client.id] = end
+    client.on_delete(forget)
 
 
 def tabbed(panels: Mapping[str, Callable[[], object]], first: str = "") -> None:
@@ -176,6 +214,24 @@ def editor(text: str, language: Any, label: str, height: str) -> ui.codemirror:
     """A code editor that says what it holds."""
     made = ui.codemirror(text, language=language, line_wrapping=True, theme="vscodeLight")
     return made.classes("full-width").style(f"height: {height}").props(f'data-label="{label}"')
+
+
+class Code:
+    """Text for another program, shown as it is, with a button that copies it.
+
+    The library's own element takes its content for Markdown, and a fence in it ends the code.
+    """
+
+    def __init__(self, label: str) -> None:
+        self._text = ""
+        with ui.row().classes("full-width mid no-wrap lane"):
+            self._shown = ui.label().classes("mono wrap col")
+            copy = ui.button(icon="content_copy", on_click=lambda: ui.clipboard.write(self._text))
+            copy.props(f'flat dense aria-label="Copy: {label}"')
+
+    def set_content(self, text: str) -> None:
+        self._text = text
+        self._shown.set_text(text)
 
 
 def link_cell(address: str) -> str:

@@ -13,7 +13,7 @@ from nicegui import events, ui
 
 from headgate.azure.yaml_files import YamlFile, YamlFileError
 from headgate.azure.yaml_values import D, LocalDeployment
-from headgate.portal.pages.frame import editor
+from headgate.portal.pages.frame import Code, editor
 from headgate.portal.sessions import Draft
 from headgate_contracts import limits
 
@@ -87,7 +87,7 @@ class Recipe(Generic[D]):
                     "Write it by hand, instead of the form", value=bool(self._draft.by_hand)
                 )
                 self.yaml = editor(self._draft.by_hand, "YAML", "YAML of the deployment", "19rem")
-                self._shown = ui.code("", language="bash").classes("full-width")
+                self._shown = Code("command")
 
     def draw_problems(self) -> None:
         self._problems = ui.label().classes("text-negative wrap mono").props("role=alert")

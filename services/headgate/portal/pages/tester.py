@@ -12,7 +12,7 @@ from headgate.client.access import Access
 from headgate.client.api import Found
 from headgate.client.scoring import DEPLOYMENT_HEADER, Scored, score
 from headgate.portal import core
-from headgate.portal.pages.frame import editor, guarded
+from headgate.portal.pages.frame import Code, editor, guarded
 from headgate.portal.sessions import Session
 from headgate_contracts import limits
 from headgate_contracts.errors import HeadgateError
@@ -92,10 +92,7 @@ def _snippets(
 ) -> None:
     with ui.expansion("Copy as curl, Python, command line").classes("full-width"):
         ui.label("The key is read from the variable KEY.").classes("quiet")
-        shown = {
-            form: ui.code("", language="bash").classes("full-width")
-            for form in ("curl", "python", "az")
-        }
+        shown = {form: Code(form) for form in ("curl", "python", "az")}
 
         def refresh() -> None:
             made = core.snippets(

@@ -1,0 +1,133 @@
+"""Readers that do not read: whatever they asked for, they are cut off, and hold nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import pytest
+from aiohttp import web
+
+from gateway.harness import TOKEN, WORKSPACE, Api, Connect, World, eventually, publish
+from gateway.test_resources import endpoint, put_deployment
+from headgate.gateway import server
+from headgate.gateway.app import GatewayService
+from headgate.runtime.settings import Settings
+from headgate_contracts.registry import EndpointCreated
+
+__all__ = ["endpoint"]  # a fixture
+
+STALLED_S = 0.3
+CONTENT = "Content-Type: application/json\r\nContent-Length: {}\r\n"
+UPGRADE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "READER_STALLED_S", STALLED_S)
+
+
+@asynccontextmanager
+async def asked(api: Api, *requests: str) -> AsyncIterator[socket.socket]:
+    """Requests one after the other on a connection that is never read."""
+    parts = urlsplit(api.base)
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    raw.setblocking(False)
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.sock_connect(raw, (parts.hostname, parts.port))
+        for request in requests:
+            line, _, body = request.partition("\n")
+            head = f"{line} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {TOKEN}\r\n"
+            head += UPGRADE if "/studio" in line else CONTENT.format(len(body))
+            await loop.sock_sendall(raw, f"{head}\r\n{body}".encode())
+        yield raw
+    finally:
+        raw.close()
+
+
+def is_cut_off(raw: socket.socket) -> bool:
+    """Without reading: what is sent to a connection that is no more is answered by a reset."""
+    try:
+        raw.send(b"\r\n")
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+async def test_a_reader_of_events_that_does_not_read_is_cut_off_and_its_place_is_free(
+    api: Api, gateway: GatewayService, connect: Connect
+) -> None:
+    bus = await connect("registry")
+    for number in range(200):
+        name = f"stalled-{number}"
+        await publish(bus, EndpointCreated(workspace="local", endpoint=name, revision=1))
+    async with asked(api, "GET /events?since=1h") as raw:
+        await eventually(lambda: is_cut_off(raw), 20)
+
+
+async def test_a_reader_of_logs_that_does_not_read_is_cut_off(
+    api: Api, world: World, endpoint: str
+) -> None:
+    await put_deployment(api, endpoint, "blue")
+    world.logs[f"{endpoint}/blue/inference-server"] = ["x" * 500] * 1_000
+    path = f"{WORKSPACE}/onlineEndpoints/{endpoint}/deployments/blue/getLogs?api-version=2025-09-01"
+    async with asked(api, *[f'POST {path}\n{{"tail": 1000}}'] * 10) as raw:
+        await eventually(lambda: is_cut_off(raw), 20)
+
+
+async def test_a_browser_that_does_not_read_is_cut_off_and_the_studio_hears_of_it(
+    api: Api, settings: Settings
+) -> None:
+    left = asyncio.Event()
+
+    async def flood(request: web.BaseRequest) -> web.StreamResponse:
+        said = web.WebSocketResponse()
+        await said.prepare(request)
+
+        async def send() -> None:
+            while True:
+                await said.send_str("x" * 10_000)
+                await asyncio.sleep(0)
+
+        sending = asyncio.create_task(send())
+        async for _ in said:
+            pass
+        left.set()
+        sending.cancel()
+        return said
+
+    settings.run_dir.mkdir(exist_ok=True)
+    runner = web.ServerRunner(web.Server(flood), shutdown_timeout=0)
+    await runner.setup()
+    await web.UnixSite(runner, str(settings.run_dir / "studio.sock")).start()
+    try:
+        async with asked(api, "GET /studio/_nicegui_ws/socket.io/") as raw:
+            await eventually(lambda: is_cut_off(raw), 20)
+            async with asyncio.timeout(20):
+                await left.wait()
+    finally:
+        await runner.cleanup()
+
+
+async def test_whoever_reads_slowly_but_reads_stays(api: Api, world: World, endpoint: str) -> None:
+    await put_deployment(api, endpoint, "blue")
+    world.logs[f"{endpoint}/blue/inference-server"] = ["x" * 500] * 1_000
+    path = f"{WORKSPACE}/onlineEndpoints/{endpoint}/deployments/blue/getLogs?api-version=2025-09-01"
+    loop, number = asyncio.get_running_loop(), 3
+    async with asked(api, *[f'POST {path}\n{{"tail": 1000}}'] * number) as raw:
+        got = bytearray()
+        while got.count(b"HTTP/1.1 200") < number or len(got) < number * 500_000:
+            part = await loop.sock_recv(raw, 16_384)
+            assert part, "cut off while it was reading"
+            got += part
+            await asyncio.sleep(STALLED_S / 20)
