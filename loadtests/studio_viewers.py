@@ -23,6 +23,7 @@ import aiohttp
 
 READS, STALLS, VANISHES = "reads", "stalls", "vanishes"
 PING_S = 3.0
+RCVBUF_BYTES = 4_096  # what is not read is soon not sent, either
 _COOKIE = "headgate_studio"
 _TABS = ("Charts", "Logs")
 _ELEMENTS = re.compile(r"String\.raw`(.*?)`", re.DOTALL)
@@ -166,7 +167,7 @@ async def look(sight: Sight, cookie: str, manner: str, number: int, ready: async
     while True:
         viewer = Viewer(sight, cookie)
         try:
-            await viewer.come(rcvbuf_bytes=0 if manner == READS else 4_096)
+            await viewer.come(rcvbuf_bytes=0 if manner == READS else RCVBUF_BYTES)
             ready.set()
             if manner == READS:
                 await viewer.read()
@@ -180,34 +181,35 @@ async def look(sight: Sight, cookie: str, manner: str, number: int, ready: async
         await asyncio.sleep(1.0)
 
 
-async def ask(sight: Sight, path: str, *, again: bool, ready: asyncio.Event) -> None:
-    """A request whose answer is never read; ``again``: asked a hundred times, in a row."""
+async def ask(sight: Sight, request: str, times: int, ready: asyncio.Event) -> None:
+    """Requests in a row whose answers are never read; ``request``: its line, and its body."""
+    line, _, body = request.partition(" HTTP/1.1 ")
+    text = (
+        f"{line} HTTP/1.1\r\nHost: {sight.host}\r\nAuthorization: Bearer {sight.token}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    )
     while True:
         raw = socket.socket()
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RCVBUF_BYTES)
         raw.setblocking(False)
         await asyncio.get_running_loop().sock_connect(raw, sight.place)
         _, writer = await asyncio.open_connection(sock=raw)
         writer.transport.pause_reading()
-        text = (
-            f"GET {path} HTTP/1.1\r\nHost: {sight.host}\r\n"
-            f"Authorization: Bearer {sight.token}\r\n\r\n"
-        )
-        writer.write(text.encode() * (100 if again else 1))
+        writer.write(text.encode() * times)
         ready.set()
         while not writer.transport.is_closing():
             await asyncio.sleep(PING_S)
 
 
-async def main(what: str, manner: str, number: int, sight: Sight, path: str) -> None:
-    cookie = await sight.sign_in() if what == "page" else ""
+async def main(number: int, manner: str, sight: Sight, request: str, times: int) -> None:
+    cookie = "" if request else await sight.sign_in()
     tasks, all_ready = [], []
     for each in range(number):
         ready = asyncio.Event()
         doing = (
-            look(sight, cookie, manner, each, ready)
-            if what == "page"
-            else ask(sight, path, again=what == "logs", ready=ready)
+            ask(sight, request, times, ready)
+            if request
+            else look(sight, cookie, manner, each, ready)
         )
         tasks.append(asyncio.create_task(doing))
         all_ready.append(ready.wait())
@@ -217,5 +219,5 @@ async def main(what: str, manner: str, number: int, sight: Sight, path: str) -> 
 
 
 if __name__ == "__main__":
-    _, WHAT, MANNER, NUMBER, BASE, TOKEN, ENDPOINT, PATH = sys.argv
-    asyncio.run(main(WHAT, MANNER, int(NUMBER), Sight(BASE, TOKEN, ENDPOINT), PATH))
+    _, NUMBER, MANNER, BASE, TOKEN, ENDPOINT, REQUEST, TIMES = sys.argv
+    asyncio.run(main(int(NUMBER), MANNER, Sight(BASE, TOKEN, ENDPOINT), REQUEST, int(TIMES)))

@@ -1,7 +1,8 @@
-"""``python -m loadtests.viewer``: what one viewer of the studio costs, and how late pages are.
+"""``python -m loadtests.viewer``: what viewers of the studio cost, and how late pages are.
 
 Many endpoints and deployments (without instances, so that the machine has room), one endpoint with
-an instance under load, one browser that shows the list and then that endpoint.
+an instance under load, one browser that shows the list and then that endpoint, then five pages of
+it; and what is left of many pages that were opened and closed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import psutil
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import Page, async_playwright, expect
 
 from headgate.azure.yaml_files import YamlFile
 from headgate.client import Client, find_target
@@ -27,6 +28,12 @@ from loadtests.workloads import SMALL
 
 PER_ENDPOINT = 4
 SCRIPT = "def init(): pass\ndef run(data): return data\n"
+VIEWERS = 5
+CYCLES = 30
+FORGOTTEN_S = 15.0  # a closed page is kept for its browser to come back
+CPU_MAX_PERCENT = 10.0
+LATE_MAX_S = 2.0
+MEMORY_MAX_MB = 150.0
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
 
@@ -67,7 +74,16 @@ async def lateness(
     return time.monotonic() - begun
 
 
-async def measure(system: System, deployments: int, seconds: float) -> None:
+async def show(page: Page, address: str) -> None:
+    """An endpoint's page with its charts and its logs."""
+    await page.goto(address)
+    await expect(page.get_by_text("Requests/s").first).to_be_visible()
+    for tab in ("Logs", "Charts"):
+        await page.get_by_role("tab", name=tab).click()
+
+
+async def measure(system: System, deployments: int, seconds: float, cycles: int) -> bool:
+    """Whether all limits were kept."""
     system.deploy("blue", "small.py", concurrency=4)
     async with Client(find_target(system.data)) as client, async_playwright() as playwright:
         await fill(client, deployments)
@@ -77,9 +93,10 @@ async def measure(system: System, deployments: int, seconds: float) -> None:
         page = await browser.new_page()
         await page.goto(system.cli("studio").strip())
         await expect(page.get_by_role("cell", name="many-0", exact=True)).to_be_visible()
-        loading = asyncio.create_task(closed_loop.run(system.target(SMALL), 2, 3 * seconds + 20))
+        loading = asyncio.create_task(closed_loop.run(system.target(SMALL), 2, 4 * seconds + 30))
         studio = psutil.Process(*system.tree.pids("run portal"))
-        tell("list of endpoints", await cost(studio, seconds), studio)
+        costs = [await cost(studio, seconds)]
+        tell("list of endpoints", costs[-1], studio)
 
         async def tag() -> None:
             found = await client.get_endpoint("many-0")
@@ -89,15 +106,36 @@ async def measure(system: System, deployments: int, seconds: float) -> None:
         row = page.get_by_role("row").filter(has_text="d000 100 %")
         late = await lateness(tag, lambda: expect(row.first).to_be_visible(timeout=20_000))
         sys.stdout.write(f"a change is on the page after {late:.1f} s\n")
-        await page.goto(f"{page.url.rstrip('/')}/endpoints/{ENDPOINT}")
+        address = f"{page.url.rstrip('/')}/endpoints/{ENDPOINT}"
+        await page.goto(address)
         await expect(page.get_by_text("Requests/s").first).to_be_visible()
-        tell("one endpoint", await cost(studio, seconds), studio)
-        await page.get_by_role("tab", name="Charts").click()
-        tell("its charts", await cost(studio, seconds), studio)
-        await browser.close()
-        await asyncio.sleep(15)
-        tell("nobody looks", await cost(studio, seconds), studio)
+        costs.append(await cost(studio, seconds))
+        tell("one endpoint", costs[-1], studio)
+        await show(page, address)
+        costs.append(await cost(studio, seconds))
+        tell("its charts", costs[-1], studio)
+        pages = [await page.context.new_page() for _ in range(VIEWERS - 1)]
+        for each in pages:
+            await show(each, address)
+        tell(f"{VIEWERS} viewers of them", await cost(studio, seconds), studio)
+        memory_mb = studio.memory_info().rss / 1e6
+        for each in pages:
+            await each.close()
         await loading
+        await page.goto("about:blank")
+        await asyncio.sleep(FORGOTTEN_S)
+        tell("nobody looks", await cost(studio, seconds), studio)
+        for cycle in range(cycles):
+            if cycle % (cycles // 3 or 1) == 0:
+                tell(f"{cycle} pages later", 0.0, studio)
+            opened = await page.context.new_page()
+            await show(opened, address)
+            await opened.close()
+        await asyncio.sleep(FORGOTTEN_S)
+        tell(f"{cycles} pages later", await cost(studio, seconds), studio)
+        memory_mb = max(memory_mb, studio.memory_info().rss / 1e6)
+        await browser.close()
+    return max(costs) <= CPU_MAX_PERCENT and late <= LATE_MAX_S and memory_mb <= MEMORY_MAX_MB
 
 
 def tell(what: str, percent: float, studio: psutil.Process) -> None:
@@ -110,10 +148,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="loadtests.viewer", description=__doc__)
     parser.add_argument("--deployments", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--cycles", type=int, default=CYCLES)
     chosen = parser.parse_args()
     with System.running() as system:
-        asyncio.run(measure(system, chosen.deployments, chosen.seconds))
-    return 0
+        kept = asyncio.run(measure(system, chosen.deployments, chosen.seconds, chosen.cycles))
+    return 0 if kept else 1
 
 
 if __name__ == "__main__":

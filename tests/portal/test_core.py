@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -213,3 +214,24 @@ def test_an_unknown_budget_is_shown_as_unknown() -> None:
     )  # fmt: skip
     quota = {"name": "size", "properties": {"kind": "instances", "limit": 8, "endpoint": "*"}}
     assert governance_core.quota_row(quota)["of"] == "each endpoint"
+
+
+def test_only_points_that_are_new_are_sent_and_every_line_is_named() -> None:
+    told = {"value": [_told("blue", 1.25), _told("green", None)]}
+    rows: dict[str, list[core.Live]] = {"blue": [], "green": []}
+    for at in (10.0, 11.0):
+        for row in core.live_rows(told, at):
+            rows[row.deployment].append(row)
+    values: core.Values = (("p50", lambda row: row.p50_ms), ("p95", lambda row: row.p95_ms))
+    everything = core.new_points(rows, values, since=0.0)
+    assert everything["blue p50"] == [(10_000, 1.25), (11_000, 1.25)]
+    assert everything["green p95"] == [(10_000, None), (11_000, None)]
+    assert core.new_points(rows, values, since=10.0)["blue p50"] == [(11_000, 1.25)]
+    assert core.new_points(rows, values, since=11.0) == {line: [] for line in everything}
+
+
+def _told(deployment: str, ms: float | None) -> dict[str, Any]:
+    counts = ("requestsPerSecond", "failuresPerSecond", "mirroredPerSecond", "inFlight",
+              "waiting", "held", "readyInstances")  # fmt: skip
+    quantiles = dict.fromkeys(("p50Ms", "p95Ms", "p99Ms"), ms)
+    return {"endpoint": "e", "deployment": deployment, **dict.fromkeys(counts, 0), **quantiles}

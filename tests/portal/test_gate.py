@@ -11,13 +11,17 @@ import pytest
 from engineio import AsyncServer
 from engineio.async_socket import AsyncSocket
 from engineio.packet import MESSAGE, Packet
+from fastapi import FastAPI
 
 from headgate.client.api import Client
 from headgate.client.target import Target
 from headgate.portal import core, laggards
 from headgate.portal.gate import Gate
-from headgate.portal.sessions import COOKIE, Draft, Session, Sessions
+from headgate.portal.pages.autoscale import read_setting
+from headgate.portal.sessions import COOKIE, Draft, Session, Sessions, SignInCode
+from headgate.portal.signing_in import SignIn
 from headgate_contracts import limits
+from headgate_contracts.errors import HeadgateError
 
 PAGE = b"<html><script>1</script><p>&lt;script</p><script type=module>2</script></html>"
 
@@ -191,16 +195,20 @@ async def test_nobody_signs_others_out_by_signing_in_again_and_again() -> None:
     await sessions.close()
 
 
-async def test_open_pages_of_a_session_are_bounded() -> None:
+async def test_open_pages_are_bounded_for_each_session_and_in_all() -> None:
     sessions = Sessions(Clock())
-    session = await signed_in(sessions)
-    for number in range(limits.STUDIO_PAGES_MAX):
+    session, other = await signed_in(sessions), await signed_in(sessions, "you")
+    for number in range(limits.STUDIO_PAGES_OF_SESSION_MAX):
         assert (await ask(sessions, cookie=cookie(session)))[0] == 200
         session.pages[str(number)] = lambda: None
     assert (await ask(sessions, cookie=cookie(session)))[0] == 429
+    assert (await ask(sessions, cookie=cookie(other)))[0] == 200
     assert (await ask(sessions, "/studio/_nicegui/a.js", cookie=cookie(session)))[0] == 200
     session.pages.popitem()
     assert (await ask(sessions, cookie=cookie(session)))[0] == 200
+    for number in range(limits.STUDIO_PAGES_MAX):
+        session.pages[str(number)] = lambda: None
+    assert (await ask(sessions, cookie=cookie(other)))[0] == 429
     await sessions.close()
 
 
@@ -229,11 +237,6 @@ async def test_a_browser_that_is_too_far_behind_is_cut_off_and_others_are_not() 
 
 
 async def test_a_form_without_end_is_not_read(tmp_path: Path) -> None:
-    from fastapi import FastAPI
-
-    from headgate.portal.sessions import SignInCode
-    from headgate.portal.signing_in import SignIn
-
     sessions, web, read = Sessions(Clock()), FastAPI(), list[int]()
     SignIn(
         sessions, SignInCode(tmp_path / "code"),
@@ -257,3 +260,13 @@ async def test_a_form_without_end_is_not_read(tmp_path: Path) -> None:
     async with asyncio.timeout(10):
         await web(scope, receive, send)
     assert sent[0]["status"] == 401 and len(read) < 20
+
+
+async def test_a_setting_that_grows_when_its_aliases_are_followed_is_refused() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    for each in range(1, 11):
+        lines.append(f"a{each}: &a{each} [{', '.join([f'*a{each - 1}'] * 9)}]")
+    with pytest.raises(HeadgateError, match="aliases are followed"):
+        read_setting("\n".join(lines), "local")
+    with pytest.raises(HeadgateError, match="this is not YAML"):
+        read_setting("a: [", "local")

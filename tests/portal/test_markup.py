@@ -99,7 +99,7 @@ def poisoned(studio: Headgate, tmp_path_factory: pytest.TempPathFactory) -> None
         }  # fmt: skip
         studio.try_cli("online-deployment", "create", "-f", write(f"{name}.yml", deployment),
                        *(["--all-traffic"] if name == "good" else []))  # fmt: skip
-    studio.cli("budget", "create", "-n", "evil", "--amount", "5", "--tag", f"team={FLAT}")
+    studio.cli("budget", "create", "-n", FLAT[1:], "--amount", "5", "--tag", f"team={FLAT}")
     studio.cli("quota", "set", "-n", "evil", "--kind", "requests", "--caller", FLAT,
                "--window", "1h", "--limit", "24")  # fmt: skip
     data = folder / "data"

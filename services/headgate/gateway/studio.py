@@ -128,8 +128,8 @@ class StudioProxy:
 
     async def _join(self, request: web.BaseRequest) -> web.StreamResponse:
         """Two web sockets, and what is said on either is said on the other."""
-        passed = {"Cookie", "Origin", "User-Agent"}
-        headers = {k: v for k, v in request.headers.items() if k in passed}
+        passed = {"cookie", "origin", "user-agent"}
+        headers = {k: v for k, v in request.headers.items() if k.lower() in passed}
         address = f"http://{request.host}{request.raw_path}"
         try:
             inner = await self._client().ws_connect(address, headers=headers, max_msg_size=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from pathlib import Path
 
 import uvicorn
@@ -22,6 +23,8 @@ from headgate.runtime.settings import Settings
 
 SWEEP_S = 60.0
 RECONNECT_S = 10.0
+# Pages are made with the processor that scoring leaves; a tenth of a core is theirs in any case.
+NICENESS = 10
 
 
 def socket_path(settings: Settings) -> Path:
@@ -80,6 +83,7 @@ async def _nothing_here(*_: object) -> HTMLResponse:
 
 async def serve(settings: Settings) -> int:
     """Until a signal; the exit code."""
+    os.nice(NICENESS)
     web, sessions = build(settings)
     path = socket_path(settings)
     path.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,6 +95,26 @@ def live_rows(told: Mapping[str, Any], at: float) -> list[Live]:
         )
         for row in told["value"]
     ]
+
+
+Values = tuple[tuple[str, Callable[[Live], float | None]], ...]
+"""Names of figures, and how each is taken of what a deployment did."""
+
+
+def new_points(
+    rows: Mapping[str, Iterable[Live]], values: Values, since: float
+) -> dict[str, list[tuple[int, float | None]]]:
+    """Points later than a moment, (milliseconds, figure) by line: one for each deployment and
+    figure, also where there is nothing new."""
+    return {
+        f"{deployment} {name}".strip(): [
+            (round(1000 * row.at), None if (figure := value(row)) is None else round(figure, 3))
+            for row in series
+            if row.at > since
+        ]
+        for deployment, series in rows.items()
+        for name, value in values
+    }
 
 
 def short(number: float | None, digits: int = 1) -> str:

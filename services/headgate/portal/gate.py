@@ -77,10 +77,17 @@ class Gate:
             answer = RedirectResponse(f"{SIGN_IN}?to={quote(path)}", 303)
             if "text/html" not in headers.get("accept", ""):
                 answer = PlainTextResponse("sign in first", 401)
-        elif is_page and not changes and len(session.pages) >= limits.STUDIO_PAGES_MAX:
+        elif (
+            is_page
+            and not changes
+            and (
+                len(session.pages) >= limits.STUDIO_PAGES_OF_SESSION_MAX
+                or self._sessions.pages >= limits.STUDIO_PAGES_MAX
+            )
+        ):
             answer = PlainTextResponse(
-                f"{limits.STUDIO_PAGES_MAX} pages of this sign-in are open: close one, and try "
-                "again in a minute",
+                f"{limits.STUDIO_PAGES_OF_SESSION_MAX} pages of this sign-in are open, or "
+                f"{limits.STUDIO_PAGES_MAX} of all: close one, and try again in a minute",
                 429,
             )
         if is_page:

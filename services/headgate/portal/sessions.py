@@ -111,6 +111,11 @@ class Sessions:
         self._by_id.move_to_end(session_id)
         return session
 
+    @property
+    def pages(self) -> int:
+        """How many are open, of all sessions."""
+        return sum(len(session.pages) for session in self._by_id.values())
+
     def watch(self, client: Client) -> Watch:
         return Watch(client, self._clock)
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from nicegui import ui
 
-from headgate.azure import arm_autoscale
+from headgate.azure import arm_autoscale, yaml_nodes
 from headgate.client.autoscale import Autoscale
 from headgate.portal import autoscale_core, core
 from headgate.portal.pages.autoscale_form import Form
@@ -26,6 +26,18 @@ _COLUMNS = (
     ("timestamp", "Time"), ("deployment", "Deployment"), ("action", "Action"),
     ("counts", "Instances"), ("message", "Why"),
 )  # fmt: skip
+
+
+def read_setting(text: str, workspace: str) -> AutoscaleSpec:
+    """The setting that somebody has typed. Raises HeadgateError."""
+    try:
+        yaml_nodes.read(text.encode(), "the setting")  # so it is small, also with aliases followed
+        body: Any = json.loads(json.dumps(yaml.safe_load(text), default=str))
+    except (yaml_nodes.YamlTextError, yaml.YAMLError) as error:
+        raise HeadgateError(ErrorCode.BAD_ARGUMENT, f"this is not YAML: {error}") from None
+    if not isinstance(body, dict):
+        raise HeadgateError(ErrorCode.BAD_ARGUMENT, "a mapping of fields is expected")
+    return arm_autoscale.setting_spec(str(body.get("name", "")), body, workspace)[1]
 
 
 class Setting:
@@ -96,14 +108,7 @@ class Setting:
         await self._trial.show_week()
 
     def _read(self) -> AutoscaleSpec:
-        try:
-            body: Any = json.loads(json.dumps(yaml.safe_load(self._text.value or ""), default=str))
-        except yaml.YAMLError as error:
-            raise HeadgateError(ErrorCode.BAD_ARGUMENT, f"this is not YAML: {error}") from None
-        if not isinstance(body, dict):
-            raise HeadgateError(ErrorCode.BAD_ARGUMENT, "a mapping of fields is expected")
-        name = str(body.get("name", ""))
-        return arm_autoscale.setting_spec(name, body, self._session.workspace)[1]
+        return read_setting(self._text.value or "", self._session.workspace)
 
     def _tell(self, error: HeadgateError) -> None:
         where = f"{error.error.target}: " if error.error.target else ""

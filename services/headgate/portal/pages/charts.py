@@ -3,24 +3,23 @@ the autoscaler changed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 from typing import Any
 
 from nicegui import ui
 
 from headgate.client.autoscale import Autoscale
-from headgate.portal import autoscale_core
-from headgate.portal.core import Live
+from headgate.portal import autoscale_core, core
 from headgate.portal.sessions import Session
+from headgate_contracts import limits
 from headgate_contracts.errors import HeadgateError
 
 CHART_S = 2.0
 DECISIONS_S = 5.0
 MARKS_MAX = 50
 _INSTANCES = "Ready instances"
-Value = Callable[[Live], float | None]
 # title, unit, what is drawn of each deployment (name, value)
-_CHARTS: tuple[tuple[str, str, tuple[tuple[str, Value], ...]], ...] = (
+_CHARTS: tuple[tuple[str, str, core.Values], ...] = (
     ("Requests", "per second", (("", lambda row: row.requests_per_s),)),
     ("Errors", "per second", (("", lambda row: row.failures_per_s),)),
     (
@@ -60,17 +59,24 @@ def draw(session: Session, endpoint: str) -> None:
             return
         marks[:] = autoscale_core.marks(decided, since=0.0)
 
+    sent_until = [0.0]
+
     def refresh() -> None:
-        series = {
+        """Send what has come since."""
+        rows = {
             deployment: list(rows)
             for (name, deployment), rows in sorted(session.watch.view.rates.items())
             if name == endpoint
         }
-        for title, chart, values in drawn:
-            lines = _lines(series, values)
-            if title == _INSTANCES and lines:
-                lines[0]["markLine"] = {"symbol": "none", "silent": True, "data": marks}
-            chart.run_chart_method("setOption", {"series": lines, "legend": {"show": bool(lines)}})
+        told = {
+            chart.id: {
+                "lines": core.new_points(rows, values, since=sent_until[0]),
+                "marks": marks if title == _INSTANCES else None,
+            }
+            for title, chart, values in drawn
+        }
+        sent_until[0] = max((each[-1].at for each in rows.values() if each), default=0.0)
+        ui.run_javascript(f"extendCharts({json.dumps(told)}, {limits.STUDIO_POINTS_MAX})")
 
     ui.timer(CHART_S, refresh)
     ui.timer(DECISIONS_S, look_at_decisions, immediate=True)
@@ -93,18 +99,3 @@ def _chart(title: str, unit: str) -> ui.echart:
     }
     chart = ui.echart(options).style("height: 15rem").classes("lane")
     return chart.props(f'role=img aria-label="{title}, {unit}, by deployment"')
-
-
-def _lines(
-    series: dict[str, list[Live]], values: tuple[tuple[str, Value], ...]
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": f"{deployment} {name}".strip(),
-            "type": "line",
-            "showSymbol": False,
-            "data": [[1000 * row.at, value(row)] for row in rows],
-        }
-        for deployment, rows in series.items()
-        for name, value in values
-    ]

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from headgate.client.api import Started
 from headgate.portal.gate import PREFIX, session_of
+from headgate.portal.pages import scripts
 from headgate.portal.sessions import Session, Sessions
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.resources import OperationStatus
@@ -80,30 +81,6 @@ a:focus-visible, button:focus-visible, [tabindex]:focus-visible { outline: 3px s
   outline-offset: 2px }
 """
 
-# Parts of the page library that cannot be named from Python get the name of what holds them.
-_NAMES = """
-new MutationObserver(() => {
-  for (const holder of document.querySelectorAll("[data-label]")) {
-    const parts = ".cm-content, .q-uploader__input, .q-uploader a.q-btn";
-    for (const part of holder.querySelectorAll(parts)) {
-      if (!part.ariaLabel) part.ariaLabel = holder.dataset.label;
-    }
-  }
-}).observe(document.body, {childList: true, subtree: true});
-"""
-
-# A web socket that is refused does not say why: after a restart nobody is signed in any more.
-_RETURN = """
-const wait = setInterval(() => {
-  if (!window.socket) return;
-  clearInterval(wait);
-  window.socket.on("connect_error", async () => {
-    const told = await fetch(location.href, {method: "HEAD"}).catch(() => null);
-    if (told?.status === 401) location.reload();
-  });
-}, 200);
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Studio:
@@ -128,7 +105,7 @@ def page(session: Session, title: str, *, back: tuple[str, str] | None = None) -
     ui.colors(
         primary="#1a56a8", positive="#19692c", info="#0b5c7d", warning="#7a4b00", negative="#a5110a"
     )
-    ui.add_body_html(f"<script>{_NAMES}{_RETURN}</script>")
+    ui.add_body_html(f"<script>{scripts.ALL}</script>")
     dark = ui.dark_mode(None)
     session.watch.begin()
     _open_in(session, ui.context.client)

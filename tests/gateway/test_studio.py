@@ -1,10 +1,10 @@
-"""Readers that do not read: whatever they asked for, they are cut off, and hold nothing."""
+"""Readers that do not read are cut off, whatever they asked for; and the way to the studio."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ from gateway.test_resources import endpoint, put_deployment
 from headgate.gateway import server
 from headgate.gateway.app import GatewayService
 from headgate.runtime.settings import Settings
+from headgate_contracts import limits
 from headgate_contracts.registry import EndpointCreated
 
 __all__ = ["endpoint"]  # a fixture
@@ -51,6 +52,21 @@ async def asked(api: Api, *requests: str) -> AsyncIterator[socket.socket]:
         yield raw
     finally:
         raw.close()
+
+
+@asynccontextmanager
+async def studio(
+    settings: Settings, serve: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+) -> AsyncIterator[None]:
+    """Something that answers where the studio's process would."""
+    settings.run_dir.mkdir(exist_ok=True)
+    runner = web.ServerRunner(web.Server(serve), shutdown_timeout=0)
+    await runner.setup()
+    await web.UnixSite(runner, str(settings.run_dir / "studio.sock")).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
 
 
 def is_cut_off(raw: socket.socket) -> bool:
@@ -106,17 +122,10 @@ async def test_a_browser_that_does_not_read_is_cut_off_and_the_studio_hears_of_i
         sending.cancel()
         return said
 
-    settings.run_dir.mkdir(exist_ok=True)
-    runner = web.ServerRunner(web.Server(flood), shutdown_timeout=0)
-    await runner.setup()
-    await web.UnixSite(runner, str(settings.run_dir / "studio.sock")).start()
-    try:
-        async with asked(api, "GET /studio/_nicegui_ws/socket.io/") as raw:
-            await eventually(lambda: is_cut_off(raw), 20)
-            async with asyncio.timeout(20):
-                await left.wait()
-    finally:
-        await runner.cleanup()
+    async with studio(settings, flood), asked(api, "GET /studio/_nicegui_ws/socket.io/") as raw:
+        await eventually(lambda: is_cut_off(raw), 20)
+        async with asyncio.timeout(20):
+            await left.wait()
 
 
 async def test_whoever_reads_slowly_but_reads_stays(api: Api, world: World, endpoint: str) -> None:
@@ -131,3 +140,47 @@ async def test_whoever_reads_slowly_but_reads_stays(api: Api, world: World, endp
             assert part, "cut off while it was reading"
             got += part
             await asyncio.sleep(STALLED_S / 20)
+
+
+async def test_a_body_without_end_does_not_reach_the_studio(
+    api: Api, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "STUDIO_UPLOAD_BYTES_MAX", 100_000)
+    taken = 0
+
+    async def take(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal taken
+        async for part in request.content.iter_any():
+            taken += len(part)
+        return web.Response(text="all of it")
+
+    async def endless(number: int) -> AsyncIterator[bytes]:
+        for _ in range(number):
+            yield b"x" * 10_000
+
+    async with studio(settings, take):
+        for number, status in ((10, 200), (1_000, 413)):
+            address = f"{api.base}/studio/_nicegui/client/x/upload/1"
+            async with api.session.post(address, data=endless(number)) as answer:
+                assert answer.status == status
+    assert taken <= 200_000
+
+
+async def test_what_outsiders_say_of_where_they_are_does_not_reach_the_studio(
+    api: Api, settings: Settings, gateway: GatewayService
+) -> None:
+    told: dict[str, str] = {}
+
+    async def note(request: web.BaseRequest) -> web.StreamResponse:
+        told.update({name.lower(): text for name, text in request.headers.items()})
+        return web.Response()
+
+    forged = {
+        "X-Headgate-Origin": "9.9.9.9 abc", "X-Forwarded-For": "9.9.9.9", "Forwarded": "for=x",
+        "X-Forwarded-Prefix": "//evil.example", "X-Forwarded-Host": "evil.example",
+        "X-Forwarded-Proto": "gopher",
+    }  # fmt: skip
+    async with studio(settings, note), api.session.get(f"{api.base}/studio/", headers=forged):
+        pass
+    assert told["x-headgate-origin"].startswith("127.0.0.1 ")
+    assert not {name.lower() for name in forged if name != "X-Headgate-Origin"} & set(told)
