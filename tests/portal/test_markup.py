@@ -65,7 +65,7 @@ PAGES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     (f"/studio/batch/{NAME}-b", ("Jobs", "Deployments", "New job", "Settings"), ("Settings",)),
     (f"/studio/batch/{NAME}-b/deploy", (), ()),
     (JOB, (), ("",)),
-    ("/studio/costs", (), ("",)),
+    ("/studio/costs", (), ()),
     (OPERATIONS, ("Instances", "Events", "Audit", "Quotas", "Service levels"),
      ("Events", "Audit", "Quotas")),
     (f"/studio/endpoints/{AT}", (), ("",)),
@@ -99,7 +99,7 @@ def poisoned(studio: Headgate, tmp_path_factory: pytest.TempPathFactory) -> None
         }  # fmt: skip
         studio.try_cli("online-deployment", "create", "-f", write(f"{name}.yml", deployment),
                        *(["--all-traffic"] if name == "good" else []))  # fmt: skip
-    studio.cli("budget", "create", "-n", FLAT[1:], "--amount", "5", "--tag", f"team={FLAT}")
+    studio.cli("budget", "create", "-n", "evil", "--amount", "5", "--tag", f"team={FLAT}")
     studio.cli("quota", "set", "-n", "evil", "--kind", "requests", "--caller", FLAT,
                "--window", "1h", "--limit", "24")  # fmt: skip
     data = folder / "data"
@@ -171,7 +171,7 @@ async def test_markup_that_is_typed_and_answered_is_text(victim: Visitor) -> Non
     await page.keyboard.insert_text(json.dumps({"data": EVIL}) + f"\n```\n{EVIL}")
     await page.get_by_text("Copy as curl").click()
     await expect(
-        page.locator(".lane").get_by_text("curl -H").filter(has_text=NEEDLE).first
+        page.locator(".lane").get_by_text("curl --cacert").filter(has_text=NEEDLE).first
     ).to_be_visible()
     await page.get_by_role("button", name="Send").click()
     await expect(page.locator(".lane").get_by_text(NEEDLE).first).to_be_visible()
