@@ -11,12 +11,12 @@ import argparse
 import math
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from loadtests import compare, report, results, scenarios, servers
+from loadtests import compare, report, results, scenarios, servers, workloads
 from loadtests.closed_loop import generator
 from loadtests.runs import CURRENT, Run
 
@@ -77,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     names = ", ".join(servers.ALL)
     parser.add_argument("--only", default="", help=f"servers, separated by commas: {names}")
+    models = ", ".join(workloads.ALL)
+    parser.add_argument("--models", default="", help=f"models, separated by commas: {models}")
     parser.add_argument("--rounds", type=int, help=f"rounds over all servers ({ROUNDS})")
     parser.add_argument("--seconds", type=float, help=f"time of each load ({SECONDS:g})")
     parser.add_argument(
@@ -91,12 +93,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plan(chosen: argparse.Namespace) -> compare.Plan:
-    names = [name for name in chosen.only.split(",") if name] or list(servers.ALL)
-    if unknown := set(names) - set(servers.ALL):
-        raise SystemExit(f"no such server: {', '.join(sorted(unknown))}")
+    names = _listed(chosen.only, servers.ALL, "server")
+    models = _listed(chosen.models, workloads.ALL, "model")
     rounds = chosen.rounds or (QUICK_ROUNDS if chosen.quick else ROUNDS)
     seconds = chosen.seconds or (QUICK_SECONDS if chosen.quick else SECONDS)
-    return compare.Plan(tuple(names), rounds, seconds)
+    return compare.Plan(names, models, rounds, seconds)
+
+
+def _listed(text: str, known: Collection[str], what: str) -> tuple[str, ...]:
+    """Names of a list with commas; an empty one means all."""
+    names = tuple(name for name in text.split(",") if name) or tuple(known)
+    if unknown := set(names) - set(known):
+        raise SystemExit(f"no such {what}: {', '.join(sorted(unknown))}")
+    return names
 
 
 def show(run: Run, console: Console) -> None:

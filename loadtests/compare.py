@@ -34,13 +34,15 @@ class Plan:
     """What to measure: so many rounds over all servers, and seconds for each load."""
 
     names: tuple[str, ...]
+    models: tuple[str, ...]
     rounds: int
     seconds: float
 
     def steps(self) -> Iterator[tuple[str, int, str, Workload]]:
         """Rounds on the outside: so slow drifts of the machine meet all servers alike."""
         for turn in range(self.rounds):
-            for workload in workloads.ALL.values():
+            for model in self.models:
+                workload = workloads.ALL[model]
                 if workload is not workloads.SMALL and turn >= min(
                     _SPREAD_ROUNDS_MAX, math.ceil(self.rounds / 3)
                 ):

@@ -46,10 +46,13 @@ class Run:
         return cls(**json.loads(path.read_text()))
 
     def over(self, earlier: Run) -> Run:
-        """This run, and of an earlier one what this one did not measure."""
-        compared = self if self.cells else earlier
+        """This run, and of an earlier one the models and scenarios that this one left out."""
         scenarios = {**earlier.scenarios, **self.scenarios}
-        return replace(compared, scenarios=scenarios)
+        if not self.cells:
+            return replace(earlier, scenarios=scenarios)
+        measured = {cell["workload"] for cell in self.cells}
+        kept = [cell for cell in earlier.cells if cell["workload"] not in measured]
+        return replace(self, cells=self.cells + kept, scenarios=scenarios)
 
     def write(self, path: Path = CURRENT) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

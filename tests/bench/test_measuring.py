@@ -96,16 +96,17 @@ def test_ratios_are_taken_within_a_round() -> None:
 
 
 def test_what_a_run_did_not_measure_stays_as_it_was() -> None:
-    """Scenarios alone do not take the comparison away, nor one scenario the others."""
-    cell = {"server": "headgate"}
-    morning = Run("m", {}, [cell], ["a step"], scenarios={"million": {"n": 1}, "stopped": {}})
+    """Scenarios alone do not take the comparison away, nor does one model that of another."""
+    small, binary = ({"server": "headgate", "workload": name} for name in ("small", "binary"))
+    scenarios: dict[str, dict[str, object]] = {"million": {"n": 1}, "stopped": {}}
+    morning = Run("m", {}, [small, binary], ["a step"], scenarios=scenarios)
     noon = Run("n", {}, scenarios={"million": {"n": 2}})
     both = noon.over(morning)
-    assert (both.at, both.cells, both.steps) == ("m", [cell], ["a step"])
+    assert (both.at, both.cells, both.steps) == ("m", [small, binary], ["a step"])
     assert both.scenarios == {"million": {"n": 2}, "stopped": {}}
-    evening = Run("e", {}, [cell, cell])
-    assert evening.over(both).cells == [cell, cell]
-    assert evening.over(both).scenarios == both.scenarios
+    evening = Run("e", {}, [small, small]).over(both)
+    assert (evening.at, evening.cells) == ("e", [small, small, binary])
+    assert evening.scenarios == both.scenarios
 
 
 @pytest.mark.parametrize("workload", [SMALL, BINARY])
