@@ -22,9 +22,9 @@ Counts = dict[int, int]
 class DeploymentLoad(Value):
     """One deployment at one router. Clients' requests, unless a field says ``mirrored``.
 
-    Five figures are of this moment: ``in_flight`` (in the hands of instances), ``waiting`` (for a
-    slot), ``held`` (for the first instance to be ready; not among ``waiting``), ``ready_instances``
-    and their ``slots``. The others are counts.
+    Six figures are of this moment: ``in_flight`` (in the hands of instances), ``waiting`` (for a
+    slot), ``held`` (for the first instance to be ready; not among ``waiting``),
+    ``ready_instances``, ``linked_instances`` among them, and their ``slots``. All others count.
     """
 
     workspace: str = ""
@@ -34,6 +34,7 @@ class DeploymentLoad(Value):
     waiting: int = 0
     held: int = 0
     ready_instances: int = 0
+    linked_instances: int = Field(0, description="ready ones that are asked past the bus")
     slots: int = Field(0, description="requests that the ready instances take at once")
     busy_s: float = Field(
         0.0,

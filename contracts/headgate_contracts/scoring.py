@@ -135,6 +135,9 @@ class Heartbeat(Event):
     withheld_s: float = Field(
         0.0, description="with state unready: how long routers leave it out, 0 ends that"
     )
+    link: bool = Field(
+        False, description="it listens on its socket in the links folder of its machine"
+    )
     pid: int = 0
     rss_bytes: int = 0
     cpu_s: float = 0.0

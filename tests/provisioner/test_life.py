@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import stat
+from pathlib import Path
 
+from headgate.runtime.files import PRIVATE_DIR
 from headgate_contracts.power import StartDeployment, StopDeployment
 from headgate_contracts.resources import Probe, ProvisioningState
 from provisioner.harness import GOOD, World, ended, eventually, kill
@@ -14,8 +17,13 @@ async def test_a_deployment_succeeds_when_all_its_instances_are_ready(world: Wor
     done = await world.outcome()
     assert done.provisioning_state is ProvisioningState.SUCCEEDED, done.error
     assert done.ready_instances == 2
-    assert len(await world.ready(2)) == 2
+    ready = await world.ready(2)
     assert "the model is loaded" in (await world.logs()).content
+    links = world.settings.links_dir
+    assert stat.S_IMODE(links.stat().st_mode) == PRIVATE_DIR
+    for instance in ready:
+        told = Path(f"/proc/{instance.pid}/environ").read_bytes().split(b"\0")
+        assert f"HEADGATE_LINK_DIR={links}".encode() in told
 
 
 async def test_a_killed_instance_is_announced_at_once_and_replaced(world: World) -> None:

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,7 @@ from headgate_contracts.scoring import (
 KEY = "key-of-this-test-0123456789"
 Given = tuple[int, list[tuple[str, str]], bytes]
 Model = Callable[[dict[str, Any], bytes], Given]
+Say = Callable[[str, bytes], Awaitable[None]]
 
 
 async def until(condition: Callable[[], object], what: str = "", *, timeout_s: float = 15) -> None:
@@ -65,6 +67,7 @@ class Run:
     meta: dict[str, Any]
     body: bytes
     began: float
+    by_link: bool
     answered: float = 0.0
 
 
@@ -88,8 +91,12 @@ class Instance:
     runs: list[Run] = field(default_factory=list)
     messages: int = 0
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    links: Path | None = None  # the folder where it listens for routers of its machine
+    reading: bool = True  # what comes on its links
+    peers: list[asyncio.StreamWriter] = field(default_factory=list)
     nc: Client = field(default_factory=Client)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _server: asyncio.Server | None = None
     _running: int = 0
 
     def __post_init__(self) -> None:
@@ -124,7 +131,23 @@ class Instance:
             )
             await asyncio.sleep(0)
             await self.nc.flush()
+        if self.links:
+            await self.listen(self.links)
         self._spawn(self._beat())
+
+    async def listen(self, links: Path) -> None:
+        """Be reachable for routers past the bus."""
+        holder = os.open(links, os.O_PATH | os.O_DIRECTORY)
+        path = f"/proc/self/fd/{holder}/{self.name}.sock"
+        self.links = links
+        self._server = await asyncio.start_unix_server(self._serve, path, limit=2**24)
+        os.close(holder)
+
+    def hang_up(self) -> None:
+        """End its links, but listen on."""
+        for peer in self.peers:
+            peer.close()
+        self.peers.clear()
 
     async def beat(self, state: InstanceState | None = None) -> None:
         self.state = state or self.state
@@ -136,6 +159,7 @@ class Instance:
             mono_ms=self.mono_ms,
             capacity=self.capacity,
             in_flight=self._running,
+            link=self.links is not None,
         )
         with contextlib.suppress(Exception):
             await self.nc.publish(beat.subject(), beat.model_dump_json().encode())
@@ -145,6 +169,10 @@ class Instance:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._server is not None:
+            self._server.close()
+        for peer in self.peers:
+            peer.transport.abort()
         await self.nc.close()
 
     async def _beat(self) -> None:
@@ -157,20 +185,44 @@ class Instance:
         if not message.data:
             await self.nc.publish(message.reply, b"")
             return
-        for meta, body in decode_frames(message.data):
-            self.messages += 1
-            self._spawn(self._run(message.reply, meta, body))
+        self._hear(message.reply, message.data, self.nc.publish)
 
-    async def _run(self, reply: str, meta: dict[str, Any], body: bytes) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One link, until the router or the test closes it."""
+        self.peers.append(writer)
+
+        async def say(reply: str, payload: bytes) -> None:
+            if writer.is_closing():
+                await self.nc.publish(reply, payload)
+            else:
+                writer.write(b"MSG %b 1 %d\r\n%b\r\n" % (reply.encode(), len(payload), payload))
+
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                verb, subject, _, reply, size = (await reader.readuntil(b"\r\n")).split()
+                own = subjects.instance(self.endpoint, self.deployment, self.name)
+                assert (verb, subject) == (b"MSG", own.encode())
+                payload = await reader.readexactly(int(size) + 2)
+                await until(lambda: self.reading)
+                self._hear(reply.decode(), payload[:-2], say)
+        writer.close()
+
+    def _hear(self, reply: str, payload: bytes, say: Say) -> None:
+        for meta, body in decode_frames(payload):
+            self.messages += 1
+            self._spawn(self._run(reply, meta, body, say))
+
+    async def _run(self, reply: str, meta: dict[str, Any], body: bytes, say: Say) -> None:
         kind = self.refuse
         if not kind and self.enforce_capacity and self._running >= self.capacity:
             kind = "busy"
         if not kind and meta["dl"] < self.mono_ms:
             kind = "expired"
         if kind:
-            await self._say(reply, encode_frame({"id": meta["id"], "k": kind}, b""), meta["dl"])
+            refusal = encode_frame({"id": meta["id"], "k": kind}, b"")
+            await self._say(say, reply, refusal, meta["dl"])
             return
-        run = Run(meta, body, time.monotonic())
+        run = Run(meta, body, time.monotonic(), say != self.nc.publish)
         self.runs.append(run)
         self._running += 1
         try:
@@ -181,13 +233,13 @@ class Instance:
             self._running -= 1
         head = {"id": meta["id"], "s": status, "h": pairs, "ms": 1.0, "n": self._running}
         run.answered = time.monotonic()
-        await self._say(reply, encode_frame(head, answer), meta["dl"])
+        await self._say(say, reply, encode_frame(head, answer), meta["dl"])
 
-    async def _say(self, reply: str, frame: bytes, deadline_ms: float) -> None:
+    async def _say(self, say: Say, reply: str, frame: bytes, deadline_ms: float) -> None:
         """Say it now, or when the bus is there again: a worker keeps its answer as well."""
         while True:
             try:
-                await self.nc.publish(reply, frame)
+                await say(reply, frame)
                 return
             except NatsError:
                 if self.mono_ms > deadline_ms:

@@ -148,8 +148,9 @@ def _drivers(settings: Settings, bus: Bus, engine: Engine, gpus: Sequence[str]) 
         "drain_timeout_s": settings.drain_timeout_s,
         "supervisor": supervisor_identity(),
     }
+    links = settings.links_dir if settings.links else None
     return Drivers(
-        ProcessDriver(settings.data, bus.url, gpus=gpus, **common),
+        ProcessDriver(settings.data, bus.url, gpus=gpus, links=links, **common),
         DockerDriver(settings.data, bus.url, engine, **common),
     )
 

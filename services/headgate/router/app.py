@@ -71,6 +71,7 @@ class Router:
             self._tell_quarantine,
             self._tell_hold,
             settings.body_bytes_max,
+            settings.links_dir if settings.links else None,
         )
         self.spools = Spools(settings.run_dir / "spool", limits.SPOOLED_BYTES_MAX)
         self._bus = bus

@@ -13,9 +13,9 @@ MODULES = tuple(
     f"headgate/router/{name}.py"
     for name in (
         "answers", "clock_offset", "core", "deadlines", "dispatch", "exchange", "flights", "frames",
-        "headers", "holding", "http1", "ingress", "lane", "parts", "quarantine", "requests",
-        "scoring", "shape", "streams", "table", "traffic", "transfers", "usage_journal",
-        "usage_page", "wire",
+        "headers", "holding", "http1", "ingress", "lane", "links", "parts", "pings", "quarantine",
+        "requests", "scoring", "shape", "streams", "table", "traffic", "transfers",
+        "usage_journal", "usage_page", "wire",
     )
 )  # fmt: skip
 RECORD = Path("headgate/router/compiled.sha256")

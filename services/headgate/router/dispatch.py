@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 from headgate.router import core, frames, heartbeats, quarantine
 from headgate.router.answers import ModelAnswer
@@ -18,24 +19,22 @@ from headgate.router.deadlines import Deadlines
 from headgate.router.flights import Flights
 from headgate.router.holding import Holding
 from headgate.router.lane import NO_RESPONDERS, Lane
+from headgate.router.links import Links
 from headgate.router.peers import Peers
+from headgate.router.pings import Pings
 from headgate.router.quarantine import Tell, Ward
 from headgate.router.requests import Copy, Flight, Outcome, Request, copies_max
 from headgate.router.streams import AnswerStream
 from headgate.router.table import GONE, Deployment, Instance, Table
 from headgate.router.transfers import Transfers
+from headgate.router.wire import Outbox
 from headgate.runtime.clock import Clock
 from headgate.runtime.log import Log
 from headgate_contracts import limits, subjects
-from headgate_contracts.scoring import (
-    FrameError,
-    InstanceState,
-    decode_frames,
-)
+from headgate_contracts.scoring import FrameError, decode_frames
 
 WATCH_S = 0.25
 HOLD_S = 0.005  # how long a full instance is left alone; its next slot is not known to us
-PING_TOKEN = "ping"
 
 _log = Log("router")
 
@@ -51,6 +50,7 @@ class Dispatcher:
         tell: Tell,
         on_hold: Callable[[], None],
         body_bytes_max: int,
+        links: Path | None = None,
     ) -> None:
         """``on_hold`` is called when requests begin to wait for a first instance."""
         self._lane = lane
@@ -61,19 +61,19 @@ class Dispatcher:
         self._flights = Flights()
         self._deadlines = Deadlines(self._loop, clock, self._on_deadline)
         self._budget = RetryBudget()
-        self._ping_token = f"{table.router_id}-{PING_TOKEN}"
         self._watch: asyncio.TimerHandle | None = None
         self._transfers = Transfers(lane, clock, body_bytes_max, self._on_opened, self._on_ended)
         self._ward = Ward(tell)
         self._peers = Peers(lane, table, clock)
         self._holding = Holding(self._deadlines, on_hold)
+        self._pings = Pings(lane, table, self._lose, self._pass_on)
+        self._links = Links(links, lane, clock, self._on_answer, self._on_unlinked, self._pings)
 
     def start(self) -> None:
         """Listen on the lane; to be called before it is opened."""
         lane, router_id = self._lane, self._table.router_id
         lane.subscribe(subjects.HEARTBEAT_ALL, self._on_heartbeat)
         lane.subscribe(f"{subjects.inbox_prefix('router')}.{router_id}.*", self._on_answer)
-        lane.subscribe(f"{subjects.inbox_prefix('router')}.{self._ping_token}.*", self._on_pong)
         lane.on_up(self._on_lane_up)
         lane.on_down(self._on_lane_down)
         self._watch = self._loop.call_later(WATCH_S, self._look_around)
@@ -82,6 +82,7 @@ class Dispatcher:
         if self._watch is not None:
             self._watch.cancel()
         self._deadlines.stop()
+        self._links.stop()
 
     # From the edges
 
@@ -147,9 +148,11 @@ class Dispatcher:
         number = next(self._numbers)
         deadline_ms = math.floor(1000 * request.deadline - instance.offset.ms)
         head, body = frames.encode(number, deadline_ms, request.meta, request.body)
-        if not self._lane.post(instance.outbox, head, body):
+        # What follows in parts goes the way that they go.
+        box = instance.outbox if body is request.body else instance.bus_outbox
+        if not self._lane.post(box, head, body):
             return False
-        flight = self._flights.take_off(number, request, instance, self._clock.monotonic())
+        flight = self._flights.take_off(number, request, instance, box, self._clock.monotonic())
         if body is not request.body:
             self._transfers.send_body(flight)
         return True
@@ -186,9 +189,9 @@ class Dispatcher:
         request.retries += allowed
         return allowed
 
-    def _pass_on(self, instance: Instance) -> None:
+    def _pass_on(self, instance: Instance, box: Outbox | None = None) -> None:
         """What a silent instance has in hand is tried elsewhere too: the first answer counts."""
-        for flight, request in self._flights.waited_for(instance):
+        for flight, request in self._flights.waited_for(instance, box):
             if instance.deployment.ready and self._takes_one_more_try(request):
                 self._flights.pass_on(flight)
                 self._wait_first(request)
@@ -285,21 +288,14 @@ class Dispatcher:
         if instance is None or not instance.flights:
             return
         instance.refuse_all()
-        missed = self._flights.of_newest_message(instance)
-        for flight in missed:
-            self._flights.land(flight)
-        for flight in reversed(missed):  # each goes to the front: the oldest comes first
-            if flight.request is not None:
-                self._retry(flight.request, core.refused_by_instances())
+        self._give_up(self._flights.of_newest_message(instance), core.refused_by_instances())
 
-    def _on_pong(self, subject: str, _reply: str, head: bytes, _payload: bytes) -> None:
-        """The answer to a ping of a silent instance: nobody listening means that it has ended."""
-        if not head.startswith(NO_RESPONDERS):
-            return
-        instance = self._table.instance(subject.rpartition(".")[2])
-        if instance is not None and instance.silent:
-            instance.state = InstanceState.LOST
+    def _on_unlinked(self, instance: Instance, box: Outbox) -> None:
+        """Its link is lost: what has not left goes by the bus, if anybody is there to get it."""
+        if instance.state in GONE:
             self._lose(instance)
+        else:
+            self._give_up(self._flights.of_message(instance, box, box.message), None)
 
     def _on_heartbeat(self, subject: str, _reply: str, _head: bytes, payload: bytes) -> None:
         beat = heartbeats.read(subject, payload)
@@ -308,7 +304,8 @@ class Dispatcher:
         instance = self._table.hear(beat, self._clock.monotonic())
         for flight in instance.excess(beat.in_flight):
             self._flights.forget(flight)
-        if instance.state in GONE:
+        self._links.hear(instance, beat)
+        if instance.state in GONE and not self._links.lingers(instance):
             self._lose(instance)
         self._pump(instance.deployment)
 
@@ -342,11 +339,10 @@ class Dispatcher:
         self._transfers.look_around(now)
         for instance in self._table.silent_since(now):
             if now - instance.heard < limits.DRAIN_TIMEOUT_S:
-                reply = subjects.answers(self._ping_token, instance.id)
-                self._lane.send(instance.subject, reply)
+                self._pings.ask(instance)
             self._pass_on(instance)
             self._pump(instance.deployment)
-        self._table.forget(now)
+        self._links.forget(self._table.forget(now))
         self._peers.forget(now)
         self._table.admit_again(now)
         for instance in self._ward.discharge(now):
@@ -376,15 +372,18 @@ class Dispatcher:
     def _lose(self, instance: Instance) -> None:
         """The instance has ended: what it had in hand is tried elsewhere."""
         instance.deployment.refresh()
+        self._links.close(instance)
         self._transfers.lose(instance, core.worker_lost())
         flights = list(instance.flights.values())
         if flights:
             _log.warning("instance_lost", **instance.names, in_flight=len(flights))
-        for flight in flights:
-            self._flights.land(flight)
-        for flight in reversed(flights):  # each goes to the front, so the oldest comes first
-            if flight.request is not None:
-                self._retry(flight.request, core.worker_lost())
+        self._give_up(flights, core.worker_lost())
+
+    def _give_up(self, flights: list[Flight], reason: Refusal | None) -> None:
+        """No answer will come; without a reason they have not even left."""
+        # Each goes to the front, so the oldest comes first.
+        for request in reversed(self._flights.land_all(flights)):
+            self._retry(request, reason) if reason else self._wait_first(request)
 
     # Bookkeeping
 

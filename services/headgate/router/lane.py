@@ -146,6 +146,8 @@ class Lane:
         size = len(head) + len(body)
         if size > self.payload_bytes_max:
             raise ValueError(f"a message of {size} bytes; the bus takes {self.payload_bytes_max}")
+        if box.link is not None:
+            wire = box.link
         if not box.parts:
             wire.collect(box)
         elif box.size + size > JOINED_BYTES_MAX or len(box.parts) >= 2 * JOINED_MAX:

@@ -104,6 +104,7 @@ def _deployment(endpoint: Endpoint, deployment: Deployment, now: float) -> Deplo
         waiting=0 if is_held else waiting,
         held=waiting if is_held else 0,
         ready_instances=len(deployment.ready),
+        linked_instances=sum(each.outbox.link is not None for each in deployment.ready),
         slots=deployment.slots,
         busy_s=traffic.ended_s + open_s,
         statuses=dict(traffic.statuses),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from headgate.router.table import Deployment, Instance
     from headgate.router.trace import Trace
     from headgate.router.usage_journal import Journal
+    from headgate.router.wire import Outbox
 
 Outcome = ModelAnswer | Refusal
 
@@ -101,15 +102,18 @@ class Flight:
 
     ``request`` is None once its deadline has passed: nobody waits any more, but the model may
     still be at it, so the slot stays taken until the instance says otherwise. ``message`` is the
-    number of the bus message that it went with, in the instance's outbox. ``passed_on`` is the
+    number of the message that it went with, in the ``box`` of the instance. ``passed_on`` is the
     request when another instance tries it as well, since nothing was heard of this one any more.
     """
 
-    __slots__ = ("instance", "message", "number", "passed_on", "request", "sent")
+    __slots__ = ("box", "instance", "message", "number", "passed_on", "request", "sent")
 
-    def __init__(self, number: int, request: Request, instance: Instance, sent: float) -> None:
+    def __init__(
+        self, number: int, request: Request, instance: Instance, box: Outbox, sent: float
+    ) -> None:
         self.number = number
-        self.message = instance.outbox.message
+        self.box = box
+        self.message = box.message
         self.request: Request | None = request
         self.passed_on: Request | None = None
         self.instance = instance

@@ -28,6 +28,7 @@ class Instance:
     """One instance as this router sees it."""
 
     __slots__ = (
+        "bus_outbox",
         "capacity",
         "deployment",
         "doubtful",
@@ -59,7 +60,8 @@ class Instance:
         self.id = instance_id
         self.subject = subjects.instance(deployment.endpoint.name, deployment.name, instance_id)
         self.reply = subjects.answers(router_id, instance_id)
-        self.outbox = Outbox(self.subject, self.reply)
+        self.bus_outbox = Outbox(self.subject, self.reply)
+        self.outbox = self.bus_outbox  # of requests that are no larger than a message
         names = (deployment.endpoint.name, deployment.name, instance_id)
         self.parts_subject = subjects.instance_parts(*names)
         self.state = InstanceState.STARTING
@@ -317,14 +319,19 @@ class Table:
                 instance.deployment.refresh()
         return found
 
-    def forget(self, now: float) -> None:
-        """Drop instances without a sign of life for a minute."""
-        for instance in list(self.instances()):
-            if now - instance.heard > FORGOTTEN_AFTER_S and not instance.flights:
-                deployment = instance.deployment
-                del deployment.instances[instance.id]
-                deployment.refresh()
-                self._prune(deployment.endpoint)
+    def forget(self, now: float) -> list[Instance]:
+        """Drop instances without a sign of life for a minute; those."""
+        forgotten = [
+            instance
+            for instance in self.instances()
+            if now - instance.heard > FORGOTTEN_AFTER_S and not instance.flights
+        ]
+        for instance in forgotten:
+            deployment = instance.deployment
+            del deployment.instances[instance.id]
+            deployment.refresh()
+            self._prune(deployment.endpoint)
+        return forgotten
 
     def admit_again(self, now: float) -> None:
         """Without its word being repeated, the provisioner is away: who says ready counts."""

@@ -33,12 +33,16 @@ class Outbox:
     """What leaves for one subject at the end of this turn of the loop, as one message.
 
     ``message`` numbers the messages: all parts that were put in under one number travel together.
+    With a ``link`` it leaves on that, as the message that the bus would have delivered.
     """
 
-    __slots__ = ("head", "message", "parts", "size")
+    __slots__ = ("head", "link", "message", "parts", "size")
 
-    def __init__(self, subject: str, reply: str) -> None:
-        self.head = f"PUB {subject} {reply} ".encode()
+    def __init__(self, subject: str, reply: str, link: Wire | None = None) -> None:
+        self.head = (
+            f"PUB {subject} {reply} " if link is None else f"MSG {subject} 1 {reply} "
+        ).encode()
+        self.link = link
         self.message = 0
         self.parts: list[Part] = []
         self.size = 0
@@ -56,7 +60,7 @@ class Outbox:
 
 
 class Wire(asyncio.Protocol):
-    """One TCP connection to the server, from its INFO line on."""
+    """One connection to the server, from its INFO line on."""
 
     def __init__(self, subscribers: dict[bytes, Deliver]) -> None:
         loop = asyncio.get_running_loop()

@@ -161,12 +161,16 @@ class LoadPage:
             for place, each in router.deployments.items():
                 if place in self._sums and sees(place[0]):
                     found.setdefault(place, []).append(figure(each))
-        together = max if figure in (_ready, _slots) else sum
+        together = max if figure in (_ready, _linked, _slots) else sum
         return [(_labels(place), together(values)) for place, values in sorted(found.items())]
 
 
 def _ready(load: DeploymentLoad) -> int:
     return load.ready_instances
+
+
+def _linked(load: DeploymentLoad) -> int:
+    return load.linked_instances
 
 
 def _slots(load: DeploymentLoad) -> int:
@@ -187,6 +191,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[DeploymentLoad], Number]], ...] = (
     ("requests_waiting", "Requests that wait for a slot.", lambda each: each.waiting),
     ("requests_held", "Requests that wait for a first instance.", lambda each: each.held),
     ("ready_instances", "Instances that take requests.", _ready),
+    ("linked_instances", "Ready instances that are asked past the bus.", _linked),
     ("slots", "Requests that the ready instances take at once.", _slots),
 )
 

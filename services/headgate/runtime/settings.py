@@ -98,6 +98,9 @@ class Settings(BaseModel):
         description="lines per second that are logged of one instance; 0: none",
     )
 
+    links: bool = Field(
+        True, description="requests go past the bus to instances that are processes beside a router"
+    )
     driver: Literal["auto", "process", "docker"] = Field(
         "auto", description="what instances are: processes, containers, or as they need"
     )
@@ -199,6 +202,10 @@ class Settings(BaseModel):
     @property
     def instances_dir(self) -> Path:
         return self.data / "instances"
+
+    @property
+    def links_dir(self) -> Path:
+        return self.data / "links"
 
     def database_url(self, service: str) -> str:
         """The database of one service: the shared server, or a SQLite file of its own."""

@@ -56,10 +56,12 @@ class ProcessDriver:
         drain_timeout_s: float,
         supervisor: str = "",
         gpus: Sequence[str] = (),
+        links: Path | None = None,
     ) -> None:
         """``supervisor`` (``pid:start``) is the process whose end workers shall not survive.
 
-        ``gpus`` are the devices of this machine that instances can have.
+        ``gpus`` are the devices of this machine that instances can have, ``links`` is the folder
+        where workers listen for routers of this machine.
         """
         self._gpus = confinement.Gpus(gpus)
         self._instances = data / "instances"
@@ -67,6 +69,7 @@ class ProcessDriver:
         self._bus_url = bus_url
         self._drain_timeout_s = drain_timeout_s
         self._supervisor = supervisor
+        self._links = links
         self._starting: set[asyncio.Future[Running]] = set()
 
     def folder(self, instance: str) -> Path:
@@ -136,8 +139,8 @@ class ProcessDriver:
     def _start(self, launch: Launch, gpus: tuple[str, ...]) -> Running:
         assert isinstance(launch.base, Interpreter)
         folder = private_dir(self.folder(launch.instance))
-        for name in ("home", "tmp"):
-            private_dir(folder / name)
+        for place in (folder / "home", folder / "tmp", *filter(None, [self._links])):
+            private_dir(place)
         write_atomic(folder / TOKEN, launch.token)
         confined = confinement.prepare(folder, launch.instance, launch.limits, gpus)
         try:
@@ -205,6 +208,8 @@ class ProcessDriver:
             said["HEADGATE_COLLECT_DIR"] = str(launch.collect_folder)
         if launch.batch:
             said["HEADGATE_BATCH"] = launch.batch
+        elif self._links:
+            said["HEADGATE_LINK_DIR"] = str(self._links)
         if self._supervisor:
             said["HEADGATE_SUPERVISOR_PID"] = self._supervisor
         return said
