@@ -160,7 +160,8 @@ async def test_an_autoscale_setting_is_tried_saved_and_in_force(
     await page.get_by_role("tab", name="Autoscale").click()
     await expect(page.get_by_text("in force", exact=True)).to_be_visible()
     await expect(page.get_by_label("At most")).to_have_value("6")
-    (saved,) = studio.cli_json("autoscale", "list")
+    listed = studio.cli_json("autoscale", "list")
+    (saved,) = [each for each in listed if each["endpoint"] == NAME]
     assert (saved["endpoint"], saved["deployment"]) == (NAME, "blue")
 
 

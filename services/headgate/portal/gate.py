@@ -123,7 +123,8 @@ class _Confined:
             headers["Content-Security-Policy"] = _POLICY.format(nonce=self._nonce)
             if self._is_download:
                 headers["Content-Security-Policy"] = _NO_PAGE
-                headers["Content-Disposition"] = "attachment"
+                if not headers.get("content-disposition", "").startswith("attachment"):
+                    headers["Content-Disposition"] = "attachment"
             elif headers.get("content-type", "").startswith("text/html"):
                 self._start = message
                 return
