@@ -90,7 +90,7 @@ async def measure(system: System, deployments: int, seconds: float, cycles: int)
         browser = await playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=list(FLAGS)
         )
-        page = await browser.new_page()
+        page = await (await browser.new_context()).new_page()
         await page.goto(system.cli("studio").strip())
         await expect(page.get_by_role("cell", name="many-0", exact=True)).to_be_visible()
         loading = asyncio.create_task(closed_loop.run(system.target(SMALL), 2, 4 * seconds + 30))
