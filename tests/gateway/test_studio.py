@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gateway.harness import TOKEN, WORKSPACE, Api, Connect, World, eventually, publish
 from gateway.test_resources import endpoint, put_deployment
-from headgate.gateway import server
+from headgate.gateway import events, server
 from headgate.gateway.app import GatewayService
 from headgate.runtime.settings import Settings
 from headgate_contracts import limits
@@ -81,14 +81,18 @@ def is_cut_off(raw: socket.socket) -> bool:
 
 
 async def test_a_reader_of_events_that_does_not_read_is_cut_off_and_its_place_is_free(
-    api: Api, gateway: GatewayService, connect: Connect
+    api: Api, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(events, "READERS_MAX", 1)
     bus = await connect("registry")
     for number in range(200):
         name = f"stalled-{number}"
         await publish(bus, EndpointCreated(workspace="local", endpoint=name, revision=1))
     async with asked(api, "GET /events?since=1h") as raw:
         await eventually(lambda: is_cut_off(raw), 20)
+        async with asyncio.timeout(20):
+            while (await api.get("/events?follow=false&filter=nothing")).status == 503:
+                await asyncio.sleep(0.1)
 
 
 async def test_a_reader_of_logs_that_does_not_read_is_cut_off(
@@ -122,8 +126,7 @@ async def test_a_browser_that_does_not_read_is_cut_off_and_the_studio_hears_of_i
         sending.cancel()
         return said
 
-    async with studio(settings, flood), asked(api, "GET /studio/_nicegui_ws/socket.io/") as raw:
-        await eventually(lambda: is_cut_off(raw), 20)
+    async with studio(settings, flood), asked(api, "GET /studio/_nicegui_ws/socket.io/"):
         async with asyncio.timeout(20):
             await left.wait()
 

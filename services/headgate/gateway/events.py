@@ -115,7 +115,7 @@ class Events:
         # The id alone is no event; it lets a reader that hears nothing resume from here.
         await response.write(f"retry: 1000\nid: {sequence - 1}\n\n".encode())
         quiet_since = self._backend.clock.monotonic()
-        while not self._backend.closing.is_set() and self._still_counts(call):
+        while not self._is_over(call):
             news = self._news
             try:
                 message = await self._next(sequence, subject)
@@ -137,14 +137,15 @@ class Events:
         await response.write_eof()
         return response
 
-    @staticmethod
-    def _still_counts(call: Call) -> bool:
-        """A stream must not outlive the token that opened it."""
+    def _is_over(self, call: Call) -> bool:
+        """A stream outlives neither its reader, nor the token that opened it, nor us."""
+        if self._backend.closing.is_set() or call.request.transport is None:
+            return True
         try:
             call.authenticate()
         except HeadgateError:
-            return False
-        return True
+            return True
+        return False
 
     @staticmethod
     def _is_wanted(call: Call, data: Any) -> bool:
