@@ -26,7 +26,7 @@ class _Member(NamedTuple):
 
 
 class BatchExecutor(SyncExecutor):
-    """One batch at a time, cut from one queue in the order of arrival."""
+    """One batch at a time, cut from one inbox in the order of arrival."""
 
     def __init__(
         self, scorer: Scorer, deliver: Deliver, flush: Callable[[], None], limits: Limits
@@ -104,12 +104,11 @@ class BatchExecutor(SyncExecutor):
         try:
             if until_s is None:
                 return self._next()
-            left_s = until_s - time.monotonic()
-            request = self._queue.get(left_s > 0, left_s if left_s > 0 else None)
+            request = self.inbox.get(until_s)
         except queue.Empty:
             return None
         if request is None:
-            self._queue.put(None)  # the end comes after this batch
+            self.inbox.put(None)  # the end comes after this batch
         return request
 
     def _patience_s(self, request: Request) -> float:

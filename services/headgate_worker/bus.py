@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Optional
 from urllib.parse import urlsplit
 
 from headgate_worker.core import BUS_PAYLOAD_BYTES_MAX, reconnect_delay_max_s
+from headgate_worker.inbox import Inbox
 from headgate_worker.kept import Kept
 from headgate_worker.nats import Connection, Handler, RefusedError, is_refusal
 
@@ -36,10 +37,15 @@ class _Subscription(NamedTuple):
     subject: str
     queue: str
     handler: Handler
+    anywhere: bool
 
 
 class Bus:
-    """A connection that comes back. Used on its event loop only, but for ``answer_now``."""
+    """A connection that comes back. Used on its event loop only, but for ``answer_now``.
+
+    Handlers are called there too, but for those that may be called ``anywhere``: after ``lend``
+    they are called by whoever reads the connection.
+    """
 
     def __init__(
         self,
@@ -53,13 +59,15 @@ class Bus:
         self._token_file = token_file
         self._name = name
         self._report = report
+        self._loop = asyncio.get_running_loop()
         self._connection: Optional[Connection] = None
         self._connected = asyncio.Event()
         self._closing = asyncio.Event()
         self._was_connected = False
         self._forbidden = ""
         self._subscriptions: dict[int, _Subscription] = {}
-        self._handlers: dict[bytes, Handler] = {}
+        self._handlers: dict[bytes, _Subscription] = {}
+        self._inbox: Optional[Inbox] = None
         self._last_sid = 0
         self._subscribed: set[int] = set()  # by the time the connection was opened
         self._lock = threading.Lock()  # what is kept, and its order with what is written
@@ -100,12 +108,14 @@ class Bus:
             if self._connection is not None:
                 self._connection.publish_now(subject, payload)
 
-    def subscribe(self, subject: str, queue: str, handler: Handler) -> int:
+    def subscribe(
+        self, subject: str, queue: str, handler: Handler, *, anywhere: bool = False
+    ) -> int:
         """Hears a subject as a member of a queue group, also after every reconnect."""
         self._last_sid += 1
         sid = self._last_sid
-        self._subscriptions[sid] = _Subscription(subject, queue, handler)
-        self._handlers[b"%d" % sid] = handler
+        subscription = _Subscription(subject, queue, handler, anywhere)
+        self._subscriptions[sid] = self._handlers[b"%d" % sid] = subscription
         if self._connection is not None:
             self._connection.subscribe(sid, subject, queue)
         return sid
@@ -138,6 +148,16 @@ class Bus:
             if await self.flush(left_s):
                 return True
         return False
+
+    def lend(self, inbox: Inbox) -> None:
+        """What comes is read by the inbox from now on, also after a reconnect."""
+        self._inbox = inbox
+        if self._connection is not None and not self._connection.lost.done():
+            inbox.attach(self._connection)
+
+    def look_after_answers(self) -> None:
+        """To be said now and then while the connection is lent: answers get confirmed."""
+        self._confirm_soon()
 
     def close(self) -> None:
         self._closing.set()
@@ -198,7 +218,7 @@ class Bus:
             self.max_payload = int(info.get("max_payload") or BUS_PAYLOAD_BYTES_MAX)
             connection.write(b"CONNECT ", self._hello(), b"\r\n")
             self._subscribed = set(self._subscriptions)
-            for sid, (subject, queue, _) in self._subscriptions.items():
+            for sid, (subject, queue, *_) in self._subscriptions.items():
                 connection.subscribe(sid, subject, queue)
             greeted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self._pongs.append((0, greeted))
@@ -244,11 +264,15 @@ class Bus:
                     loop = asyncio.get_running_loop()
                     loop.call_later(delay_s, self._say_again, connection, last)
             self.on_connect()
+            if self._inbox is not None and not connection.lost.done():
+                self._inbox.attach(connection)
             while not connection.lost.done():
                 await asyncio.wait((connection.lost,), timeout=PING_INTERVAL_S)
                 self._keep_alive(connection)
         finally:
             self._connection = None
+            if self._inbox is not None:
+                self._inbox.detach(connection)
             self._connected.clear()
             self._forget_pongs()
             self.on_lost()
@@ -260,7 +284,7 @@ class Bus:
         for sid in self._subscribed - set(self._subscriptions):
             connection.unsubscribe(sid)
         for sid in sorted(set(self._subscriptions) - self._subscribed):
-            subject, queue, _ = self._subscriptions[sid]
+            subject, queue, *_ = self._subscriptions[sid]
             connection.subscribe(sid, subject, queue)
 
     def _say_again(self, connection: Connection, settled: bool = False) -> None:
@@ -310,11 +334,25 @@ class Bus:
     # -- hearing ------------------------------------------------------------------------------
 
     def _on_message(self, sid: bytes, subject: str, reply: str, payload: memoryview) -> None:
+        subscription = self._handlers.get(sid)
+        if subscription is None:
+            return
+        if self._inbox is None:
+            self._hear(subscription, subject, reply, payload)
+            self._confirm_soon()
+        elif subscription.anywhere:
+            self._hear(subscription, subject, reply, payload)
+        else:
+            with suppress(RuntimeError):  # the loop is closed: the process ends
+                self._loop.call_soon_threadsafe(self._hear, subscription, subject, reply, payload)
+
+    def _hear(
+        self, subscription: _Subscription, subject: str, reply: str, payload: memoryview
+    ) -> None:
         try:
-            self._handlers[sid](subject, reply, payload)
+            subscription.handler(subject, reply, payload)
         except Exception as error:
             self._report(f"a message on {subject} was dropped: {error!r}")
-        self._confirm_soon()
 
     def _on_pong(self) -> None:
         self._unanswered = 0

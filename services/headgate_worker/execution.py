@@ -19,6 +19,7 @@ from typing import Any, Optional, Protocol
 from headgate_worker import generated, output
 from headgate_worker.failure import ScoringTimeoutError
 from headgate_worker.generated import Generated
+from headgate_worker.inbox import Inbox
 from headgate_worker.request import Answer, Request
 from headgate_worker.scoring import Call, Scorer
 
@@ -33,6 +34,10 @@ class Executor(Protocol):
     @property
     def interruptible(self) -> bool:
         """Whether ``leave`` is of use before an answer has begun."""
+
+    @property
+    def inbox(self) -> Optional[Inbox]:
+        """Where its requests wait, if its own thread can fetch them off the bus."""
 
     @property
     def room(self) -> int:
@@ -65,7 +70,7 @@ BRIEF_MS = 0.5  # answers of calls that take longer wait for no others
 
 
 class SyncExecutor:
-    """One request at a time, fed by one queue. What it delivers leaves with the next ``flush``."""
+    """One request at a time, from one inbox. What it delivers leaves with the next ``flush``."""
 
     room = 1
 
@@ -74,12 +79,12 @@ class SyncExecutor:
         self._scorer = scorer
         self._deliver = deliver
         self._flush = flush
-        self._queue: queue.SimpleQueue[Optional[Request]] = queue.SimpleQueue()
+        self.inbox = Inbox()
         self._alarm = _Alarm(scorer.timeout_ms / 1000)
         self._running: Optional[Request] = None
 
     def submit(self, request: Request) -> None:
-        self._queue.put(request)
+        self.inbox.put(request)
 
     def figures(self) -> dict[str, int]:
         return {}
@@ -92,14 +97,10 @@ class SyncExecutor:
         """Whoever is asked next looks at the mark: plain code cannot be interrupted."""
 
     def withdraw(self) -> list[Request]:
-        left: list[Request] = []
-        with suppress(queue.Empty):
-            while (request := self._queue.get_nowait()) is not None:
-                left.append(request)
-        return left
+        return self.inbox.withdraw()
 
     def stop(self) -> None:
-        self._queue.put(None)
+        self.inbox.put(None)
 
     def serve(self) -> None:
         self._alarm.install()
@@ -118,10 +119,10 @@ class SyncExecutor:
     def _next(self) -> Optional[Request]:
         """The next request, however long that takes; None at the end."""
         try:
-            return self._queue.get_nowait()
+            return self.inbox.get_nowait()
         except queue.Empty:
             self._flush()
-            return self._queue.get()
+            return self.inbox.get()
 
     def _score(self, request: Request) -> Optional[Answer]:
         """The answer; None when it was delivered in parts."""
@@ -220,6 +221,7 @@ class AsyncExecutor:
     """For a script with ``async def run``: as many at once as the instance takes."""
 
     interruptible = True
+    inbox = None
     room = 1
 
     def __init__(self, scorer: Scorer, deliver: Deliver, loop: asyncio.AbstractEventLoop) -> None:

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Optional
 
@@ -16,6 +17,8 @@ from headgate_worker import core, failure, frames, memory, output
 from headgate_worker.bus import Bus
 from headgate_worker.collector import Collector
 from headgate_worker.execution import Executor
+from headgate_worker.inbox import Watch
+from headgate_worker.links import Links
 from headgate_worker.machine import Machine
 from headgate_worker.nats import RefusedError
 from headgate_worker.replies import Replies
@@ -30,7 +33,6 @@ EXIT_SCRIPT_FAILED = 3
 EXIT_REFUSED = 4
 
 LAST_WORD_TIMEOUT_S = 1.0
-GLANCE_S = 0.002  # so long an answer is held back for others at most
 
 
 class Lane:
@@ -52,7 +54,9 @@ class Lane:
         self._executor: Optional[Executor] = None
         # Requests that can be interrupted, when the script is of that kind.
         self._interruptible: dict[Key, Request] = {}
-        self._glancing = False
+        self._links: Optional[Links] = None
+        if settings.link_dir:
+            self._links = Links(settings.link_dir, self.instance, self._on_message, _warn)
         self.collector: Optional[Collector] = None
         # One process speaks for the instance; a server beside us may be on another machine's disk.
         measures = number == 0 and not settings.server
@@ -123,16 +127,13 @@ class Lane:
         self._idle = asyncio.Event()
         self._ending: Optional[asyncio.Task[None]] = None
         settings = self._settings
-        bus = self._bus = Bus(
-            settings.bus_urls,
-            settings.token_file,
-            self.instance,
-            report=lambda text: output.log("WARNING", text, 2),
+        bus = self._bus = Bus(settings.bus_urls, settings.token_file, self.instance, report=_warn)
+        self._own_sid = bus.subscribe(
+            self._own_subject, core.QUEUE_GROUP, self._on_message, anywhere=True
         )
-        self._own_sid = bus.subscribe(self._own_subject, core.QUEUE_GROUP, self._on_message)
         self._shared_sid = 0
         bus.subscribe(self._parts_subject, core.QUEUE_GROUP, self._on_parts)
-        self._replies = replies = Replies(bus, self._loop, self._send_in_parts)
+        self._replies = replies = Replies(bus, self._say, self._loop, self._send_in_parts)
         replies.on_idle = self._look_whether_idle
         self._transfers = Transfers(bus, self._submit, self._on_gone, lambda: replies.in_flight)
         bus.on_connect = self._beat
@@ -152,6 +153,8 @@ class Lane:
             pulse.cancel()
             unwatch()
             self._loop.remove_reader(self._signals.fileno())
+            if self._links is not None:
+                self._links.close()
             bus.close()
             await asyncio.wait((connection, pulse))
 
@@ -194,6 +197,7 @@ class Lane:
             "rss_bytes": memory.rss_bytes(),
             "cpu_s": time.process_time(),
             "trouble": self.trouble,
+            "link": self._links is not None and self._links.listening,
             "error_code": self._error[0],
             "error_message": self._error[1] or self._place(),
         }
@@ -217,9 +221,14 @@ class Lane:
 
     def _on_ready(self, executor: Executor) -> None:
         self._executor = executor
+        if executor.inbox is not None:
+            Watch(self._loop, executor.inbox, self._look)
+            self._bus.lend(executor.inbox)
+        if self._links is not None:
+            self._listening = self._loop.create_task(self._links.listen(executor.inbox))
         if self._state == core.STARTING:
             self._shared_sid = self._bus.subscribe(
-                self._shared_subject, core.QUEUE_GROUP, self._on_message
+                self._shared_subject, core.QUEUE_GROUP, self._on_message, anywhere=True
             )
             self._enter(core.READY)
 
@@ -229,10 +238,11 @@ class Lane:
             self._enter(after)
 
     def _on_message(self, subject: str, reply: str, payload: memoryview) -> None:
+        """Requests for the model, on whichever thread has read them."""
         if not reply:
             return
         if not payload:  # a ping
-            self._bus.publish(reply, b"")
+            self._on_loop(self._bus.publish, reply, b"")
             return
         now_ms = _now_ms()
         replies = self._replies
@@ -253,24 +263,28 @@ class Lane:
                 continue
             if "tr" in meta:
                 request.came_ms = now_ms
-            replies.taken += 1
+            replies.take()
             size = meta.get("size")
             if size is None:
                 self._submit(request)
             else:
-                self._transfers.receive(request, size)
+                self._on_loop(self._transfers.receive, request, size)
         if refused:
             replies.flush()
-        if replies.in_flight > 1 and not self._glancing:
-            self._glancing = True
-            self._loop.call_later(GLANCE_S, self._glance)
 
-    def _glance(self) -> None:
-        """No answer waits for a slow one after it."""
+    def _say(self, subject: str, payload: bytes, deadline_ms: float) -> None:
+        """An answer leaves, from any thread."""
+        if self._links is None or not self._links.answer_now(subject, payload):
+            self._bus.answer_now(subject, payload, deadline_ms)
+
+    def _look(self) -> None:
+        """What the model's thread would do if it were free. No answer waits for a slow one."""
         self._replies.flush()
-        self._glancing = self._replies.in_flight > 1
-        if self._glancing:
-            self._loop.call_later(GLANCE_S, self._glance)
+        self._bus.look_after_answers()
+
+    def _on_loop(self, call: Callable[..., None], *arguments: object) -> None:
+        with suppress(RuntimeError):  # it is closed: the process ends
+            self._loop.call_soon_threadsafe(call, *arguments)
 
     def _submit(self, request: Request) -> None:
         executor = self._executor
@@ -360,6 +374,10 @@ class Lane:
         await self._bus.flush(LAST_WORD_TIMEOUT_S)
         if not self._over.done():
             self._over.set_result(None)
+
+
+def _warn(text: str) -> None:
+    output.log("WARNING", text, 2)
 
 
 def _now_ms() -> float:

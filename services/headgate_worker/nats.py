@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, Optional, cast
 
 LINE_BYTES_MAX = 1024 * 1024  # an INFO line lists every server of a cluster
+READ_BYTES = 64 * 1024
 
 # subject, reply subject, payload
 Handler = Callable[[str, str, memoryview], None]
@@ -30,7 +31,11 @@ def is_refusal(error: str) -> bool:
 
 
 class Connection(asyncio.Protocol):
-    """The protocol of one TCP connection. Callbacks are given by whoever owns it."""
+    """The protocol of one connection. Callbacks are given by whoever owns it.
+
+    They are called on the loop. Once the connection is lent, another thread may read it; then only
+    ``on_message`` is called from there.
+    """
 
     def __init__(
         self,
@@ -46,10 +51,12 @@ class Connection(asyncio.Protocol):
         self.info: asyncio.Future[dict[str, Any]] = loop.create_future()
         self.lost: asyncio.Future[None] = loop.create_future()
         self.error = ""
+        self.on_made: Callable[[Connection], None] = lambda _: None
         self._transport: Optional[asyncio.Transport] = None
         self._out: list[bytes] = []
         self._rest: list[bytes] = []  # of a publish_now that the socket did not take
         self._lock = threading.Lock()
+        self.lent = False
         # The socket under a number of our own: none that another file has taken over meanwhile.
         self._descriptor = -1
         self._chunks: list[bytes] = []
@@ -67,26 +74,33 @@ class Connection(asyncio.Protocol):
     def publish(self, subject: str, payload: bytes) -> None:
         self.write(b"PUB %s %d\r\n" % (subject.encode(), len(payload)), payload, b"\r\n")
 
-    def publish_now(self, subject: str, payload: bytes) -> None:
-        """From any thread: leaves at once if nothing is half written."""
-        data = b"PUB %s %d\r\n%b\r\n" % (subject.encode(), len(payload), payload)
+    def publish_now(self, subject: str, payload: bytes) -> bool:
+        """From any thread: leaves at once if nothing is half written. False: it never will."""
+        data = b"%b\r\n%b\r\n" % (self._head(subject, len(payload)), payload)
         with self._lock:
             if self._descriptor < 0:
-                return
+                return False
             if not self._waits():
                 try:
                     sent = os.write(self._descriptor, data)
                 except BlockingIOError:
                     sent = 0
                 except OSError:  # the loop will notice as well
-                    return
+                    return False
                 if sent == len(data):
-                    return
+                    return True
                 data = data[sent:]
             if not self._rest:
-                with suppress(RuntimeError):  # the loop is closed
-                    self._loop.call_soon_threadsafe(self._flush)
+                self._on_loop(self._flush)
             self._rest.append(data)
+            return True
+
+    def _head(self, subject: str, size: int) -> bytes:
+        return b"PUB %b %d" % (subject.encode(), size)
+
+    def _on_loop(self, call: Callable[..., None], *arguments: object) -> None:
+        with suppress(RuntimeError):  # it is closed: the process ends
+            self._loop.call_soon_threadsafe(call, *arguments)
 
     def _waits(self) -> bool:
         """Whether there is a part of the stream that has to leave first."""
@@ -129,6 +143,7 @@ class Connection(asyncio.Protocol):
         # uvloop's transports are no subclass of asyncio's, they only behave alike.
         self._transport = cast("asyncio.Transport", transport)
         self._descriptor = os.dup(transport.get_extra_info("socket").fileno())
+        self.on_made(self)
 
     def connection_lost(self, error: Optional[Exception]) -> None:
         with self._lock:
@@ -139,6 +154,27 @@ class Connection(asyncio.Protocol):
             self.info.exception()  # whoever waited for it has gone already, or gets it anyway
         if not self.lost.done():
             self.lost.set_result(None)
+
+    def lend(self) -> int:
+        """The socket under one more number, for whoever reads it from now on; the loop does not."""
+        assert self._transport is not None
+        self._transport.pause_reading()
+        self.lent = True
+        return os.dup(self._descriptor)
+
+    def read(self, descriptor: int) -> bool:
+        """Takes what has come on ``descriptor``; False when that was the end."""
+        try:
+            data = os.read(descriptor, READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return True
+        except OSError:
+            data = b""
+        if data:
+            self.data_received(data)
+        else:
+            self._on_loop(self.abort)
+        return bool(data)
 
     def data_received(self, data: bytes) -> None:
         if self._chunks:
@@ -152,9 +188,7 @@ class Connection(asyncio.Protocol):
         try:
             used = self._consume(data)
         except (ProtocolError, ValueError, IndexError) as error:
-            self.error = f"cannot understand the server: {error}"
-            self._on_error(self.error)
-            self.abort()
+            self._on_loop(self._give_up, f"cannot understand the server: {error}")
             return
         if used < len(data):
             self._chunks = [data[used:]]
@@ -182,9 +216,18 @@ class Connection(asyncio.Protocol):
                 self._on_message(fields[1], fields[0].decode(), reply, view[start:stop])
                 position = stop + 2
             else:
-                self._line(data[position:end])
+                line = data[position:end]
+                if self.lent:
+                    self._on_loop(self._line, line)
+                else:
+                    self._line(line)
                 position = end + 2
         return position
+
+    def _give_up(self, error: str) -> None:
+        self.error = error
+        self._on_error(error)
+        self.abort()
 
     def _line(self, line: bytes) -> None:
         if line == b"PONG":
@@ -198,4 +241,4 @@ class Connection(asyncio.Protocol):
             self.error = line[4:].strip().strip(b"'").decode("utf-8", "replace")
             self._on_error(self.error)
         elif line != b"+OK":
-            raise ProtocolError(f"unknown line {line[:40]!r}")
+            self._give_up(f"cannot understand the server: unknown line {line[:40]!r}")

@@ -26,19 +26,22 @@ JOINED_BYTES_MAX = 256 * 1024
 class Replies:
     """All answers of one process, and the count of what it has in hand.
 
+    ``say`` sends a message from any thread: subject, payload, and until when it is wanted.
     ``in_parts`` is called on the loop with an answer that no single message can carry.
     """
 
     def __init__(
         self,
         bus: Bus,
+        say: Callable[[str, bytes, float], None],
         loop: asyncio.AbstractEventLoop,
         in_parts: Callable[[Request, Answer], None],
     ) -> None:
-        self.taken = 0  # requests; counted on the loop alone
+        self.taken = 0  # requests
         self.finished = 0
         self._ended = 0
         self._bus = bus
+        self._say = say
         self._loop = loop
         self._in_parts = in_parts
         self._lock = threading.Lock()
@@ -61,6 +64,11 @@ class Replies:
         return not (self.in_flight or self._unsaid)
 
     # -- from any thread ----------------------------------------------------------------------
+
+    def take(self) -> None:
+        """One more request is in hand."""
+        with self._lock:
+            self.taken += 1
 
     def deliver(self, request: Request, answer: Optional[Answer]) -> None:
         """An answer, None for a request that nobody waits for; one wake-up serves many."""
@@ -91,7 +99,7 @@ class Replies:
             self._bytes = 0
         for reply, parts in gathered.items():
             payload = b"".join(parts) if len(parts) > 1 else parts[0]
-            self._bus.answer_now(reply, payload, deadlines[reply])
+            self._say(reply, payload, deadlines[reply])
         with self._lock:
             self._unsaid -= sum(map(len, gathered.values()))
         self._look_whether_idle()
@@ -103,18 +111,16 @@ class Replies:
             self.finished += finished
         self._look_whether_idle()
 
-    # -- on the loop --------------------------------------------------------------------------
-
     def refuse(self, request: Request, why: str) -> None:
         """Say with the next ``flush`` that a request is not begun. It was not counted as taken."""
         meta = {"id": request.id, "k": why, "n": self.in_flight}
         self._add(request, frames.encode(meta, b""))
 
+    # -- parts of it --------------------------------------------------------------------------
+
     def _wake(self) -> None:
         self._waking = False
         self.flush()
-
-    # -- parts of it --------------------------------------------------------------------------
 
     def _look_whether_idle(self) -> None:
         if self.draining and self.is_idle:

@@ -56,6 +56,7 @@ class Settings(NamedTuple):
     collect_dir: str
     collect_bytes_max: int
     batch: str
+    link_dir: str
 
 
 def load(environ: Mapping[str, str], *, version: str) -> Settings:
@@ -97,6 +98,7 @@ def load(environ: Mapping[str, str], *, version: str) -> Settings:
         collect_dir=said("HEADGATE_COLLECT_DIR", ""),
         collect_bytes_max=_whole(environ, "HEADGATE_COLLECT_BYTES_MAX", COLLECT_BYTES_MAX_DEFAULT),
         batch=said("HEADGATE_BATCH", ""),
+        link_dir=said("HEADGATE_LINK_DIR", ""),
     )
 
 
