@@ -52,6 +52,7 @@ class TaggedStream(io.TextIOBase):
         self._level = level
         self._original = original
         self._open = threading.local()  # lines that threads print side by side do not mix
+        self._breaks_lines = False  # whether anybody has ever left one open: most never do
 
     @property
     def buffer(self) -> BinaryIO:
@@ -75,6 +76,8 @@ class TaggedStream(io.TextIOBase):
                 line = line[LINE_CHARS_MAX:]
             _write(self._descriptor, self._level, whole)
         self._open.line = line
+        if line:
+            self._breaks_lines = True
         return len(text)
 
     def flush(self) -> None:
@@ -84,7 +87,7 @@ class TaggedStream(io.TextIOBase):
 
     def end_line(self) -> None:
         """What this thread has left open becomes a line now: its request has ended."""
-        if getattr(self._open, "line", ""):
+        if self._breaks_lines and getattr(self._open, "line", ""):
             self.write("\n")
 
 
