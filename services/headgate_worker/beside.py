@@ -72,6 +72,7 @@ class Bridge:
     """Hands requests to the server, side by side up to the instance's capacity."""
 
     interruptible = False
+    inbox = None
     room = 1
 
     def __init__(self, server: Server, deliver: Deliver, capacity: int) -> None:

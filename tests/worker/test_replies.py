@@ -57,7 +57,9 @@ class Draining:
         self.happened: list[str] = []
         self.wire = Wire(self.happened)
         self.loop = asyncio.get_running_loop()
-        self.replies = Replies(cast(Bus, self.wire), self.loop, self._in_parts)
+        self.replies = Replies(
+            cast(Bus, self.wire), self.wire.answer_now, self.loop, self._in_parts
+        )
         self.replies.on_idle = lambda: self.happened.append("idle")
         self.replies.draining = True
         self.replies.taken = 1
@@ -127,6 +129,7 @@ class SlowToSpeak:
 
     room = 1
     interruptible = False
+    inbox = None
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
