@@ -19,6 +19,7 @@ from headgate_contracts import limits, subjects
 from headgate_contracts.envelope import Command, Event, Query, Reply, Value
 
 EACH = "*"
+_DAY_S = 86_400
 
 
 class QuotaKind(StrEnum):
@@ -54,6 +55,37 @@ class Quota(Value):
         description="id of a key, or whom a token speaks for",
     )
     window_s: int = Field(0, ge=0, le=limits.QUOTA_WINDOW_S_MAX, description="of counts only")
+
+
+def problem_of(quota: Quota) -> tuple[str, str] | None:
+    """The field that makes a quota mean nothing, and why; the registry refuses such a one."""
+    kind = quota.kind
+    if kind in (*RESOURCES, QuotaKind.CONNECTIONS, QuotaKind.REQUESTS) and quota.limit != int(
+        quota.limit
+    ):
+        return "limit", f"a number of {kind.value} is whole"
+    if quota.caller and kind not in WINDOWS:
+        return "caller", f"a quota of {kind.value} holds for all callers; leave it out"
+    if quota.deployment and kind is not QuotaKind.INSTANCES:
+        return "deployment", f"a quota of {kind.value} holds for whole endpoints; leave it out"
+    if quota.deployment and not quota.endpoint:
+        return "endpoint", "say of which endpoint the deployment is, or * for each"
+    if kind is QuotaKind.ENDPOINTS and quota.endpoint:
+        return "endpoint", "a quota of endpoints is one of the workspace; leave it out"
+    if kind in RATES and not quota.endpoint:
+        return "endpoint", f"a quota of {kind.value} is one of an endpoint: name it, or * for each"
+    return _window_problem(quota)
+
+
+def _window_problem(quota: Quota) -> tuple[str, str] | None:
+    window_s = quota.window_s
+    if quota.kind not in WINDOWS:
+        return ("window_s", "only counts have a window; leave it out") if window_s else None
+    if not window_s:
+        return "window_s", "say in which window it counts, such as an hour"
+    if window_s % 60 or (window_s > _DAY_S and window_s % _DAY_S):
+        return "window_s", "a window is whole minutes, and whole days when it is longer than one"
+    return None
 
 
 UNCOUNTED = (429, 503)

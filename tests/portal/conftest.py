@@ -29,7 +29,8 @@ NAME = "pages"  # of what is there to be looked at: an endpoint, and a job of th
 @pytest.fixture(scope="session")
 def studio() -> Iterator[Headgate]:
     """One Headgate with the studio for all tests of pages."""
-    system = Headgate(Path(tempfile.mkdtemp(prefix="hg-studio-")), HEADGATE_STUDIO="true")
+    system = Headgate(Path(tempfile.mkdtemp(prefix="hg-studio-")), HEADGATE_STUDIO="true",
+                      HEADGATE_ALERT_URLS="https://hooks.example.com/")  # fmt: skip
     try:
         system.start()
         yield system
@@ -125,5 +126,5 @@ async def visitor(studio: Headgate, browser: Browser) -> AsyncIterator[Visitor]:
     visitor.watch()
     await page.goto(link)
     yield visitor
-    assert visitor.faults == []
     await context.close()
+    assert visitor.faults == []

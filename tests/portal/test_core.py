@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from headgate.portal import autoscale_core, batch_core, core, governance_core, mirror_core
+from headgate.portal import autoscale_core, batch_core, charts_core, core, mirror_core
 from headgate.portal.gate import same_origin
 from headgate_contracts.errors import HeadgateError
 
@@ -205,15 +205,15 @@ def test_a_moment_without_a_zone_is_utc() -> None:
     assert core.moment_of(" ") == ""
 
 
-def test_an_unknown_budget_is_shown_as_unknown() -> None:
-    told = {"properties": {"endpoint": "digits", "availabilityTargetPercent": 99.9,
-                           "windowDays": 30, "availabilityBudgetLeftPercent": None}}  # fmt: skip
-    row = governance_core.level_row(told)
-    assert (row["target"], row["left"], row["hour"]) == (
-        "99.9 % over 30 days", core.UNKNOWN, core.UNKNOWN,
+def test_moments_and_events_are_for_people() -> None:
+    event = {"time": "2030-01-31T12:00:01.250Z", "type": "headgate.job.event.v1.traffic_set",
+             "data": {"id": "x", "endpoint": "echo", "to": {"blue": 9}, "about": ""}}  # fmt: skip
+    assert core.event_line(event) == (
+        "2030-01-31 12:00:01", "job.traffic_set", 'endpoint=echo to={"blue": 9}',
     )  # fmt: skip
-    quota = {"name": "size", "properties": {"kind": "instances", "limit": 8, "endpoint": "*"}}
-    assert governance_core.quota_row(quota)["of"] == "each endpoint"
+    assert [core.exact(n) for n in (None, 0, 1000, 0.25, 24.0, 1e6)] == [
+        core.UNKNOWN, "0", "1,000", "0.25", "24", "1,000,000",
+    ]  # fmt: skip
 
 
 def test_only_points_that_are_new_are_sent_and_every_line_is_named() -> None:
@@ -222,12 +222,12 @@ def test_only_points_that_are_new_are_sent_and_every_line_is_named() -> None:
     for at in (10.0, 11.0):
         for row in core.live_rows(told, at):
             rows[row.deployment].append(row)
-    values: core.Values = (("p50", lambda row: row.p50_ms), ("p95", lambda row: row.p95_ms))
-    everything = core.new_points(rows, values, since=0.0)
+    values: charts_core.Values = (("p50", lambda row: row.p50_ms), ("p95", lambda row: row.p95_ms))
+    everything = charts_core.new_points(rows, values, since=0.0)
     assert everything["blue p50"] == [(10_000, 1.25), (11_000, 1.25)]
     assert everything["green p95"] == [(10_000, None), (11_000, None)]
-    assert core.new_points(rows, values, since=10.0)["blue p50"] == [(11_000, 1.25)]
-    assert core.new_points(rows, values, since=11.0) == {line: [] for line in everything}
+    assert charts_core.new_points(rows, values, since=10.0)["blue p50"] == [(11_000, 1.25)]
+    assert charts_core.new_points(rows, values, since=11.0) == {line: [] for line in everything}
 
 
 def _told(deployment: str, ms: float | None) -> dict[str, Any]:
@@ -235,3 +235,57 @@ def _told(deployment: str, ms: float | None) -> dict[str, Any]:
               "waiting", "held", "readyInstances")  # fmt: skip
     quantiles = dict.fromkeys(("p50Ms", "p95Ms", "p99Ms"), ms)
     return {"endpoint": "e", "deployment": deployment, **dict.fromkeys(counts, 0), **quantiles}
+
+
+def test_logs_are_filtered_by_level_with_and_without_the_instance() -> None:
+    lines = [
+        "[8bfc] 2030-01-31T12:00:00.456Z INFO - an ERROR is only spoken of",
+        "[8bfc] 2030-01-31T12:00:01.456Z ERROR r1 Traceback",
+        "2030-01-31T12:00:02.456Z WARNING - slow",
+        "",
+    ]
+    text = "\n".join(lines)
+    assert core.at_least(text, "") == text
+    assert core.at_least(text, "WARNING") == "\n".join(lines[1:3])
+    assert core.at_least(text, "ERROR") == lines[1]
+
+
+def test_metrics_become_lines_and_what_is_unknown_is_left_out() -> None:
+    points = [
+        {"timeStamp": "2030-01-31T00:01:00Z", "total": 2.0},
+        {"timeStamp": "x"},
+        {"timeStamp": "2030-01-31T00:04:00Z", "total": 3.0},
+    ]
+    split = [{"name": {"value": "statusCode"}, "value": "429"}]
+    told = [{"name": {"value": "RequestsPerMinute"},
+             "timeseries": [{"metadatavalues": split, "data": points}, {"data": []}]}]  # fmt: skip
+    at_ms = 1000 * autoscale_core.unix("2030-01-31T00:01:00Z")
+    assert charts_core.metric_lines(told, "total") == {
+        "429": [[at_ms, 2.0], [at_ms + 60_000, None], [at_ms + 180_000, 3.0]],
+        "RequestsPerMinute": [],
+    }
+
+
+def test_a_new_deployment_is_offered_a_name_that_nobody_has() -> None:
+    names: list[str] = []
+    for _ in range(4):
+        names.append(core.free_name(names, "blue", "green"))
+    assert names == ["blue", "green", "blue-2", "blue-3"]
+
+
+def test_tags_are_edited_as_lines_and_a_line_that_is_none_is_named() -> None:
+    tags = {"team": "payments", "query": "a=b", "empty": ""}
+    assert core.tags_of(core.tag_lines(tags)) == tags
+    with pytest.raises(ValueError, match="'nothing': a tag is written name=value"):
+        core.tags_of("team=x\n\nnothing")
+
+
+def test_parts_of_a_count_stand_on_the_same_moments() -> None:
+    lines: dict[str, list[list[float | None]]] = {
+        "200": [[1, 5], [2, None], [4, 6]],
+        "429": [[2, 3]],
+    }
+    assert charts_core.aligned(lines) == {
+        "200": [[1, 5], [2, 0], [4, 6]], "429": [[1, 0], [2, 3], [4, 0]],
+    }  # fmt: skip
+    assert charts_core.aligned({}) == {}

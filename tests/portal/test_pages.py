@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
+from acceptance.system import Headgate
 from portal.conftest import NAME, Visitor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -24,11 +25,12 @@ TABS = (
     "Keys",
     "Logs",
     "Events",
+    "Costs",
     "Settings",
 )
 MORE_TABS = {
     f"/studio/batch/{NAME}-b": ("Deployments", "New job", "Settings"),
-    "/studio/operations": ("Instances", "Events", "Audit", "Quotas", "Service levels"),
+    "/studio/operations": ("Instances", "Events", "Audit", "Quotas", "Service levels", "Alerts"),
 }
 PAGES = {
     "endpoints": "/studio/",
@@ -41,20 +43,39 @@ PAGES = {
     "costs": "/studio/costs",
     "operations": "/studio/operations",
 }
+# Where a dialog is opened: page, tab, and the button that does it.
+DIALOGS = (
+    ("/studio/", "", "New endpoint"),
+    ("/studio/batch", "", "New batch endpoint"),
+    ("/studio/operations", "Quotas", "New quota"),
+    ("/studio/operations", "Quotas", "Change looked-at"),
+    ("/studio/operations", "Service levels", f"Change {NAME}"),
+    ("/studio/operations", "Alerts", "New alert rule"),
+    ("/studio/operations", "Alerts", "Deliveries looked-at"),
+    (f"/studio/endpoints/{NAME}", "Autoscale", "Add a weekly profile"),
+    (f"/studio/endpoints/{NAME}", "Settings", "Change settings"),
+    (f"/studio/endpoints/{NAME}", "Settings", "Delete endpoint"),
+)
 # Rules that the page library breaks in its own components, which we cannot mend from here.
 LIBRARY = {
     "scrollable-region-focusable": ".cm-scroller, .q-table__middle",
     "nested-interactive": ".q-slider, .q-uploader",
 }
+# axe takes the backdrop for what is behind a dialog's text, but it is behind the card; and text
+# that is half faded in has no contrast.
+WITHOUT_EFFECTS = (
+    ".q-dialog__backdrop { display: none !important } "
+    "* { transition: none !important; animation: none !important }"
+)
 SERIOUS = ("serious", "critical")
 
 
-async def complaints(page: Page) -> list[str]:
+async def complaints(page: Page, part: str = "html") -> list[str]:
     """What axe finds, without what its own library's widgets do."""
     if not await page.evaluate("() => 'axe' in window"):
         source = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text()
         await page.evaluate(source)
-    found: dict[str, Any] = await page.evaluate("() => axe.run(document)")
+    found: dict[str, Any] = await page.evaluate("(part) => axe.run(part)", part)
     told = []
     for rule in found["violations"]:
         if rule["impact"] not in SERIOUS:
@@ -82,7 +103,7 @@ async def test_pages_are_accessible(visitor: Visitor, dark: bool) -> None:
     await page.emulate_media(color_scheme="dark" if dark else "light")
     told: dict[str, list[str]] = {}
     look = "dark" if dark else "light"
-    for name, path in PAGES.items():
+    for name, path in {**PAGES, "sign-in": "/studio/sign-in"}.items():
         await visitor.open(path)
         await expect(page.get_by_role("heading", level=1)).to_be_visible()
         await page.wait_for_timeout(600)  # pictures of half-drawn pages tell nothing
@@ -106,6 +127,36 @@ async def test_pages_are_accessible(visitor: Visitor, dark: bool) -> None:
     assert not shown, "\n".join(shown)
 
 
+@pytest.mark.usefixtures("served")
+async def test_dialogs_are_accessible_and_fit_a_phone(visitor: Visitor, studio: Headgate) -> None:
+    page = visitor.page
+    limits = ("quota", ("--kind", "endpoints", "--limit", "50")), (
+        "alert", ("--on", "job-failed", "--webhook", "https://hooks.example.com/x")
+    )  # fmt: skip
+    for kind, what in limits:
+        await asyncio.to_thread(studio.cli, kind, "set", "-n", "looked-at", *what)
+    told: list[str] = []
+    for path, tab, button in DIALOGS:
+        await page.set_viewport_size({"width": 1280, "height": 800})
+        await visitor.open(path)
+        if tab:
+            await page.get_by_role("tab", name=tab, exact=True).click()
+        await page.get_by_role("button", name=button, exact=True).click()
+        await expect(page.get_by_role("dialog")).to_be_visible()
+        await page.add_style_tag(content=WITHOUT_EFFECTS)
+        for look in ("light", "dark"):
+            await page.emulate_media(color_scheme=look)  # type: ignore[arg-type]
+            await page.wait_for_timeout(300)
+            await keep(page, f"dialog-{button.lower().replace(' ', '-')}-{look}")
+            told += [f"{button}, {look}: {one}" for one in await complaints(page, ".q-dialog")]
+        await page.set_viewport_size({"width": 390, "height": 780})
+        box = await page.get_by_role("dialog").locator(".q-card").bounding_box()
+        assert box and box["x"] >= 0 and box["x"] + box["width"] <= 390, button
+    for kind, _ in limits:
+        await asyncio.to_thread(studio.cli, kind, "remove", "-n", "looked-at", "--yes")
+    assert not told, "\n".join(told)
+
+
 @pytest.mark.usefixtures("served", "worked")
 async def test_pages_fit_a_phone(visitor: Visitor) -> None:
     page = visitor.page
@@ -117,3 +168,18 @@ async def test_pages_fit_a_phone(visitor: Visitor) -> None:
         await keep(page, f"{name}-phone")
         width = await page.evaluate("document.documentElement.scrollWidth")
         assert width <= 400, f"{name} is {width} px wide"
+
+
+@pytest.mark.usefixtures("served")
+async def test_what_is_not_there_is_said_in_its_place(visitor: Visitor) -> None:
+    page, nothing = visitor.page, "no-such-thing"
+    for path in (
+        f"/studio/endpoints/{nothing}", f"/studio/endpoints/{NAME}/deployments/{nothing}",
+        f"/studio/endpoints/{nothing}/deploy", f"/studio/batch/{nothing}",
+        f"/studio/batch/{nothing}/deploy", f"/studio/jobs/{nothing}",
+    ):  # fmt: skip
+        await visitor.open(path)
+        await expect(page.get_by_role("alert")).to_contain_text(f"'{nothing}'")
+        await expect(page.get_by_role("navigation")).to_be_visible()
+    answer = await page.request.get(f"{visitor.base}/studio/{nothing}")
+    assert answer.status == 404 and "There is no such page" in await answer.text()

@@ -75,6 +75,8 @@ async def _nothing_here(*_: object) -> HTMLResponse:
     """A page of the library would stay in memory for a minute each time."""
     return HTMLResponse(
         "<!doctype html><html lang=en><meta charset=utf-8><title>Headgate studio</title>"
+        '<meta name=viewport content="width=device-width, initial-scale=1">'
+        "<link rel=icon href='data:,'><style>:root { color-scheme: light dark }</style>"
         "<main style='font: 16px/1.5 system-ui; margin: 20vh auto; width: min(30rem, 90vw)'>"
         f"<h1>There is no such page</h1><p><a href='{PREFIX}/'>To the endpoints</a></p></main>",
         404,

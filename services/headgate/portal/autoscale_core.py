@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from headgate_contracts.autoscale import (
@@ -224,8 +224,15 @@ def marks(decided: Sequence[Mapping[str, Any]], since: float) -> list[dict[str, 
     return [
         {
             "xAxis": 1000 * at,
+            "name": str(each["message"]),
             "label": {"formatter": f"{each['deployment']} {each['fromCount']}→{each['toCount']}"},
         }
         for each in decided
         if each.get("action") != "hold" and (at := unix(str(each["timestamp"]))) >= since
     ]
+
+
+def mark_text(mark: Mapping[str, Any]) -> str:
+    """The same as a line of text, in UTC."""
+    at = datetime.fromtimestamp(mark["xAxis"] / 1000, UTC)
+    return f"{at:%H:%M:%S} {mark['label']['formatter']}: {mark['name']}"

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from headgate.portal.core import moment
 from headgate_contracts.batch import BatchDeploymentSpec
 from headgate_contracts.jobs import JobInput, JobOverrides, SubmitJob
 
 RUNNING = ("NotStarted", "Preparing", "Queued", "Running")
 RESUMABLE = ("Paused", "Failed", "Canceled")
+RETRIABLE = (*RUNNING, *RESUMABLE)  # what a completed job was made of is not kept
 
 # Worst first: what a group is called after. The words are those of the picture's legend.
 STATES = {
@@ -30,7 +32,7 @@ def job_row(told: Mapping[str, Any]) -> dict[str, str]:
         "endpoint": str(fields.get("endpointName", "")),
         "deployment": str(fields.get("deploymentName", "")),
         "done": done_text(fields.get("progress") or {}),
-        "created": str(fields.get("createdDateTime", "")),
+        "created": moment(str(fields.get("createdDateTime", ""))),
     }
 
 

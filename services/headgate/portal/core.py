@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from headgate_contracts import limits
 
 WHOLE = 100
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 UNKNOWN = "\N{EN DASH}"
 _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -97,24 +99,15 @@ def live_rows(told: Mapping[str, Any], at: float) -> list[Live]:
     ]
 
 
-Values = tuple[tuple[str, Callable[[Live], float | None]], ...]
-"""Names of figures, and how each is taken of what a deployment did."""
+def at_least(text: str, level: str) -> str:
+    """The lines of a log of that level and worse ones; all of them where no level is asked for.
 
-
-def new_points(
-    rows: Mapping[str, Iterable[Live]], values: Values, since: float
-) -> dict[str, list[tuple[int, float | None]]]:
-    """Points later than a moment, (milliseconds, figure) by line: one for each deployment and
-    figure, also where there is nothing new."""
-    return {
-        f"{deployment} {name}".strip(): [
-            (round(1000 * row.at), None if (figure := value(row)) is None else round(figure, 3))
-            for row in series
-            if row.at > since
-        ]
-        for deployment, series in rows.items()
-        for name, value in values
-    }
+    A line is ``[instance] time LEVEL request message``, without the first part in some logs.
+    """
+    if level not in LEVELS:
+        return text
+    wanted = frozenset(LEVELS[LEVELS.index(level) :])
+    return "\n".join(line for line in text.splitlines() if wanted & {*line.split(" ", 3)[:3]})
 
 
 def short(number: float | None, digits: int = 1) -> str:
@@ -125,6 +118,14 @@ def short(number: float | None, digits: int = 1) -> str:
         if abs(number) >= size:
             return f"{number / size:.{digits}f}{unit}"
     return f"{number:.{digits}f}".rstrip("0").rstrip(".") if number % 1 else f"{number:.0f}"
+
+
+def exact(number: float | None, digits: int = 2) -> str:
+    """A figure that somebody has set, or that is compared with one: ``1,000``, ``0.25``."""
+    if number is None:
+        return UNKNOWN
+    text = f"{number:,.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,7 @@ class Right:
     can_write: bool = False
     can_delete: bool = False
     can_see_keys: bool = False
+    can_limit: bool = False
     roles: tuple[str, ...] = field(default=())
 
 
@@ -203,13 +205,36 @@ def rights(grants: Iterable[str], workspace: str) -> Right:
         if place in ("*", workspace)
     )
     rank = max((_RANK.get(role, -1) for role in roles), default=-1)
-    return Right(rank >= 1, rank >= 2, rank >= 2, roles)
+    return Right(rank >= 1, rank >= 2, rank >= 2, rank >= 2, roles)
+
+
+def free_name(taken: Iterable[str], *wishes: str) -> str:
+    """A name for a new deployment that nobody has: the first wish, if it can be."""
+    names = frozenset(taken)
+    numbered = (f"{wishes[0]}-{number}" for number in range(2, len(names) + 3))
+    return next(each for each in (*wishes, *numbered) if each not in names)
 
 
 def is_name(text: str) -> bool:
     """Whether endpoints and deployments may be called so."""
     fits = limits.NAME_CHARS_MIN <= len(text) <= limits.NAME_CHARS_MAX
     return fits and re.match(limits.NAME_PATTERN, text) is not None
+
+
+def tag_lines(tags: Mapping[str, str]) -> str:
+    """Tags as lines to be edited."""
+    return "\n".join(f"{name}={value}" for name, value in tags.items())
+
+
+def tags_of(lines: str) -> dict[str, str]:
+    """Edited lines as tags; ValueError that names the line which is none."""
+    tags: dict[str, str] = {}
+    for line in filter(None, map(str.strip, lines.splitlines())):
+        name, separator, value = (part.strip() for part in line.partition("="))
+        if not (name and separator):
+            raise ValueError(f"{line[:40]!r}: a tag is written name=value")
+        tags[name] = value
+    return tags
 
 
 def pretty(text: str) -> str:
@@ -252,7 +277,7 @@ def decision_row(told: Mapping[str, Any]) -> dict[str, str]:
     before, after = told.get("fromCount"), told.get("toCount")
     return {
         "key": f"{told.get('timestamp')} {told.get('deployment')}",
-        "timestamp": str(told.get("timestamp", "")),
+        "timestamp": moment(str(told.get("timestamp", ""))),
         "deployment": str(told.get("deployment", "")),
         "action": str(told.get("action", "")).replace("_", " "),
         "counts": str(after) if before == after else f"{before} → {after}",
@@ -285,6 +310,16 @@ def budget_row(told: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def moment(timestamp: str) -> str:
+    """A moment of the API (RFC 3339, UTC) for people: ``2030-01-31 12:00:00``."""
+    return timestamp[:19].replace("T", " ")
+
+
+def stale(since: float, reason: str) -> str:
+    """That what is shown is not current any more."""
+    return f"Not current since {datetime.fromtimestamp(since, UTC):%H:%M:%S} (UTC): {reason}"
+
+
 def moment_of(text: str) -> str:
     """A moment that somebody has typed, as RFC 3339 in UTC where it says no zone."""
     found = text.strip().replace(" ", "T")
@@ -294,7 +329,7 @@ def moment_of(text: str) -> str:
 
 def event_line(event: Mapping[str, Any]) -> tuple[str, str, str]:
     """Time, kind and text of a CloudEvent, for lists."""
-    kind = str(event.get("type", "")).removeprefix("headgate.")
+    kind = str(event.get("type", "")).removeprefix("headgate.").replace(".event.v1.", ".")
     data = event.get("data")
     shown = data if isinstance(data, dict) else {}
     parts = [
@@ -302,7 +337,21 @@ def event_line(event: Mapping[str, Any]) -> tuple[str, str, str]:
         for key, value in shown.items()
         if key not in ("id", "at", "type", "cause") and value not in ("", None, [], {})
     ]
-    return str(event.get("time", "")), kind, " ".join(parts)
+    return moment(str(event.get("time", ""))), kind, " ".join(parts)
+
+
+def audit_row(event: Mapping[str, Any]) -> dict[str, str]:
+    """A request that changed something, or tried to."""
+    data = event.get("data") or {}
+    return {
+        "id": str(event.get("id", "")),
+        "time": moment(str(event.get("time", ""))),
+        "by": str(data.get("by", "")),
+        "what": str(data.get("what", "")),
+        "where": str(data.get("path", "")),
+        "status": str(data.get("status", "")),
+        "address": str(data.get("address", "")),
+    }
 
 
 def _brief(value: Any) -> str:

@@ -131,6 +131,7 @@ class SignIn:
         return HTMLResponse(
             "<!doctype html><html lang=en><meta charset=utf-8>"
             '<meta name=viewport content="width=device-width, initial-scale=1">'
+            "<link rel=icon href='data:,'>"
             f"<title>Headgate studio</title><style>{_STYLE}</style><main><h1>Headgate studio</h1>"
             f"{shown}<form method=post action={SIGN_IN}>"
             "<label for=token>Token</label>"

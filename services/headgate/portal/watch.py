@@ -36,8 +36,13 @@ class View:
     endpoints: list[Found[EndpointSpec]] = field(default_factory=list)
     deployments: dict[str, list[Found[DeploymentSpec]]] = field(default_factory=dict)
     rates: dict[Key, deque[Live]] = field(default_factory=dict)
-    trouble: str = ""
+    troubles: dict[str, str] = field(default_factory=dict)
     loaded: bool = False
+
+    @property
+    def trouble(self) -> str:
+        """Since when what is here is not current, and why; empty when it is."""
+        return next(iter(self.troubles.values()), "")
 
     def latest(self, endpoint: str, deployment: str) -> Live | None:
         rows = self.rates.get((endpoint, deployment))
@@ -95,15 +100,18 @@ class Watch:
     async def _run(
         self, look: Callable[[], Awaitable[None]], pause: Callable[[], Awaitable[None]]
     ) -> None:
+        what, fresh_at = look.__name__, self._clock.now()
         while True:
             try:
                 await look()
-                self.view.trouble = ""
+                self.view.troubles.pop(what, None)
+                fresh_at = self._clock.now()
             except HeadgateError as error:
-                self.view.trouble = error.error.message
+                self.view.troubles[what] = core.stale(fresh_at, error.error.message)
             except Exception:
                 _log.exception("look_failed")
-                self.view.trouble = "the studio failed; its log says why"
+                said = "the studio failed; its log says why"
+                self.view.troubles[what] = core.stale(fresh_at, said)
             await pause()
 
     async def _until_changed(self) -> None:
@@ -115,8 +123,10 @@ class Watch:
         self._changed.clear()
 
     async def _follow(self) -> None:
-        async for _ in events.tail(self._client.http):
-            self._changed.set()
+        """Events are hints; without them resources are looked at all the same."""
+        with contextlib.suppress(HeadgateError):
+            async for _ in events.tail(self._client.http):
+                self._changed.set()
 
     async def _look_at_resources(self) -> None:
         self.view.endpoints = await self._client.list_endpoints()

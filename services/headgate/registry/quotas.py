@@ -12,17 +12,15 @@ from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.quotas import (
     EACH,
-    RATES,
     RESOURCES,
-    WINDOWS,
     Quota,
     QuotaKind,
     QuotaRefused,
     QuotaUse,
+    problem_of,
 )
 
 K = QuotaKind
-_DAY_S = 86_400
 _WORDS = {K.ENDPOINTS: "endpoints", K.DEPLOYMENTS: "deployments", K.INSTANCES: "instances"}
 
 Place = tuple[str, str]  # endpoint, deployment; empty: all together
@@ -77,38 +75,9 @@ def check(quota: Quota, count: int) -> None:
             ErrorCode.QUOTA_EXCEEDED,
             f"the workspace has {count} quotas already, which is the most",
         )
-    problem = _problem(quota)
-    if problem:
+    if problem := problem_of(quota):
         field, text = problem
         raise core.error(ErrorCode.BAD_ARGUMENT, f"{field}: {text}", field)
-
-
-def _problem(quota: Quota) -> tuple[str, str] | None:
-    kind = quota.kind
-    if kind in (*RESOURCES, K.CONNECTIONS, K.REQUESTS) and quota.limit != int(quota.limit):
-        return "limit", f"a number of {kind.value} is whole"
-    if quota.caller and kind not in WINDOWS:
-        return "caller", f"a quota of {kind.value} holds for all callers; leave it out"
-    if quota.deployment and kind is not K.INSTANCES:
-        return "deployment", f"a quota of {kind.value} holds for whole endpoints; leave it out"
-    if quota.deployment and not quota.endpoint:
-        return "endpoint", "say of which endpoint the deployment is, or * for each"
-    if kind is K.ENDPOINTS and quota.endpoint:
-        return "endpoint", "a quota of endpoints is one of the workspace; leave it out"
-    if kind in RATES and not quota.endpoint:
-        return "endpoint", f"a quota of {kind.value} is one of an endpoint: name it, or * for each"
-    return _window_problem(quota)
-
-
-def _window_problem(quota: Quota) -> tuple[str, str] | None:
-    window_s = quota.window_s
-    if quota.kind not in WINDOWS:
-        return ("window_s", "only counts have a window; leave it out") if window_s else None
-    if not window_s:
-        return "window_s", "say in which window it counts, such as an hour"
-    if window_s % 60 or (window_s > _DAY_S and window_s % _DAY_S):
-        return "window_s", "a window is whole minutes, and whole days when it is longer than one"
-    return None
 
 
 def for_route(quotas: Iterable[Quota], endpoint: str) -> tuple[Quota, ...]:

@@ -23,7 +23,7 @@ DECISIONS_S = 3.0
 _SINCE = "24h"
 _ROWS_MAX = 100
 _COLUMNS = (
-    ("timestamp", "Time"), ("deployment", "Deployment"), ("action", "Action"),
+    ("timestamp", "Time (UTC)"), ("deployment", "Deployment"), ("action", "Action"),
     ("counts", "Instances"), ("message", "Why"),
 )  # fmt: skip
 
@@ -138,7 +138,7 @@ def draw(session: Session, endpoint: str, deployments: list[str]) -> None:
     ui.element("h2").classes("text-h6")._text = "Decisions of the last day"
     columns = [{"name": k, "label": t, "field": k, "align": "left"} for k, t in _COLUMNS]
     table = ui.table(columns=columns, rows=[], row_key="key", pagination=10)
-    table.classes("full-width").props("flat bordered dense")
+    table.classes("full-width").props('flat bordered dense no-data-label="No decision so far."')
     autoscale = Autoscale(session.client)
 
     async def refresh() -> None:

@@ -166,6 +166,7 @@ class Form:
 
     def _new_profile(self) -> ui.dialog:
         with ui.dialog() as dialog, ui.card().style("min-width: min(30rem, 90vw)"):
+            dialog.props["aria-label"] = "New weekly profile"
             ui.label("A profile for some hours of the week").classes("text-h6")
             name = ui.input("Name", value="daytime").classes("full-width")
             week = [day.value for day in Weekday]

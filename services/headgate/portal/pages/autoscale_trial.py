@@ -11,7 +11,7 @@ from nicegui import ui
 from headgate.client import metrics
 from headgate.client.autoscale import Autoscale
 from headgate.portal import autoscale_core as decide
-from headgate.portal.pages.frame import guarded
+from headgate.portal.pages.frame import GREY, guarded
 from headgate.portal.sessions import Session
 from headgate_contracts.autoscale import AutoscaleSpec, Weekday
 from headgate_contracts.errors import HeadgateError
@@ -134,13 +134,16 @@ def _series(moments: list[dict[str, Any]], began: float) -> list[dict[str, Any]]
 
 
 def _options() -> dict[str, Any]:
-    axis: dict[str, Any] = {"type": "value", "min": 0, "splitLine": {"lineStyle": {"opacity": 0.2}}}
+    axis: dict[str, Any] = {
+        "type": "value", "min": 0, "axisLabel": GREY, "splitLine": {"lineStyle": {"opacity": 0.2}},
+    }  # fmt: skip
     return {
         "animation": False,
+        "useUTC": True,
         "tooltip": {"trigger": "axis", "renderMode": "richText"},
-        "legend": {"top": 0, "textStyle": {"color": "#888"}},
+        "legend": {"top": 0, "textStyle": GREY},
         "grid": {"left": 48, "right": 40, "top": 32, "bottom": 28},
-        "xAxis": {"type": "time", "splitLine": {"show": False}},
+        "xAxis": {"type": "time", "axisLabel": GREY, "splitLine": {"show": False}},
         "yAxis": [axis, {**axis, "minInterval": 1, "splitLine": {"show": False}}],
         "series": [],
     }

@@ -20,7 +20,7 @@ REFRESH_S = 2.0
 ENDPOINTS_S = 5.0
 _JOBS = (
     ("name", "Job"), ("status", "Status"), ("endpoint", "Endpoint"), ("deployment", "Deployment"),
-    ("done", "Mini-batches"), ("created", "Created"),
+    ("done", "Mini-batches"), ("created", "Created (UTC)"),
 )  # fmt: skip
 _ENDPOINTS = (("name", "Endpoint"), ("default", "Default deployment"), ("about", "Description"))
 

@@ -14,7 +14,7 @@ from headgate.client.assets import register_all
 from headgate.client.storage import Storage
 from headgate.portal import core
 from headgate.portal.pages.batch_endpoint import make_default
-from headgate.portal.pages.deploy import SCHEMAS, model_names, size_text
+from headgate.portal.pages.deploy import SCHEMAS, TAKEN, model_names, size_text
 from headgate.portal.pages.frame import Studio, finish, guarded, page
 from headgate.portal.pages.recipe import Recipe
 from headgate.portal.sessions import Draft, Session
@@ -48,17 +48,23 @@ def register(studio: Studio) -> None:
                 return
             storage = Storage(session.client)
             pools = [each.spec.name for each in await storage.list_computes()]
-            wizard = BatchWizard(session, endpoint, pools)
+            found = await session.client.list_batch_deployments(endpoint)
+            taken = frozenset(each.spec.name for each in found)
+            wizard = BatchWizard(session, endpoint, pools, taken)
             wizard.draw(await storage.instance_types(), await model_names(session))
 
 
 class BatchWizard:
     """The form of one batch deployment."""
 
-    def __init__(self, session: Session, endpoint: str, pools: list[str]) -> None:
+    def __init__(
+        self, session: Session, endpoint: str, pools: list[str], taken: frozenset[str]
+    ) -> None:
+        """``taken``: names of the deployments that there are."""
         self._session = session
         self._endpoint = endpoint
         self._pools = pools
+        self._taken = taken
         self._recipe = Recipe(
             Draft(_SCRIPT, _CONDA),
             YamlFile.batch_deployment,
@@ -71,7 +77,9 @@ class BatchWizard:
         with ui.element("div").classes("two"):
             with ui.column():
                 self.name = ui.input(
-                    "Name", value="main", validation={limits.NAME_RULE: core.is_name}
+                    "Name",
+                    value=core.free_name(self._taken, "main", "next"),
+                    validation={limits.NAME_RULE: core.is_name, TAKEN: self._is_new},
                 ).classes("full-width")
                 self._compute(types)
                 self._how()
@@ -80,13 +88,18 @@ class BatchWizard:
             with ui.column():
                 self._recipe.draw()
         self._recipe.draw_problems()
-        ui.button("Deploy", icon="rocket_launch", on_click=guarded(self._deploy)).props("no-caps")
+        ui.button("Deploy", icon="rocket_launch", on_click=guarded(self._deploy)).props(
+            "no-caps"
+        ).classes("q-mt-md")
         fields = (
             self.name, self.compute, self.pool, self.files, self.nodes, self.processes,
             self.retries, self.timeout, self.threshold, self.action, self.output, self.default,
         )  # fmt: skip
         for each in fields:
             each.on_value_change(self._recipe.refresh)
+
+    def _is_new(self, name: str) -> bool:
+        return name not in self._taken
 
     def _compute(self, types: list[Json]) -> None:
         choices = [*self._pools, _NEW, _HOST]
@@ -160,6 +173,9 @@ class BatchWizard:
             return
         if local.spec.endpoint_name != self._endpoint:
             recipe.tell(f"endpoint_name: this page deploys to {self._endpoint}")
+            return
+        if not self._is_new(local.spec.name):
+            recipe.tell(f"name: {TAKEN}")
             return
         if self.compute.value == _NEW and not recipe.hand_written:
             await self._make_pool()

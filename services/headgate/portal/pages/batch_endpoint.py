@@ -35,17 +35,8 @@ def register(studio: Studio) -> None:
     async def batch_endpoint(request: Request, name: str) -> None:
         session = studio.session(request)
         with page(session, name, back=("Batch", "/batch")):
-            try:
-                found = await session.client.get_batch_endpoint(name)
-                deployments = await session.client.list_batch_deployments(name)
-            except HeadgateError as error:
-                if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
-                    ui.label(error.error.message).classes("lane wrap").props("role=alert")
-                    return
-                ui.label(f"There is no batch endpoint {name!r} in this workspace.").classes(
-                    "lane wrap"
-                )
-                return
+            found = await session.client.get_batch_endpoint(name)
+            deployments = await session.client.list_batch_deployments(name)
             data = await Storage(session.client).containers("data")
             assets = [str(each.get("name", "")) for each in data]
             tabbed(

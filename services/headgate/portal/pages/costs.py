@@ -9,7 +9,7 @@ from nicegui import ui
 
 from headgate.client import costs as calls
 from headgate.portal import core
-from headgate.portal.pages.frame import Studio, later, page, tell
+from headgate.portal.pages.frame import GREY, Studio, later, page, tell
 from headgate.portal.sessions import Session
 from headgate_contracts.errors import HeadgateError
 
@@ -17,6 +17,7 @@ _GROUPS = {
     "endpoint": "Endpoint", "deployment": "Deployment", "day": "Day", "key": "Key", "tag": "Tag",
     "job": "Job",
 }  # fmt: skip
+_OF_ENDPOINT = {"day": "Day", "deployment": "Deployment", "key": "Key"}
 _SPANS = {"24h": "1 day", "7d": "7 days", "30d": "30 days"}
 _COLUMNS = (
     ("group", "", "left"), ("cost", "Cost", "right"), ("hours", "Instance hours", "right"),
@@ -31,14 +32,16 @@ def register(studio: Studio) -> None:
     async def costs(request: Request) -> None:
         session = studio.session(request)
         with page(session, "Costs"):
-            _costs(session)
+            draw(session)
             ui.element("h2").classes("text-h6")._text = "Budgets"
             _budgets(session)
 
 
-def _costs(session: Session) -> None:
+def draw(session: Session, endpoint: str = "") -> None:
+    """Costs of everything, or of one endpoint."""
+    groups = _OF_ENDPOINT if endpoint else _GROUPS
     with ui.row().classes("full-width mid"):
-        by = ui.select(_GROUPS, value="endpoint", label="By").style("min-width: 9rem")
+        by = ui.select(groups, value=next(iter(groups)), label="By").style("min-width: 9rem")
         span = ui.select(_SPANS, value="30d", label="Over").style("min-width: 9rem")
         total = ui.label().classes("figure").props("role=status")
     chart = ui.echart(_options()).style("height: 16rem").classes("lane full-width")
@@ -49,7 +52,10 @@ def _costs(session: Session) -> None:
 
     async def refresh() -> None:
         try:
-            told = await calls.costs(session.client, {"by": by.value, "since": span.value})
+            told = await calls.costs(
+                session.client,
+                {"by": by.value, "since": span.value, "endpoint": endpoint},
+            )
         except HeadgateError as error:
             tell(error)
             return
@@ -58,9 +64,8 @@ def _costs(session: Session) -> None:
         total.set_text(f"{told['total']['cost']:.2f} {told['currency']}")
         names = [row["group"] for row in rows]
         values = [round(row["cost"], 4) for row in told["rows"]]
-        chart.run_chart_method(
-            "setOption", {"xAxis": {"data": names}, "series": [{"type": "bar", "data": values}]}
-        )
+        chart.options["xAxis"]["data"] = names
+        chart.options["series"] = [{"type": "bar", "data": values}]
 
     by.on_value_change(refresh)
     span.on_value_change(refresh)
@@ -73,8 +78,13 @@ def _options() -> dict[str, Any]:
         "animation": False,
         "tooltip": {"trigger": "axis", "renderMode": "richText"},
         "grid": {"left": 64, "right": 16, "top": 24, "bottom": 40},
-        "xAxis": {"type": "category", "data": [], "axisLabel": {"hideOverlap": True}},
-        "yAxis": {"type": "value", "min": 0, "splitLine": {"lineStyle": {"opacity": 0.25}}},
+        "xAxis": {"type": "category", "data": [], "axisLabel": {"hideOverlap": True, **GREY}},
+        "yAxis": {
+            "type": "value",
+            "min": 0,
+            "axisLabel": GREY,
+            "splitLine": {"lineStyle": {"opacity": 0.25}},
+        },
         "series": [],
     }
 

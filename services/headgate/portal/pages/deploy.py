@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from fastapi import Request
 from nicegui import ui
@@ -14,7 +15,7 @@ from headgate.client.storage import Storage
 from headgate.portal import core
 from headgate.portal.gate import PREFIX
 from headgate.portal.pages import logs
-from headgate.portal.pages.frame import Studio, guarded, later, page, state_badge
+from headgate.portal.pages.frame import Studio, guarded, later, page, state_badge, state_color
 from headgate.portal.pages.recipe import Recipe
 from headgate.portal.sessions import Draft, Session
 from headgate_contracts import limits
@@ -33,14 +34,19 @@ def run(raw_data):
     return {"sums": [sum(row) for row in data]}
 '''
 _CONTENT_NAME = re.compile("[0-9a-f]{32}")
+TAKEN = "there is a deployment of this name, which would be replaced"
 SCHEMAS = "https://azuremlschemas.azureedge.net/latest"
 
 
 class Wizard:
     """The form of one deployment."""
 
-    def __init__(self, session: Session, endpoint: str, edited: str) -> None:
+    def __init__(
+        self, session: Session, endpoint: str, edited: str, deployments: Mapping[str, str]
+    ) -> None:
+        """``deployments``: those that there are, with their states."""
         self._session = session
+        self._deployments = deployments
         self._endpoint = endpoint
         self._edited = edited
         self._draft = session.drafts.get((endpoint, edited)) or Draft(_SCRIPT)
@@ -53,8 +59,11 @@ class Wizard:
             with ui.column():
                 self.name = ui.input(
                     "Name",
-                    value=self._edited or "blue",
-                    validation={limits.NAME_RULE: core.is_name},
+                    value=self._edited or core.free_name(self._deployments, "blue", "green"),
+                    validation={
+                        limits.NAME_RULE: core.is_name,
+                        TAKEN: self._is_own,
+                    },
                 ).classes("full-width")
                 self.size = ui.select(
                     choices,
@@ -75,14 +84,42 @@ class Wizard:
                     min=1,
                     precision=0,
                 ).classes("full-width")
-                self.traffic = ui.switch("All traffic to it when it is ready", value=True)
+                self._scaling()
+                self.traffic = ui.switch(
+                    "All traffic to it when it is ready", value=not self._has_others()
+                )
                 self._recipe.draw_model(models)
             with ui.column():
                 self._recipe.draw()
         self._recipe.draw_problems()
-        ui.button("Deploy", icon="rocket_launch", on_click=guarded(self._deploy)).props("no-caps")
-        for each in (self.name, self.size, self.count, self.concurrency, self.traffic):
+        ui.button("Deploy", icon="rocket_launch", on_click=guarded(self._deploy)).props(
+            "no-caps"
+        ).classes("q-mt-md")
+        fields = (
+            self.name, self.size, self.count, self.concurrency, self.traffic, self.follows,
+            self.least, self.most,
+        )  # fmt: skip
+        for each in fields:
             each.on_value_change(self._recipe.refresh)
+
+    def _scaling(self) -> None:
+        self.follows = ui.switch("The number of instances follows the load", value=False)
+        with ui.row().classes("full-width no-wrap") as bounds:
+            most = limits.INSTANCES_PER_DEPLOYMENT_MAX
+            self.least = ui.number("At least", value=1, min=0, max=most, precision=0)
+            self.most = ui.number("At most", value=4, min=1, max=most, precision=0)
+            for each in (self.least, self.most):
+                each.classes("col")
+        bounds.bind_visibility_from(self.follows, "value")
+
+    def _is_own(self, name: str) -> bool:
+        return name == self._edited or name not in self._deployments
+
+    def _has_others(self) -> bool:
+        """Whether another deployment can have traffic already."""
+        return any(
+            state != "Failed" for name, state in self._deployments.items() if name != self._edited
+        )
 
     def _fields(self) -> dict[str, object]:
         document: dict[str, object] = {
@@ -95,6 +132,12 @@ class Wizard:
         if int(self.concurrency.value or 1) != 1:
             document["request_settings"] = {
                 "max_concurrent_requests_per_instance": int(self.concurrency.value)
+            }
+        if self.follows.value:
+            document["scale_settings"] = {
+                "type": "target_utilization",
+                "min_instances": int(self.least.value or 0),
+                "max_instances": int(self.most.value or 1),
             }
         return document
 
@@ -109,6 +152,9 @@ class Wizard:
             return
         if local.spec.endpoint_name != self._endpoint:
             recipe.tell(f"endpoint_name: this page deploys to {self._endpoint}")
+            return
+        if not self._is_own(local.spec.name):
+            recipe.tell(f"name: {TAKEN}")
             return
         spec = await register_all(client, local)
         draft = Draft(
@@ -162,13 +208,15 @@ def register(studio: Studio) -> None:
             if not session.right.can_write:
                 ui.label("Deployments are made by operators of the workspace.").classes("lane")
                 return
-            wizard = Wizard(session, endpoint, edit)
+            found = await session.client.list_deployments(endpoint)
+            wizard = Wizard(session, endpoint, edit, {each.spec.name: each.state for each in found})
             wizard.draw(await Storage(session.client).instance_types(), await model_names(session))
 
     @ui.page("/endpoints/{endpoint}/deployments/{name}")
     async def deployment(request: Request, endpoint: str, name: str) -> None:
         session = studio.session(request)
         with page(session, name, back=(endpoint, f"/endpoints/{endpoint}")):
+            await session.client.get_deployment(endpoint, name)
             _deployment(session, endpoint, name)
 
 
@@ -204,6 +252,7 @@ def _deployment(session: Session, endpoint: str, name: str) -> None:
                 badge.set_text("deleted")
             return
         badge.set_text(found.state)
+        badge.props(f"color={state_color(found.state)}")
         ready.set_text(
             f"{found.properties.get('readyInstances', 0)} of {found.spec.instance_count} "
             f"instances ready · {found.spec.instance_type}"

@@ -7,13 +7,19 @@ from functools import partial
 from fastapi import Request
 from nicegui import ui
 
-from headgate.client.api import Found
-from headgate.portal import core
-from headgate.portal.pages import autoscale, charts, history, keys, lanes, logs, mirror, tester
-from headgate.portal.pages.frame import Studio, confirm, finish, page, tabbed
-from headgate.portal.sessions import Session
-from headgate_contracts.errors import ErrorCode, HeadgateError
-from headgate_contracts.resources import EndpointSpec
+from headgate.portal.pages import (
+    autoscale,
+    charts,
+    costs,
+    history,
+    keys,
+    lanes,
+    logs,
+    mirror,
+    settings,
+    tester,
+)
+from headgate.portal.pages.frame import Studio, page, tabbed
 
 
 def register(studio: Studio) -> None:
@@ -21,15 +27,8 @@ def register(studio: Studio) -> None:
     async def endpoint(request: Request, name: str) -> None:
         session = studio.session(request)
         with page(session, name, back=("Endpoints", "/")):
-            try:
-                found = await session.client.get_endpoint(name)
-                listed = await session.client.list_deployments(name)
-            except HeadgateError as error:
-                if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
-                    ui.label(error.error.message).classes("lane wrap").props("role=alert")
-                    return
-                ui.label(f"There is no endpoint {name!r} in this workspace.").classes("lane wrap")
-                return
+            found = await session.client.get_endpoint(name)
+            listed = await session.client.list_deployments(name)
             deployments = [each.spec.name for each in listed]
             uri = str(found.properties.get("scoringUri", ""))
             with ui.row().classes("mid q-mb-sm no-wrap"):
@@ -47,36 +46,7 @@ def register(studio: Studio) -> None:
                     "Keys": partial(keys.draw, session, found),
                     "Logs": partial(logs.LogView, session, name, deployments),
                     "Events": partial(history.draw, session, filter=f"*.{name}.>"),
-                    "Settings": partial(_settings, session, found),
+                    "Costs": partial(costs.draw, session, name),
+                    "Settings": partial(settings.draw, session, found),
                 }
             )
-
-
-def _settings(session: Session, found: Found[EndpointSpec]) -> None:
-    name = found.spec.name
-    rows = [
-        ("Opened by", found.spec.auth_mode.value),
-        ("Description", found.spec.description),
-        ("Tags", ", ".join(f"{k}={v}" for k, v in found.spec.tags.items())),
-        ("Public access", found.spec.public_network_access),
-    ]
-    with ui.column().classes("lane"):
-        for title, text in rows:
-            with ui.row().classes("no-wrap"):
-                ui.label(title).classes("quiet").style("width: 9rem")
-                ui.label(text or core.UNKNOWN).classes("wrap")
-    if session.right.can_delete:
-
-        async def delete() -> None:
-            started = await session.client.delete_endpoint(name)
-            await finish(session, started, f"deleting endpoint {name}")
-            ui.navigate.to("/")
-
-        dialog = confirm(
-            f"Delete the endpoint {name!r} with all of its deployments? Its address stops working.",
-            "Delete",
-            delete,
-        )
-        ui.button("Delete endpoint", icon="delete", on_click=dialog.open, color="negative").props(
-            "no-caps outline"
-        ).classes("q-mt-md")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
 from fastapi import Request
 from nicegui import ui
 
+from headgate.client import costs as calls
 from headgate.portal import core
 from headgate.portal.gate import PREFIX
 from headgate.portal.pages import new_endpoint
 from headgate.portal.pages.frame import REFRESH_S, Studio, link_cell, page
 from headgate.portal.sessions import Session
+from headgate_contracts.errors import HeadgateError
 
 _COLUMNS = (
     ("name", "Endpoint", "left"),
@@ -19,11 +25,13 @@ _COLUMNS = (
     ("p95", "p95 ms", "right"),
     ("failures", "Errors/s", "right"),
     ("instances", "Ready", "right"),
+    ("cost", "Cost today", "right"),
 )
+COSTS_S = 30.0
 
 
-def rows_of(session: Session) -> list[dict[str, str]]:
-    """One row for each endpoint, in figures for people."""
+def rows_of(session: Session, costs: Mapping[str, str]) -> list[dict[str, str]]:
+    """One row for each endpoint, in figures for people. ``costs``: of this day, by endpoint."""
     view, rows = session.watch.view, []
     for found in view.endpoints:
         name = found.spec.name
@@ -36,12 +44,15 @@ def rows_of(session: Session) -> list[dict[str, str]]:
             {
                 "name": name,
                 "state": found.state,
-                "traffic": ", ".join(f"{k} {v} %" for k, v in found.spec.traffic.items() if v)
+                "traffic": ", ".join(
+                    f"{k} {v}\N{NO-BREAK SPACE}%" for k, v in found.spec.traffic.items() if v
+                )
                 or "none",
                 "rps": core.short(sum(row.requests_per_s for row in live)),
                 "p95": core.short(max(p95, default=None)),
                 "failures": core.short(sum(row.failures_per_s for row in live), 2),
                 "instances": f"{ready} of {wanted}",
+                "cost": costs.get(name, core.UNKNOWN),
             }
         )
     return rows
@@ -77,9 +88,18 @@ def register(studio: Studio) -> None:
             table.add_slot("body-cell-name", link_cell(f"{PREFIX}/endpoints/"))
             table.bind_filter_from(search, "value")
 
+            costs: dict[str, str] = {}
+
+            async def look_at_costs() -> None:
+                question = {"by": "endpoint", "since": f"{datetime.now(UTC):%Y-%m-%dT00:00:00Z}"}
+                with contextlib.suppress(HeadgateError):
+                    told = await calls.costs(session.client, question)
+                    for row in told["rows"]:
+                        costs[row["group"]] = f"{row['cost']:.2f} {told['currency']}"
+
             def refresh() -> None:
                 view = session.watch.view
-                rows = rows_of(session)
+                rows = rows_of(session, costs)
                 empty.set_visibility(view.loaded and not rows)
                 table.set_visibility(bool(rows))
                 if rows != table.rows:
@@ -87,3 +107,4 @@ def register(studio: Studio) -> None:
 
             refresh()
             ui.timer(REFRESH_S, refresh)
+            ui.timer(COSTS_S, look_at_costs, immediate=True)

@@ -36,6 +36,7 @@ STATE_COLORS = {
     "Deleting": "warning",
     "Canceled": "warning",
 }
+GREY = {"color": "#888"}  # of charts: it can be read on light and on dark
 _CSS = """
 :root { --lane: #00000010 }
 .body--dark { --lane: #ffffff14 }
@@ -49,12 +50,16 @@ _CSS = """
 .q-tabs, .nicegui-column { max-width: 100% }
 .many { display: grid; gap: 1rem; width: 100%;
   grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)) }
-.body--dark main { --q-primary: #8ab4f8; --q-negative: #ffb4ab }
-.body--dark main .bg-primary, .body--dark main .q-uploader { --q-primary: #1a56a8 }
-.body--dark main .bg-negative { --q-negative: #a5110a }
+.body--dark .cm-editor { filter: invert(.88) hue-rotate(180deg) }
+.body--dark main, .body--dark .q-dialog { --q-primary: #8ab4f8; --q-negative: #ffb4ab }
+.body--dark .bg-primary, .body--dark .q-uploader { --q-primary: #1a56a8 }
+.body--dark .bg-negative { --q-negative: #a5110a }
 .body--light a.nicegui-link, .body--light td a { color: #1a56a8 }
 .body--dark a.nicegui-link, .body--dark td a { color: #8ab4f8 }
 .q-header a.nicegui-link { color: #fff !important }
+.skip { position: absolute; left: -99rem }
+.skip:focus { left: 1rem; z-index: 1; background: #0d3a75; padding: .5rem 1rem }
+main:focus { outline: none }
 .q-loading-bar { display: none }
 .lane { background: var(--lane); border-radius: .6rem; padding: .8rem 1rem; width: 100% }
 .mid { align-items: center }
@@ -77,6 +82,11 @@ _CSS = """
 .span { min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
   border-radius: 3px; padding: 0 .3rem; font-size: .75rem; margin: 1px 0 }
 .q-table td { white-space: normal }
+@media (max-width: 599px) {
+  nav .q-btn .block { font-size: 0 }
+  nav .q-icon.on-left { margin-right: 0 }
+  .q-header { gap: .2rem }
+}
 a:focus-visible, button:focus-visible, [tabindex]:focus-visible { outline: 3px solid #4c9bff;
   outline-offset: 2px }
 """
@@ -99,7 +109,7 @@ class Studio:
 
 @contextmanager
 def page(session: Session, title: str, *, back: tuple[str, str] | None = None) -> Iterator[None]:
-    """Everything around the content of one page."""
+    """Everything around the content of one page; what the gateway refuses stands in its place."""
     ui.add_css(_CSS)
     ui.page_title(f"{title} · Headgate")
     ui.colors(
@@ -110,6 +120,7 @@ def page(session: Session, title: str, *, back: tuple[str, str] | None = None) -
     session.watch.begin()
     _open_in(session, ui.context.client)
     with ui.header().classes("mid q-py-xs"):
+        ui.link("Skip to the content", "#content").classes("skip")
         ui.link("Headgate", "/").classes("text-h6 text-white q-mr-md")
         with ui.element("nav").props('aria-label="Main"').classes("row"):
             for name, address, icon in NAVIGATION:
@@ -132,17 +143,20 @@ def page(session: Session, title: str, *, back: tuple[str, str] | None = None) -
                 'flat dense color=white type=submit aria-label="End all sessions" '
                 f'formaction="{PREFIX}/sign-out?everywhere=true"'
             )
-    with ui.element("main").classes("page q-pa-md"):
+    with ui.element("main").classes("page q-pa-md").props("id=content tabindex=-1"):
         with ui.row().classes("mid q-mb-md"):
             if back:
                 ui.link(back[0], back[1]).classes("crumb")
                 ui.label("/").classes("crumb quiet").props("aria-hidden=true")
             ui.element("h1").classes("text-h5 q-ma-none").props("tabindex=-1")._text = title
-        yield
+        try:
+            yield
+        except HeadgateError as error:
+            ui.label(error.error.message).classes("lane wrap").props("role=alert")
 
     def refresh() -> None:
         text = session.watch.view.trouble
-        trouble.set_text(text[:120])
+        trouble.set_text(text[:160])
         trouble.set_visibility(bool(text))
 
     ui.timer(REFRESH_S, refresh)
@@ -284,6 +298,7 @@ def later(action: Awaitable[None]) -> None:
 def confirm(question: str, word: str, action: Callable[[], Awaitable[None]]) -> ui.dialog:
     """A dialog that asks before something is lost."""
     with ui.dialog() as dialog, ui.card():
+        dialog.props["aria-label"] = question
         ui.label(question)
         with ui.row().classes("justify-end full-width"):
             ui.button("Cancel", on_click=dialog.close).props("flat")

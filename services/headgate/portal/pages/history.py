@@ -15,6 +15,11 @@ from headgate.portal.sessions import Session
 from headgate_contracts.errors import HeadgateError
 
 ROWS_MAX = 500
+_STYLES = {
+    "time": "white-space: nowrap",
+    "where": "overflow-wrap: anywhere",
+    "text": "overflow-wrap: anywhere",
+}
 _SPANS = {"10m": "10 minutes", "1h": "1 hour", "24h": "1 day", "7d": "7 days"}
 
 
@@ -31,7 +36,7 @@ def _row(event: Mapping[str, Any]) -> dict[str, str]:
     return {"id": str(event.get("id")), "time": at, "kind": kind, "text": text}
 
 
-EVERYTHING = Columns((("time", "Time"), ("kind", "Event"), ("text", "What")), _row)
+EVERYTHING = Columns((("time", "Time (UTC)"), ("kind", "Event"), ("text", "What")), _row)
 
 
 def draw(
@@ -45,12 +50,17 @@ def draw(
         moment.props("dense clearable").style("width: 13rem")
         problem = ui.label().classes("text-negative wrap").props("role=alert")
     table = ui.table(
-        columns=[{"name": k, "label": t, "field": k, "align": "left"} for k, t in columns.titles],
+        columns=[
+            {"name": k, "label": t, "field": k, "align": "left", "style": _STYLES.get(k, "")}
+            for k, t in columns.titles
+        ],
         rows=[],
         row_key="id",
         pagination=25,
     )
-    table.classes("full-width mono").props("flat bordered dense")
+    table.classes("full-width mono").props(
+        'flat bordered dense no-data-label="Nothing in this time."'
+    )
     table.bind_filter_from(search, "value")
     fresh: list[dict[str, str]] = []
 

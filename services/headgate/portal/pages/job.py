@@ -40,6 +40,7 @@ def register(studio: Studio) -> None:
     async def job(request: Request, name: str) -> None:
         session = studio.session(request)
         with page(session, name, back=("Batch", "/batch")):
+            await Jobs(session.client).get(name)
             JobPage(session, name).draw()
 
 
@@ -87,9 +88,10 @@ class Picture:
         self._part = (first, number)
         later(guarded(self._ask)())
 
-    async def refresh(self, progress: Mapping[str, Any]) -> None:
-        """Ask anew when there is progress, but not soon after an answer that took long."""
-        if progress != self._seen and time.monotonic() >= self._next_at:
+    async def refresh(self, progress: Mapping[str, Any], *, is_over: bool) -> None:
+        """Ask anew when there is progress, but not soon after an answer that took long, unless
+        there will be none any more."""
+        if progress != self._seen and (is_over or time.monotonic() >= self._next_at):
             await self._ask()
             self._seen = progress
 
@@ -151,10 +153,15 @@ class JobPage:
             self._redrive_button = ui.button("Try them again", on_click=guarded(self._redrive))
             self._redrive_button.props("no-caps outline")
         self._none = ui.label("Nothing was given up.").classes("quiet")
+        self._too_late = ui.label(
+            "This job is completed, and what it was made of is not kept. A new job over these "
+            "files tries them again."
+        ).classes("quiet wrap")
         columns = [{"name": k, "label": t, "field": k, "align": "left"} for k, t in _LETTERS]
         self._letters = ui.table(columns=columns, rows=[], row_key="number", pagination=10)
         self._letters.classes("full-width").props("flat bordered dense")
         self._show_rows([])
+        self._show_retry("")
         self._draw_logs()
         later(self._refresh())
         ui.timer(REFRESH_S, self._refresh)
@@ -179,8 +186,10 @@ class JobPage:
         self._show(told)
         progress = told.get("progress") or {}
         with contextlib.suppress(HeadgateError):  # it is asked for again at the next look
-            await self._picture.refresh(progress)
+            is_over = told.get("status") not in batch_core.RUNNING
+            await self._picture.refresh(progress, is_over=is_over)
             await self._show_letters(progress.get("failedMiniBatches", 0))
+        self._show_retry(str(told.get("status", "")))
 
     async def _show_letters(self, failed: int) -> None:
         if failed == self._failed:
@@ -193,7 +202,12 @@ class JobPage:
         self._letters.rows = rows
         self._letters.set_visibility(bool(rows))
         self._none.set_visibility(not rows)
-        self._redrive_button.set_visibility(bool(rows) and self._session.right.can_write)
+
+    def _show_retry(self, status: str) -> None:
+        has_rows, is_open = bool(self._letters.rows), status in batch_core.RETRIABLE
+        may = is_open and self._session.right.can_write
+        self._redrive_button.set_visibility(has_rows and may)
+        self._too_late.set_visibility(has_rows and not is_open)
 
     def _show(self, told: Mapping[str, Any]) -> None:
         progress, status = told.get("progress") or {}, str(told.get("status", ""))

@@ -189,7 +189,9 @@ class Lanes:
         current = next(iter(mirror), "")
         with ui.row().classes("lane mid"):
             ui.label("Mirror a copy of live requests to")
-            choice = ui.select(["", *names], value=current).props('dense aria-label="Mirror to"')
+            choice = ui.select(
+                {"": "nobody", **{name: name for name in names}}, value=current
+            ).props('dense aria-label="Mirror to"')
             amount = ui.number(value=mirror.get(current, 10), min=0, max=limits.MIRROR_PERCENT_MAX)
             amount.props('dense suffix="%" aria-label="Mirrored per cent"').style("width: 6rem")
             ui.label("answers are compared and dropped").classes("quiet")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from nicegui import ui
 
+from headgate.portal import core
 from headgate.portal.sessions import Session
 from headgate_contracts.errors import HeadgateError
 
 LINES_MAX = 2_000
 FIRST_LINES = 200
 POLL_S = 1.5
+LEVELS = {"": "all", "INFO": "INFO", "WARNING": "WARNING", "ERROR": "ERROR"}
 CONTAINERS = {"InferenceServer": "Inference server", "StorageInitializer": "Storage initializer"}
 
 
@@ -26,12 +28,15 @@ class LogView:
                 deployments, value=deployments[0] if deployments else None, label="Deployment"
             ).style("min-width: 10rem")
             self._container = ui.select(CONTAINERS, value="InferenceServer", label="Log")
+            self._level = ui.select(LEVELS, value="", label="Level").style("min-width: 9rem")
             self._request_id = ui.input("Request id").props("clearable dense")
             self._contains = ui.input("Contains").props("clearable dense")
             self._follow = ui.switch("Follow", value=True)
         self._log = ui.log(max_lines=LINES_MAX).classes("full-width mono")
         self._log.style("height: 26rem").props('tabindex=0 role=log aria-label="Lines of the log"')
-        for each in (self._deployment, self._container, self._request_id, self._contains):
+        for each in (
+            self._deployment, self._container, self._level, self._request_id, self._contains,
+        ):  # fmt: skip
             each.on_value_change(self._begin)
         ui.timer(POLL_S, self._poll)
 
@@ -48,13 +53,13 @@ class LogView:
                 self._endpoint,
                 str(self._deployment.value),
                 container=str(self._container.value),
-                tail=FIRST_LINES,
+                tail=LINES_MAX if self._level.value else FIRST_LINES,
                 cursor=self._cursor,
                 request_id=self._request_id.value or "",
                 contains=self._contains.value or "",
             )
-            if text:
-                self._log.push(text.rstrip("\n"))
+            if shown := core.at_least(text, str(self._level.value)).rstrip("\n"):
+                self._log.push(shown)
         except HeadgateError as error:
             self._log.push(f"error: {error.error.message}")
             self._follow.set_value(False)

@@ -6,6 +6,7 @@ from nicegui import ui
 
 from headgate.portal import core, mirror_core
 from headgate.portal.mirror_core import SHOWN_QUANTILES, Side
+from headgate.portal.pages.frame import GREY
 from headgate.portal.sessions import Session
 from headgate_contracts.errors import HeadgateError
 
@@ -65,12 +66,12 @@ def _side(side: Side) -> None:
 
 def _chart() -> ui.echart:
     grid_lines = {"lineStyle": {"opacity": 0.25}}
-    axis = {"nameLocation": "middle", "splitLine": grid_lines}
+    axis = {"nameLocation": "middle", "splitLine": grid_lines, "axisLabel": GREY}
     chart = ui.echart(
         {
             "animation": False,
             "tooltip": {"trigger": "axis", "renderMode": "richText"},
-            "legend": {"top": 0, "textStyle": {"color": "#888"}},
+            "legend": {"top": 0, "textStyle": GREY},
             "grid": {"left": 56, "right": 16, "top": 40, "bottom": 44},
             "xAxis": {"type": "log", "logBase": 2, "name": "latency, ms", "nameGap": 26, **axis},
             "yAxis": {"type": "value", "min": 0, "name": "% of answers", "nameGap": 36, **axis},

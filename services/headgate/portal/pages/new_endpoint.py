@@ -54,6 +54,7 @@ BATCH = Kind(
 def draw(session: Session, kind: Kind[S]) -> ui.dialog:
     """The dialog, closed so far."""
     with ui.dialog() as dialog, ui.card().style("min-width: min(32rem, 90vw)"):
+        dialog.props["aria-label"] = f"New {kind.title}"
         ui.label(f"New {kind.title}").classes("text-h6")
         with ui.tabs().classes("full-width") as tabs:
             form, yaml = ui.tab("Form"), ui.tab("YAML")

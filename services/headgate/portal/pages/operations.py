@@ -1,4 +1,5 @@
-"""Operations: services, capacity, the map of instances, events, audit, quotas, service levels."""
+"""Operations: services, capacity, the map of instances, events, audit, quotas, service levels,
+alert rules."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from nicegui import ui
 
 from headgate.azure.arm_fields import Json
 from headgate.portal import core
-from headgate.portal.pages import governance, history
+from headgate.portal.pages import alerts, audit, history, levels, quotas
 from headgate.portal.pages.frame import Studio, page, tabbed
 from headgate.portal.sessions import Session
 from headgate_contracts.errors import HeadgateError
@@ -27,9 +28,10 @@ def register(studio: Studio) -> None:
                     "System": partial(_system, session),
                     "Instances": partial(_instances, session),
                     "Events": partial(history.draw, session),
-                    "Audit": partial(governance.draw_audit, session),
-                    "Quotas": partial(governance.draw_quotas, session),
-                    "Service levels": partial(governance.draw_levels, session),
+                    "Audit": partial(audit.draw, session),
+                    "Quotas": partial(quotas.draw, session),
+                    "Service levels": partial(levels.draw, session),
+                    "Alerts": partial(alerts.draw, session),
                 }
             )
 

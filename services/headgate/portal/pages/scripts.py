@@ -40,7 +40,10 @@ window.extendCharts = (charts, most) => {
     const series = Object.entries(points).map(([name, data]) => ({
       name, data, type: "line", showSymbol: false,
     }));
-    if (marks && series.length) series[0].markLine = {symbol: "none", silent: true, data: marks};
+    if (marks && series.length) {
+      const tooltip = {trigger: "item", formatter: "{b}"};
+      series[0].markLine = {symbol: "none", data: marks, tooltip};
+    }
     const shown = {series, legend: {show: series.length > 0}};
     getElement(Number(id))?.chart?.setOption(shown, {replaceMerge: ["series"]});
   }
