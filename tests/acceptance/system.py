@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -129,12 +130,15 @@ class Headgate:
 
     def discard(self) -> None:
         """Stop whatever still runs and remove every file."""
-        if self.process is not None and self.process.poll() is None:
-            self.stop()
-        for pid in processes_of(self.data):
-            os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(self.data, ignore_errors=True)
-        self.output.unlink(missing_ok=True)
+        try:
+            if self.process is not None and self.process.poll() is None:
+                self.stop()
+        finally:
+            for pid in processes_of(self.data):
+                with contextlib.suppress(ProcessLookupError):  # it was ending when we looked
+                    os.kill(pid, signal.SIGKILL)
+            shutil.rmtree(self.data, ignore_errors=True)
+            self.output.unlink(missing_ok=True)
 
     # --- the command line ---------------------------------------------------------------------
 
