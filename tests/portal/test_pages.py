@@ -52,7 +52,6 @@ DIALOGS = (
     ("/studio/operations", "Service levels", f"Change {NAME}"),
     ("/studio/operations", "Alerts", "New alert rule"),
     ("/studio/operations", "Alerts", "Deliveries looked-at"),
-    (f"/studio/endpoints/{NAME}", "Autoscale", "Add a weekly profile"),
     (f"/studio/endpoints/{NAME}", "Settings", "Change settings"),
     (f"/studio/endpoints/{NAME}", "Settings", "Delete endpoint"),
 )
