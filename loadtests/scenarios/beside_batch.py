@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import SystemClock
@@ -23,14 +23,15 @@ from loadtests.workloads import Target
 PROCESSES, FILES = 2, 300
 RATE_PER_S = 300
 P99_MAX = 1.10
-# Half a second of work for each file.
+# Half a second of work for each file. The clock is read once in a millisecond or so: the kernel
+# locks the queue of the processor for it, and whoever wakes a task there waits for that lock.
 SCRIPT = """
 import time
 def init(): pass
 def run(mini_batch):
     until = time.process_time() + 0.5
     while time.process_time() < until:
-        sum(range(1_000))
+        sum(range(100_000))
     return mini_batch
 """
 
@@ -39,6 +40,7 @@ async def measure(quick: bool) -> Outcome:
     seconds, turns = (4.0, 4) if quick else (8.0, 5)
     alone: list[float] = []
     beside: list[float] = []
+    again: list[float] = []
     used: list[float] = []
     with System.running() as system:
         system.deploy(BLUE, "small.py", concurrency=128)
@@ -54,15 +56,29 @@ async def measure(quick: bool) -> Outcome:
                 used.append((_batch_cpu_s(system) - before) / seconds)
                 await user.ask(CancelJob(workspace=WORKSPACE, name=job))
                 await user.until(job)
+                again.append(await _p99_ms(target, seconds, turn))
     outcome = Outcome(f"a batch job of low priority beside {RATE_PER_S} requests/s")
     outcome.figures = {
-        "p99 ms alone, each turn": " ".join(f"{ms:.2f}" for ms in alone),
-        "p99 ms beside it": " ".join(f"{ms:.2f}" for ms in beside),
-        "cores that the job had": " ".join(f"{cores:.2f}" for cores in used),
+        "p99 ms alone, each turn": _listed(alone),
+        "p99 ms beside it": _listed(beside),
+        "p99 ms alone again": _listed(again),
+        "cores that the job had": _listed(used),
+        # What the machine does by itself: no promise can be tighter.
+        "p99 alone again by p99 alone, median of turns": f"{_ratio(alone, again):.2f}",
     }
-    ratios = [after / before for before, after in zip(alone, beside, strict=True)]
-    outcome.at_most("p99 beside it by p99 alone, median of turns", median(ratios), P99_MAX)
+    around = [mean(pair) for pair in zip(alone, again, strict=True)]
+    outcome.at_most(
+        "p99 beside it by p99 before and after, median of turns", _ratio(around, beside), P99_MAX
+    )
     return outcome
+
+
+def _listed(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.2f}" for value in values)
+
+
+def _ratio(before: Sequence[float], after: Sequence[float]) -> float:
+    return median(now / then for then, now in zip(before, after, strict=True))
 
 
 async def _p99_ms(target: Target, seconds: float, seed: int) -> float:
@@ -106,4 +122,4 @@ def _stands_back(pid: int) -> bool:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return False
-    return fields[38] == "5"  # policy: SCHED_IDLE
+    return fields[16] == "19"  # nice

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, NoReturn, Optional
 from headgate_worker import batch_process, output
 from headgate_worker.batch_wire import Channel
 from headgate_worker.settings import Settings
+from headgate_worker.standing_back import stand_back
 
 EXIT_CRASHED = 70
 
@@ -41,7 +42,7 @@ def main(chosen: Settings) -> int:
     """The parent's whole life; its exit status."""
     node = Node(**json.loads(chosen.batch))
     if node.is_low_priority:
-        _stand_back()
+        stand_back()
     waker, woken = socket.socketpair()
     for end in (waker, woken):
         end.setblocking(False)
@@ -145,18 +146,3 @@ def _kill(pid: int) -> None:
 
 def _stop(number: int, frame: Optional[FrameType]) -> None:
     sys.exit(0)
-
-
-def _stand_back() -> None:
-    """Only what nobody else wants of the processors is ours, for us and all our children.
-
-    One core is left alone. A processor that is never idle, if only with work that anybody may
-    interrupt, takes no waiting task over from another one: requests would wait for milliseconds.
-    """
-    with suppress(OSError, AttributeError):
-        allowed = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, allowed[1:] or allowed)
-    with suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, 19)

@@ -131,13 +131,14 @@ def test_groups_that_were_left_behind_are_swept_and_others_kept() -> None:
 
 def test_limits_of_version_2_are_written_and_its_figures_read(tmp_path: Path) -> None:
     base = Base(tmp_path, 2, frozenset({"memory", "cpu"}))
-    (group,) = cgroups.make([base], "abc", Limits(0.25, 64 * MIB, 0))
+    (group,) = cgroups.make([base], "abc", Limits(0.25, 64 * MIB, 0), is_low_priority=True)
     said = {path.name: path.read_text() for path in group.iterdir()}
     assert said == {
         "memory.max": str(64 * MIB),
         "memory.swap.max": "0",
         "memory.oom.group": "1",
         "cpu.max": "25000 100000",
+        "cpu.weight": "1",
     }
     assert cgroups.out_of_memory([group]) is None
     lay_out(group, {"memory.events": "low 0\noom 3\noom_kill 1\n", "memory.peak": f"{63 * MIB}\n"})

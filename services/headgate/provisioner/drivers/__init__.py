@@ -55,6 +55,7 @@ class Launch:
     may use all of its machine; without ``egress`` it reaches the bus and nothing else. ``collect``
     says as JSON what the worker collects into ``collect_folder``, which is not the instance's own:
     it outlives it. ``batch`` says as JSON what a node of a batch job is told: it takes no requests.
+    One of low priority gets what others leave of the processors.
     """
 
     instance: str
@@ -72,6 +73,7 @@ class Launch:
     egress: bool = True
     model_mount_path: str = ""
     batch: str = ""
+    is_low_priority: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,7 +208,9 @@ def _is_ours(group: Path) -> bool:
 # --- the groups of one instance ----------------------------------------------------------------
 
 
-def make(found: Sequence[Base], instance: str, limits: Limits) -> list[Path]:
+def make(
+    found: Sequence[Base], instance: str, limits: Limits, *, is_low_priority: bool = False
+) -> list[Path]:
     """Groups with the limits; OSError when they cannot be made, and then there is none."""
     made: list[Path] = []
     try:
@@ -220,6 +222,8 @@ def make(found: Sequence[Base], instance: str, limits: Limits) -> list[Path]:
                 _limit_memory(group, base.version, limits.memory_bytes)
             if "cpu" in base.controllers:
                 _limit_cores(group, base.version, limits.cores)
+                if is_low_priority:
+                    _weigh_least(group, base.version)
     except OSError:
         remove(made)
         raise
@@ -245,6 +249,12 @@ def _limit_cores(group: Path, version: int, cores: float) -> None:
         (group / "cpu.max").write_text(f"{quota_us} {PERIOD_US}")
     else:
         (group / "cpu.cfs_quota_us").write_text(str(quota_us))
+
+
+def _weigh_least(group: Path, version: int) -> None:
+    """Groups beside it weigh 100 in version 2, 1,024 in version 1."""
+    name, least = ("cpu.weight", "1") if version == 2 else ("cpu.shares", "2")
+    (group / name).write_text(least)
 
 
 def enter(groups: Sequence[Path], pid: int) -> None:

@@ -54,7 +54,12 @@ class Confinement:
 
 
 def prepare(
-    folder: Path, instance: str, limits: Limits | None, gpus: tuple[str, ...] = ()
+    folder: Path,
+    instance: str,
+    limits: Limits | None,
+    gpus: tuple[str, ...] = (),
+    *,
+    is_low_priority: bool = False,
 ) -> Confinement:
     """Make what will hold an instance, and note it in its folder. No limits: nothing is held."""
     if limits is None:
@@ -62,7 +67,7 @@ def prepare(
     found = _bases()
     groups: list[Path] = []
     try:
-        groups = cgroups.make(found, instance, limits)
+        groups = cgroups.make(found, instance, limits, is_low_priority=is_low_priority)
     except OSError as error:
         _log.warning("no_cgroup", instance=instance, error=str(error))
     is_held = bool(groups) and any("memory" in base.controllers for base in found)

@@ -28,6 +28,7 @@ PIDS_MAX = 1_024
 OPEN_FILES_MAX = 4_096
 LOG_OPTIONS = {"max-size": "10m", "max-file": "2"}  # only until we have copied it
 NANO = 1_000_000_000
+CPU_SHARES_MIN = 2  # of 1,024; for whoever takes what others leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,8 @@ def _common(launch: Launch, image: Image, host: Host, binds: list[Bind]) -> dict
         "binds": binds,
         "detach": True,
     }
+    if launch.is_low_priority:
+        options["cpu_shares"] = CPU_SHARES_MIN
     limits = launch.limits
     if limits is not None:
         options["nano_cpus"] = int(limits.cores * NANO)

@@ -142,7 +142,9 @@ class ProcessDriver:
         for place in (folder / "home", folder / "tmp", *filter(None, [self._links])):
             private_dir(place)
         write_atomic(folder / TOKEN, launch.token)
-        confined = confinement.prepare(folder, launch.instance, launch.limits, gpus)
+        confined = confinement.prepare(
+            folder, launch.instance, launch.limits, gpus, is_low_priority=launch.is_low_priority
+        )
         try:
             child = self._spawn(launch, launch.base.python, folder, confined.variables)
         except BaseException:

@@ -186,6 +186,7 @@ class NodeLife:
             variables=prepared.variables,
             limits=allowed.limits if spec.instance_type else None,
             batch=_told(spec, seen),
+            is_low_priority=spec.is_low_priority,
         )
 
         def shift(of: NodeSpec) -> Shift:
