@@ -67,6 +67,7 @@ async def test_a_node_that_never_fits_fails_its_job(tmp_path: Path) -> None:
         assert "8 cores" in job.error.message
 
 
+@pytest.mark.parametrize("home", ["", "postgresql"], indirect=True)
 async def test_a_job_of_higher_priority_comes_first(home: House) -> None:
     compute = await home.compute(max_instances=1)
     await home.deploy(SLEEPING, compute=compute, mini_batch_size=1)
@@ -82,16 +83,45 @@ async def test_a_job_of_higher_priority_comes_first(home: House) -> None:
     assert low.status is JobStatus.COMPLETED and low.counts.retries == 0
 
 
+async def test_a_node_that_is_about_to_end_still_counts_for_its_compute(home: House) -> None:
+    compute = await home.compute(max_instances=1)
+    slow = SLEEPING.replace("0.05", "1")
+    for name in ("one", "two"):  # of different kinds: neither takes the other's node over
+        await home.deploy(slow, name=name, compute=compute, mini_batch_size=1)
+    uri, most = await home.numbers(20), 0
+    low = await home.submit(uri, deployment="one")
+    await home.until(low.name, JobStatus.RUNNING)
+    high = await home.submit(uri, deployment="two", overrides={"priority": 5})
+
+    async def is_running() -> bool:
+        nonlocal most
+        nodes = (await home.ask(ListNodes())).nodes
+        most = max(most, sum(node.state != "ended" for node in nodes))
+        return (await home.job(high.name)).status is JobStatus.RUNNING
+
+    await eventually(is_running, every_s=0.01)
+    assert most == 1
+    for job in (high, low):
+        await home.ask(CancelJob(workspace=WORKSPACE, name=job.name))
+
+
 async def test_a_job_of_low_priority_stands_back(home: House) -> None:
     script = """
 import os
 def init(): pass
 def run(mini_batch):
-    return [(os.sched_getscheduler(0) == os.SCHED_IDLE, len(os.sched_getaffinity(0)))]
+    try:
+        with open("/proc/self/autogroup") as file:
+            group = int(file.read().split()[-1])
+    except OSError:
+        group = 19 if os.nice(0) == 19 else 0
+    cores = len(os.sched_getaffinity(0))
+    return [(os.sched_getscheduler(0) == os.SCHED_BATCH, os.nice(0), group, cores)]
 """
     await home.deploy(script)
-    uri, ours = await home.numbers(1), len(os.sched_getaffinity(0))
-    for priority, said in ((-1, (True, max(1, ours - 1))), (0, (False, ours))):
+    uri, ours, cores = await home.numbers(1), os.nice(0), len(os.sched_getaffinity(0))
+    expected = {-1: (True, 19, 19, max(1, cores - 1)), 0: (False, ours, 0, cores)}
+    for priority, said in expected.items():
         job = await home.submit(uri, overrides={"priority": priority})
         assert await home.output(await home.until(job.name)) == f"{said}\n"
 

@@ -80,6 +80,8 @@ class Pool:
         self._idle: list[Node] = []  # that no job has taken since the last look
         self._leaving: list[Node] = []  # that are about to be idle, and not yet waited for
         self._released: dict[str, float] = {}  # when those were let go, by their ids
+        self._there: Counter[Place] = Counter()  # nodes that have not ended, whatever they do
+        self._most: dict[Place, int] = {}  # nodes that computes may have
         self._computes: dict[Place, ComputeSpec | None] = {}  # None: there is none
         self._computes_at = 0.0
         self.nodes: Mapping[str, int] = {}
@@ -117,6 +119,7 @@ class Pool:
             jobs = {job.id: job for job in await state.active_jobs(session)}
         await self._look_at_computes({_place(node) for node in found if node.compute})
         self._idle = [node for node in found if node.state == "idle"]
+        self._there = Counter(_place(node) for node in found if node.state != "ended")
         by_job: dict[str, list[Node]] = {}
         for node in found:
             if node.state != "idle":
@@ -203,9 +206,13 @@ class Pool:
                 place = (job.workspace, job.document.compute) if job.document.compute else ("", "")
                 groups.setdefault(place, []).append(job)
         given: dict[str, int] = {}
-        for (_, compute), members in groups.items():
+        self._most = {}
+        for place, members in groups.items():
             self._welcome(members)
-            total = await self._total(compute, members)
+            total = await self._total(place[1], members)
+            if place[1]:  # a compute may have grown since its jobs came
+                now = self._computes.get(place)
+                self._most[place] = max(total, now.max_instances if now else 0)
             given |= core.shares(total, [self._claim(job) for job in members])
         return given
 
@@ -269,8 +276,15 @@ class Pool:
             elif not await self._start(job, kind, idle):
                 return
 
+    def _is_full(self, job: JobRecord) -> bool:
+        """Whether the job's compute has all its instances, those that are about to end included."""
+        place = job.workspace, job.document.compute
+        return place in self._most and self._there[place] >= self._most[place]
+
     async def _start(self, job: JobRecord, kind: str, idle: Node | None) -> bool:
-        """Order a node, of ``idle`` if possible; False when the machine has no room for it now."""
+        """Order a node, of ``idle`` if possible; False when there is no room for it now."""
+        if idle is None and self._is_full(job):
+            return False
         document = job.document
         node = NodeSpec(
             id=short_id(),
@@ -304,6 +318,8 @@ class Pool:
             return False
         if idle is not None:
             self._idle.remove(idle)
+        else:
+            self._there[job.workspace, document.compute] += 1
         if job.status is JobStatus.QUEUED:
             await self._step(job, Trigger.NODES_ORDERED)
         return True
