@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from batch.house import House, house
+from databases import fresh_url
 
 
 @pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path) as found:
+async def home(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[House]:
+    """Services with files of SQLite, or on the kind of database that the test asks for."""
+    kind = getattr(request, "param", "")
+    async with house(tmp_path, database=fresh_url(kind, tmp_path) if kind else "") as found:
         yield found

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from loadtests import batch_system
 from loadtests.batch_user import eventually
 
+from databases import fresh_url
 from headgate_contracts.jobs import Job, JobStatus
 
 MANY = 100
@@ -25,9 +27,13 @@ def run(mini_batch):
 """
 
 
-async def test_after_a_kill_at_sixty_percent_only_the_rest_is_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["", "postgresql"])
+async def test_after_a_kill_at_sixty_percent_only_the_rest_is_run(
+    tmp_path: Path, kind: str
+) -> None:
     notes, gate = tmp_path / "notes", tmp_path / "gate"
-    async with batch_system.running(tmp_path / "data") as system:
+    database = fresh_url(kind, tmp_path) if kind else ""
+    async with batch_system.running(tmp_path / "data", database=database) as system:
         await system.deploy(
             NOTING,
             mini_batch_size=1,

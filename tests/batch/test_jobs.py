@@ -96,6 +96,7 @@ async def test_failed_items_are_counted_and_the_rest_is_in_the_output(home: Hous
     assert "invalid literal" in await home.log(job, "user/error.txt")
 
 
+@pytest.mark.parametrize("home", ["", "postgresql"], indirect=True)
 async def test_a_job_is_aborted_above_its_error_threshold_and_can_be_resumed(home: House) -> None:
     await home.deploy(mini_batch_size=1, retry_settings=RetrySettings(max_retries=0))
     uri = await home.upload("some", {"a": "bad", **{f"b{n}": "7" for n in range(9)}})
@@ -404,6 +405,7 @@ def run(mini_batch):
 """
 
 
+@pytest.mark.parametrize("home", ["", "postgresql"], indirect=True)
 async def test_a_job_that_is_canceled_ends_and_can_be_resumed(home: House) -> None:
     await home.deploy(SLOW, mini_batch_size=1)
     job = await home.submit(await home.numbers(60))
