@@ -115,7 +115,7 @@ def _same(item: Any) -> Hashable:
     return None
 
 
-def _converter(run: Callable[..., Any]) -> Callable[..., Inputs]:
+def _converter(run: Any) -> Callable[..., Inputs]:
     """A function that gives back its arguments as the decorators of ``run`` hand them on."""
     layers = []
     while hasattr(run, "_self_wrapper"):  # of wrapt, with which inference-schema decorates

@@ -27,7 +27,7 @@ CONNECTION_TIMEOUT_S = 5.0
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 413: "Content Too Large"}
 _REASONS.update({429: "Too Many Requests"})
 _PREFIX = "ce-"
-_OWN = ("ce-time", "ce-type", "ce-x-request-id", "ce-model-version", "ce-agent")
+_OWN: tuple[str, ...] = ("ce-time", "ce-type", "ce-x-request-id", "ce-model-version", "ce-agent")
 _OWN += ("ce-collect-data-type",)
 
 

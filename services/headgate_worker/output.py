@@ -87,7 +87,9 @@ class TaggedStream(io.TextIOBase):
 
     def end_line(self) -> None:
         """What this thread has left open becomes a line now: its request has ended."""
-        if self._breaks_lines and getattr(self._open, "line", ""):
+        if not self._breaks_lines:
+            return
+        if getattr(self._open, "line", ""):
             self.write("\n")
 
 

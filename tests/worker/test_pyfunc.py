@@ -78,7 +78,7 @@ def test_a_single_row_may_come_as_an_object() -> None:
 
 def test_the_index_of_the_split_form_is_kept() -> None:
     data = {"columns": ["age", "weight"], "index": [7, 9], "data": [[1, 1], [2, 2]]}
-    assert table(data, signed(COLUMNS)).index == [7, 9]
+    assert table(data, signed(COLUMNS)).labels == [7, 9]
 
 
 def test_columns_without_names_are_counted() -> None:

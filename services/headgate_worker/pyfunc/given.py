@@ -32,7 +32,7 @@ class Table(NamedTuple):
     names: Optional[list[Any]]
     columns: list[list[Any]]
     types: list[Optional[str]]  # a scalar of the signature's, or None: as it is
-    index: Optional[list[Any]] = None
+    labels: Optional[list[Any]] = None
 
 
 class Tensors(NamedTuple):
@@ -163,7 +163,7 @@ def _split(data: dict[str, Any], wanted: Optional[Signature]) -> Table:
         rows = [[value] for value in rows]
     if index is not None and not (_are_names(index) and len(index) == len(rows)):
         raise misfit(f"`index` must be a list with an entry for each of {len(rows)} rows", wanted)
-    return _rows(rows, names, wanted)._replace(index=index)
+    return _rows(rows, names, wanted)._replace(labels=index)
 
 
 def _rows(
@@ -247,7 +247,7 @@ def _typed(table: Table, wanted: Signature) -> Table:
     if errors:
         raise misfit("; ".join(errors[:ERRORS_MAX]), wanted)
     types = [spec.type if spec.is_scalar else None for spec in specs]
-    return Table(names, typed, types, table.index)
+    return Table(names, typed, types, table.labels)
 
 
 def _column(values: list[Any], spec: Spec, errors: list[str]) -> list[Any]:

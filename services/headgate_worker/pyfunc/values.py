@@ -52,8 +52,8 @@ def _frame(table: Table, wanted: Optional[Signature]) -> Any:
     }
     frame = pandas.DataFrame(columns)
     frame.columns = names
-    if table.index is not None:
-        frame.index = table.index
+    if table.labels is not None:
+        frame.index = table.labels
     return frame
 
 
