@@ -1,8 +1,8 @@
 """``python -m headgate.compile``: the scoring path of this installation as machine code.
 
-The modules in :data:`MODULES` are ordinary Python and stay it; mypyc makes extension modules of
-them, which Python then prefers. It needs a C compiler, the extra ``compiled`` and half a minute.
-``--remove`` goes back.
+The modules of :data:`HALVES`, the router's and the worker's, are ordinary Python and stay it; mypyc
+makes extension modules of them, which Python then prefers. It needs a C compiler, the extra
+``compiled`` and a minute. ``--remove`` goes back.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
-from headgate.router.compiled import MODULES, RECORD, fingerprint
+from headgate.runtime.compiled import HALVES, SUFFIX, Half
 
 ROOT = Path(__file__).resolve().parents[1]  # the folder on the module path
 # As the sources are checked everywhere else, but for libraries without types.
 _CHECKS = "[mypy]\nplugins = pydantic.mypy\nignore_missing_imports = True\n"
-_SUFFIX = str(sysconfig.get_config_var("EXT_SUFFIX"))
 
 
 class CompileError(Exception):
@@ -56,40 +55,45 @@ def compile_into(root: Path) -> int:
     if shutil.which(_compiler()) is None:
         raise CompileError(f"there is no C compiler ({_compiler()}); on Debian: apt install gcc")
     with tempfile.TemporaryDirectory(prefix="headgate-compile-") as name:
-        copy = Path(name)
-        shutil.copytree(root / "headgate", copy / "headgate", ignore=_no_machine_code)
-        (copy / "mypy.ini").write_text(_CHECKS)
-        done = subprocess.run(
-            [sys.executable, "-m", "mypyc", *MODULES],
-            cwd=copy,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise CompileError(f"mypyc ended with\n{(done.stdout + done.stderr)[-2000:]}")
+        copies = [_compile(half, root, Path(name) / half.package) for half in HALVES]
         remove(root)
-        made = list(_compiled(copy))
-        for path in made:
-            shutil.copy2(path, root / path.relative_to(copy))
-    (root / RECORD).write_text(fingerprint(root))
-    return len(made) - 1  # one is the library that the others share
+        for half, copy in zip(HALVES, copies, strict=True):
+            made = list(_compiled(copy))
+            for path in made:
+                shutil.copy2(path, root / path.relative_to(copy))
+            half.write_record(root, next(path.name for path in made if path.parent == copy))
+    return sum(len(half.modules) for half in HALVES)
+
+
+def _compile(half: Half, root: Path, copy: Path) -> Path:
+    """Make the extension modules of one half in a copy of its package; the copy."""
+    shutil.copytree(root / half.package, copy / half.package, ignore=_no_machine_code)
+    (copy / "mypy.ini").write_text(_CHECKS)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypyc", *half.modules],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise CompileError(f"mypyc ended with\n{(done.stdout + done.stderr)[-2000:]}")
+    return copy
 
 
 def remove(root: Path) -> int:
     """Delete what was compiled before; how many files."""
-    found = [*_compiled(root), *(path for path in [root / RECORD] if path.exists())]
+    records = [root / half.record for half in HALVES]
+    found = [*_compiled(root), *(path for path in records if path.exists())]
     for path in found:
         path.unlink()
     return len(found)
 
 
 def _compiled(root: Path) -> Iterable[Path]:
-    yield from root.glob(f"*__mypyc{_SUFFIX}")
-    for module in MODULES:
-        path = (root / module).with_suffix(_SUFFIX)
-        if path.exists():
-            yield path
+    yield from root.glob(f"*__mypyc{SUFFIX}")  # what the others share
+    for half in HALVES:
+        yield from (root / half.package).rglob(f"*{SUFFIX}")  # also of what was listed once
 
 
 def _compiler() -> str:

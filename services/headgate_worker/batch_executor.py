@@ -161,8 +161,8 @@ class BatchExecutor(SyncExecutor):
                 self._one_by_one(batch, error)
             return
         run_ms = ms_since(started)
-        for member, answer in zip(batch, answers):
-            self._settle(member.call, answer, run_ms)
+        for member, said in zip(batch, answers):
+            self._settle(member.call, said, run_ms)
 
     def _together(self, batch: Sequence[_Member]) -> Sequence[Any]:
         """One call for all of them. Lines that it logs bear an id only if it is for one request."""

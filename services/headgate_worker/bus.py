@@ -183,9 +183,9 @@ class Bus:
                 self._report(f"the bus refuses our credentials: {error}")
                 if refusals >= REFUSALS_MAX and not self._was_connected:
                     raise
-            except (OSError, asyncio.TimeoutError, ValueError) as error:
+            except (OSError, asyncio.TimeoutError, ValueError) as reason:
                 if failures == 0:
-                    self._report(f"no connection to the bus at {url}: {error or 'no answer'}")
+                    self._report(f"no connection to the bus at {url}: {reason or 'no answer'}")
             else:
                 failures = 0
                 await self._stay(connection)

@@ -288,9 +288,9 @@ class AsyncExecutor:
             timed_out = ms_since(started) >= self._scorer.timeout_ms
             reason = ScoringTimeoutError() if timed_out else error
             self._deliver(call.request, self._scorer.broken(call, reason, ms_since(started)))
-        except BaseException as error:
-            left = call.request.left and isinstance(error, asyncio.CancelledError)
-            answer = None if left else self._scorer.broken(call, error, ms_since(started))
+        except BaseException as failure:
+            left = call.request.left and isinstance(failure, asyncio.CancelledError)
+            answer = None if left else self._scorer.broken(call, failure, ms_since(started))
             self._deliver(call.request, answer)
         else:
             answer = self._scorer.complete(call, result, ms_since(started))

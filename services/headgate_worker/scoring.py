@@ -189,8 +189,8 @@ class Scorer:
         except InputError as error:
             refusal = call.dialect.message(error.status, error.message)
             return self._signed(call.request, call.ids, refusal)
-        except Exception as error:
-            output.log("ERROR", f"the output of run() is no answer\n{failure.trace(error)}", 2)
+        except Exception as reason:
+            output.log("ERROR", f"the output of run() is no answer\n{failure.trace(reason)}", 2)
             return self._signed(call.request, call.ids, call.dialect.message(500, INTERNAL))
         headers = [*answer.headers, ("x-ms-run-fn-exec-ms", f"{run_ms:.3f}")]
         answer = Answer(answer.status, headers, answer.body, run_ms, answer.stream)

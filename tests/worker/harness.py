@@ -226,7 +226,7 @@ async def worker(
         process = await asyncio.create_subprocess_exec(
             python,
             "-u",
-            str(worker_archive.build(folder)),
+            str(worker_archive.build_here(folder)),
             cwd=code,
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,

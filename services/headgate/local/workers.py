@@ -73,7 +73,7 @@ def start(launch: Launch, python: Path, archives: Path) -> int:
     (launch.folder / LAST_WORDS).unlink(missing_ok=True)
     with (launch.folder / logs.LOG).open("wb") as log:
         child = subprocess.Popen(
-            _command(launch, python, worker_archive.build(archives)),
+            _command(launch, python, worker_archive.build_here(archives)),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

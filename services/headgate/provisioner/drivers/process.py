@@ -174,7 +174,7 @@ class ProcessDriver:
     def _spawn(
         self, launch: Launch, python: Path, folder: Path, variables: Mapping[str, str]
     ) -> subprocess.Popen[bytes]:
-        archive = worker_archive.build(self._archives)
+        archive = worker_archive.build_here(self._archives)
         with (folder / LOG).open("ab") as log:
             return subprocess.Popen(
                 [str(python), "-u", "-X", "faulthandler", str(archive)],
