@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from engineio.async_socket import AsyncSocket  # type: ignore[import-untyped]
+from engineio.async_socket import AsyncSocket
 from nicegui import core
 
 from headgate.runtime.log import Log

@@ -92,8 +92,8 @@ class Otlp:
 
     def close(self) -> None:
         """Send what is there, and stop."""
-        self._span_processor.shutdown()  # type: ignore[no-untyped-call]  # the SDK types it not
-        self._line_processor.shutdown()  # type: ignore[no-untyped-call]  # the SDK types it not
+        self._span_processor.shutdown()
+        self._line_processor.shutdown()
 
     def _tracer(self, service: str, instance: str) -> api.Tracer:
         found = self._tracers.get((service, instance))
