@@ -102,12 +102,10 @@ class BatchExecutor(SyncExecutor):
     def _take(self, until_s: Optional[float]) -> Optional[Request]:
         """The next request, waited for at most that long; None if there is none, or at the end."""
         try:
-            if until_s is None:
-                return self._next()
             request = self.inbox.get(until_s)
         except queue.Empty:
             return None
-        if request is None:
+        if request is None and until_s is not None:
             self.inbox.put(None)  # the end comes after this batch
         return request
 
@@ -128,7 +126,7 @@ class BatchExecutor(SyncExecutor):
             return None
         if call.batched is None:
             return _Member(call)
-        tag = output.REQUEST.set(call.tag)
+        before = output.REQUEST.set(call.ids.request)
         try:
             with self._alarm:
                 item = call.batched.item(call.inputs)
@@ -138,7 +136,7 @@ class BatchExecutor(SyncExecutor):
             self._deliver(request, self._scorer.broken(call, error, 0.0))
             return None
         finally:
-            output.REQUEST.reset(tag)
+            output.REQUEST.reset(before)
         self._room.note(rows)
         return _Member(call, item, rows, key)
 
@@ -172,13 +170,13 @@ class BatchExecutor(SyncExecutor):
         figures["batched_rows"] += sum(member.rows for member in batch)
         first = batch[0].call
         assert first.batched is not None
-        tag = output.REQUEST.set(first.tag if len(batch) == 1 else "-")
+        before = output.REQUEST.set(first.ids.request if len(batch) == 1 else "-")
         try:
             with self._scorer.shared_context(), self._alarm:
                 return first.batched.many([member.item for member in batch])
         finally:
             output.end_request()
-            output.REQUEST.reset(tag)
+            output.REQUEST.reset(before)
 
     def _one_by_one(self, batch: Sequence[_Member], error: BaseException) -> None:
         """A batch has failed as a whole: each request fails or succeeds by itself, once."""
@@ -192,14 +190,14 @@ class BatchExecutor(SyncExecutor):
                 self._score_batch((member,))
 
     def _settle(self, call: Call, answer: Any, run_ms: float) -> None:
-        tag = output.REQUEST.set(call.tag)
+        before = output.REQUEST.set(call.ids.request)
         try:
             if isinstance(answer, BaseException):
                 done = self._scorer.broken(call, answer, run_ms)
             else:
                 done = self._scorer.complete(call, answer, run_ms)
         finally:
-            output.REQUEST.reset(tag)
+            output.REQUEST.reset(before)
         self._deliver(call.request, done)
 
 

@@ -190,8 +190,8 @@ class Bridge:
             started = time.perf_counter()
             answer, connection = self._ask(request, left_s, connection)
             if answer is not None:
-                run_ms = (time.perf_counter() - started) * 1e3
-                self._deliver(request, answer._replace(run_ms=run_ms))
+                answer.run_ms = (time.perf_counter() - started) * 1e3
+                self._deliver(request, answer)
 
     def _ask(
         self, request: Request, left_s: float, kept: Optional[http.client.HTTPConnection]

@@ -97,7 +97,7 @@ class Collector:
 
         stream.copy(
             collecting.DATA_BYTES_MAX,
-            lambda body: self.offer(request, answer._replace(body=body)),
+            lambda body: self.offer(request, answer.with_body(body)),
         )
 
     def add(self, event: Event) -> bool:
@@ -181,7 +181,7 @@ class Collector:
                 about = {"path": path, "method": request.method}
                 pairs, body = request.headers, request.body
             else:
-                about, pairs, body = {}, answer.headers, answer.body
+                about, pairs, body = {}, answer.all_headers(), answer.body
                 if answer.stream is not None:
                     body_bytes = answer.stream.passed_bytes
             named = {name.lower(): value for name, value in pairs}
@@ -233,7 +233,7 @@ def custom(plan: Plan, name: str) -> Optional[Collection]:
 
 
 def _id_of(answer: Answer) -> str:
-    for name, value in reversed(answer.headers):
+    for name, value in reversed(answer.all_headers()):
         if name.lower() == "x-request-id":
             return value
     return ""

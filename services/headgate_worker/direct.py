@@ -187,7 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, answer: Answer) -> None:
         with suppress(OSError):  # whoever asked has gone
             self.send_response(answer.status)
-            for name, value in answer.headers:
+            for name, value in answer.all_headers():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(answer.body)))
             self.end_headers()
@@ -201,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
         stream.attach(there.set)
         try:
             self.send_response(answer.status)
-            for name, value in answer.headers:
+            for name, value in answer.all_headers():
                 self.send_header(name, value)
             if chunked:
                 self.send_header("Transfer-Encoding", "chunked")

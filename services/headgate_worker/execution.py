@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import queue
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from types import FrameType
 from typing import Any, Optional, Protocol
 
@@ -79,7 +78,7 @@ class SyncExecutor:
         self._scorer = scorer
         self._deliver = deliver
         self._flush = flush
-        self.inbox = Inbox()
+        self.inbox = Inbox(flush)
         self._alarm = _Alarm(scorer.timeout_ms / 1000)
         self._running: Optional[Request] = None
 
@@ -104,7 +103,7 @@ class SyncExecutor:
 
     def serve(self) -> None:
         self._alarm.install()
-        while (request := self._next()) is not None:
+        while (request := self.inbox.get()) is not None:
             if request.left or request.deadline_ms <= time.monotonic() * 1e3:
                 self._deliver(request, None)
             else:
@@ -116,27 +115,21 @@ class SyncExecutor:
                     if answer.run_ms > BRIEF_MS:
                         self._flush()
 
-    def _next(self) -> Optional[Request]:
-        """The next request, however long that takes; None at the end."""
-        try:
-            return self.inbox.get_nowait()
-        except queue.Empty:
-            self._flush()
-            return self.inbox.get()
-
     def _score(self, request: Request) -> Optional[Answer]:
         """The answer; None when it was delivered in parts."""
         call = self._scorer.begin(request)
         return call if isinstance(call, Answer) else self._answer(call)
 
     def _answer(self, call: Call) -> Optional[Answer]:
-        tag = output.REQUEST.set(call.tag)
+        before = output.REQUEST.set(call.ids.request)
         try:
+            if call.context is None:
+                return self._run(call)
             with call.context:
                 return self._run(call)
         finally:
             output.end_request()
-            output.REQUEST.reset(tag)
+            output.REQUEST.reset(before)
 
     def _run(self, call: Call) -> Optional[Answer]:
         started = time.perf_counter()
@@ -273,8 +266,8 @@ class AsyncExecutor:
             return
         call = self._scorer.begin(request)
         if isinstance(call, Call):
-            output.REQUEST.set(call.tag)  # of this task only
-            with call.context:
+            output.REQUEST.set(call.ids.request)  # of this task only
+            with call.context or nullcontext():
                 await self._run(call)
         else:
             self._deliver(request, call)

@@ -22,7 +22,7 @@ TEXT = "text/plain; charset=utf-8"
 LINES = "application/x-ndjson"
 EVENTS = "text/event-stream"
 
-_WHOLE = frozenset((dict, list, tuple, str, int, float, bool, type(None)))
+WHOLE = frozenset((dict, list, tuple, str, int, float, bool, type(None)))
 _EVENT_FIELDS = ("data:", "event:", "id:", "retry:", ":")
 _NO_PART = object()
 
@@ -131,7 +131,7 @@ class Generated:
 
 def of(result: Any) -> Optional[Generated]:
     """run()'s output as parts still to come; None when it is whole."""
-    if type(result) in _WHOLE:
+    if type(result) in WHOLE:
         return None
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
         return Generated(result, None, None)

@@ -37,9 +37,13 @@ class Source(Protocol):
 
 
 class Inbox:
-    """A queue with the sockets that fill it. ``None`` in it is the end."""
+    """A queue with the sockets that fill it. ``None`` in it is the end.
 
-    def __init__(self) -> None:
+    ``before_waiting`` is called when it is empty, by whoever wants more.
+    """
+
+    def __init__(self, before_waiting: Callable[[], None]) -> None:
+        self._before_waiting = before_waiting
         self._requests: deque[Optional[Request]] = deque()
         self._sources: dict[int, Source] = {}
         self._changes: deque[tuple[Source, int]] = deque()  # a descriptor, or -1: it goes
@@ -88,19 +92,13 @@ class Inbox:
 
     # -- the model's thread -------------------------------------------------------------------
 
-    def get_nowait(self) -> Optional[Request]:
-        """The next request that was read already. Raises queue.Empty."""
-        try:
-            return self._requests.popleft()
-        except IndexError:
-            raise queue.Empty from None
-
     def get(self, until_s: Optional[float] = None) -> Optional[Request]:
         """The next request, waited for until then (monotonic), or as long as it takes.
 
         Raises queue.Empty. The last fraction of a millisecond is not waited for.
         """
         while not self._requests:
+            self._before_waiting()
             left_ms = -1
             if until_s is not None:
                 left_ms = max(0, int(1e3 * (until_s - time.monotonic())))
@@ -111,7 +109,10 @@ class Inbox:
                 self.on_busy()
             if left_ms == 0 and not self._requests:
                 raise queue.Empty
-        return self._requests.popleft()
+        try:
+            return self._requests.popleft()
+        except IndexError:  # it has been withdrawn meanwhile
+            return self.get(until_s)
 
     # -- parts of it --------------------------------------------------------------------------
 

@@ -245,32 +245,33 @@ class Lane:
             self._on_loop(self._bus.publish, reply, b"")
             return
         now_ms = _now_ms()
-        replies = self._replies
+        in_flight = self._replies.in_flight
+        taken: list[Request] = []
         refused = False
         for meta, body in frames.decode(payload):
-            deadline = core.deadline_ms(meta, now_ms)
+            request = Request(reply, meta, body, core.deadline_ms(meta, now_ms))
             refusal = core.refusal(
                 self._state,
-                in_flight=replies.in_flight,
+                in_flight=in_flight + len(taken),
                 capacity=self._capacity,
-                deadline=deadline,
+                deadline=request.deadline_ms,
                 now_ms=now_ms,
             )
-            request = Request(reply, meta, body, deadline)
             if refusal is not None or self._executor is None or self._transfers.crowded:
-                replies.refuse(request, refusal or core.BUSY)
+                self._replies.refuse(request, refusal or core.BUSY)
                 refused = True
                 continue
             if "tr" in meta:
                 request.came_ms = now_ms
-            replies.take()
-            size = meta.get("size")
-            if size is None:
+            taken.append(request)
+        self._replies.take(len(taken))
+        for request in taken:
+            if request.size is None:
                 self._submit(request)
             else:
-                self._on_loop(self._transfers.receive, request, size)
+                self._on_loop(self._transfers.receive, request, request.size)
         if refused:
-            replies.flush()
+            self._replies.flush()
 
     def _say(self, subject: str, payload: bytes, deadline_ms: float) -> None:
         """An answer leaves, from any thread."""

@@ -66,7 +66,7 @@ class BasicCorrelationContext(CorrelationContext):
 
 def get_context() -> CorrelationContext:
     """The context of the request that is being answered, if there is one."""
-    request = output.REQUEST.get()
+    request = output.tag(output.REQUEST.get())
     return BasicCorrelationContext(None if request == "-" else request)
 
 

@@ -20,12 +20,14 @@ from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import Any, BinaryIO, Optional
 
+# The id of the request under way, as it was sent; `tag` makes of it what stands in the log.
 REQUEST: ContextVar[str] = ContextVar("headgate_request", default="-")
 
 LINE_CHARS_MAX = 64 * 1024  # longer ones are broken, so that a script cannot fill our memory
 _TAG = re.compile(r"[\w.:-]{1,100}", re.ASCII)
 _UNSAFE = re.compile(r"[^\w.:-]", re.ASCII)
 _IOLBF = 1
+_lines_are_left_open = False  # whether anybody has ever left one: most never do
 
 
 def tag(request_id: str) -> str:
@@ -52,7 +54,6 @@ class TaggedStream(io.TextIOBase):
         self._level = level
         self._original = original
         self._open = threading.local()  # lines that threads print side by side do not mix
-        self._breaks_lines = False  # whether anybody has ever left one open: most never do
 
     @property
     def buffer(self) -> BinaryIO:
@@ -77,7 +78,8 @@ class TaggedStream(io.TextIOBase):
             _write(self._descriptor, self._level, whole)
         self._open.line = line
         if line:
-            self._breaks_lines = True
+            global _lines_are_left_open
+            _lines_are_left_open = True
         return len(text)
 
     def flush(self) -> None:
@@ -87,8 +89,6 @@ class TaggedStream(io.TextIOBase):
 
     def end_line(self) -> None:
         """What this thread has left open becomes a line now: its request has ended."""
-        if not self._breaks_lines:
-            return
         if getattr(self._open, "line", ""):
             self.write("\n")
 
@@ -114,6 +114,8 @@ def install(level: str) -> None:
 
 def end_request() -> None:
     """Lines that run() left open get their end, under its own tag."""
+    if not _lines_are_left_open:
+        return
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TaggedStream):
             stream.end_line()
@@ -138,7 +140,7 @@ def _line_buffer_c() -> None:
 
 def _write(descriptor: int, level: str, lines: Iterable[str]) -> None:
     now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")[:-6]
-    head = f"{now}Z {level} {REQUEST.get()} "
+    head = f"{now}Z {level} {tag(REQUEST.get())} "
     data = "".join(f"{head}{line}\n" for line in lines).encode("utf-8", "backslashreplace")
     view: Optional[memoryview] = memoryview(data)
     # A log that cannot be written (full disk, closed pipe) must not fail a request.

@@ -23,6 +23,16 @@ JOINED_MAX = 16  # answers of one message
 JOINED_BYTES_MAX = 256 * 1024
 
 
+class _Gathered:
+    """Answers to one router that leave together, and until when the last of them is wanted."""
+
+    __slots__ = ("deadline_ms", "frames")
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+        self.deadline_ms = 0.0
+
+
 class Replies:
     """All answers of one process, and the count of what it has in hand.
 
@@ -45,8 +55,7 @@ class Replies:
         self._loop = loop
         self._in_parts = in_parts
         self._lock = threading.Lock()
-        self._gathered: dict[str, list[bytes]] = {}
-        self._deadlines: dict[str, float] = {}
+        self._gathered: dict[str, _Gathered] = {}
         self._bytes = 0
         self._unsaid = 0  # gathered, or on its way to the bus
         self._waking = False
@@ -65,10 +74,10 @@ class Replies:
 
     # -- from any thread ----------------------------------------------------------------------
 
-    def take(self) -> None:
-        """One more request is in hand."""
+    def take(self, count: int) -> None:
+        """So many more requests are in hand."""
         with self._lock:
-            self.taken += 1
+            self.taken += count
 
     def deliver(self, request: Request, answer: Optional[Answer]) -> None:
         """An answer, None for a request that nobody waits for; one wake-up serves many."""
@@ -95,13 +104,13 @@ class Replies:
             return
         with self._lock:
             gathered, self._gathered = self._gathered, {}
-            deadlines, self._deadlines = self._deadlines, {}
             self._bytes = 0
-        for reply, parts in gathered.items():
-            payload = b"".join(parts) if len(parts) > 1 else parts[0]
-            self._say(reply, payload, deadlines[reply])
+        said = 0
+        for reply, together in gathered.items():
+            said += len(together.frames)
+            self._say(reply, b"".join(together.frames), together.deadline_ms)
         with self._lock:
-            self._unsaid -= sum(map(len, gathered.values()))
+            self._unsaid -= said
         self._look_whether_idle()
 
     def end(self, *, finished: bool) -> None:
@@ -134,14 +143,16 @@ class Replies:
         if self._bytes + len(frame) > JOINED_BYTES_MAX:
             self.flush()
         with self._lock:
-            parts = self._gathered.setdefault(reply, [])
-            parts.append(frame)
+            together = self._gathered.get(reply)
+            if together is None:
+                together = self._gathered[reply] = _Gathered()
+            together.frames.append(frame)
+            together.deadline_ms = max(together.deadline_ms, request.deadline_ms)
+            self._bytes += len(frame)
             self._unsaid += 1
             self._ended += ended
             self.finished += finished
-            self._bytes += len(frame)
-            self._deadlines[reply] = max(self._deadlines.get(reply, 0.0), request.deadline_ms)
-        if len(parts) >= JOINED_MAX:
+        if len(together.frames) >= JOINED_MAX:
             self.flush()
 
     def _frame(self, request: Request, answer: Optional[Answer]) -> bytes:
@@ -160,6 +171,13 @@ class Replies:
 
 
 def _whole(request: Request, answer: Answer, in_flight: int) -> bytes:
-    status, headers, body, run_ms, _ = answer
     held_ms = time.monotonic() * 1e3 - request.came_ms if request.came_ms else 0.0
-    return frames.encode_answer(request.id, in_flight, status, headers, run_ms, body, held_ms)
+    return frames.encode_answer(
+        request.id,
+        in_flight,
+        answer.status,
+        answer.headers,
+        answer.run_ms,
+        answer.body,
+        held_ms,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 from uuid import uuid4
 
 from headgate_worker.streams import Stream
@@ -26,6 +26,7 @@ class Request:
         "path",
         "query",
         "reply",
+        "size",
         "window",
     )
 
@@ -37,6 +38,7 @@ class Request:
         self.left = False  # nobody waits for its answer any more
         # How far an answer in parts may go at first, in bytes; 0: it has to come as a whole.
         self.window = int(meta.get("w") or 0)
+        self.size: Any = meta.get("size")  # of a body that comes in parts, in bytes
         self.method = str(meta.get("m") or "POST").upper()
         self.path = str(meta.get("p") or "/score")
         self.query = str(meta.get("q") or "")
@@ -69,26 +71,18 @@ class Request:
         )
 
 
-class Answer(NamedTuple):
-    """What the model's server would say over HTTP. ``run_ms`` is negative if run() was not.
-
-    With a ``stream`` the body is still to come from there.
-    """
-
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
-    run_ms: float = -1.0
-    stream: Optional[Stream] = None
-
-
-class Ids(NamedTuple):
+class Ids:
     """The ids of a request: its own, its client's, and the name that once meant either."""
 
-    request: str = ""
-    client: str = ""
-    legacy: str = ""
-    refusal: str = ""
+    __slots__ = ("client", "legacy", "refusal", "request")
+
+    def __init__(
+        self, request: str = "", client: str = "", legacy: str = "", refusal: str = ""
+    ) -> None:
+        self.request = request
+        self.client = client
+        self.legacy = legacy
+        self.refusal = refusal
 
     def headers(self) -> list[tuple[str, str]]:
         found = [("x-request-id", self.request)] if self.request else []
@@ -97,6 +91,43 @@ class Ids(NamedTuple):
         if self.client:
             found.append(("x-ms-client-request-id", self.client))
         return found
+
+
+class Answer:
+    """What the model's server would say over HTTP. ``run_ms`` is negative if run() was not called.
+
+    With a ``stream`` the body is still to come from there. ``ids`` are the request's: a router says
+    them itself and takes none from us, so only ``all_headers`` has them.
+    """
+
+    __slots__ = ("body", "headers", "ids", "run_ms", "status", "stream")
+
+    def __init__(
+        self,
+        status: int,
+        headers: list[tuple[str, str]],
+        body: bytes,
+        run_ms: float = -1.0,
+        stream: Optional[Stream] = None,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.run_ms = run_ms
+        self.stream = stream
+        self.ids: Optional[Ids] = None
+
+    def with_body(self, body: bytes) -> Answer:
+        """The same answer once all parts of its body are known."""
+        answer = Answer(self.status, self.headers, body, self.run_ms, self.stream)
+        answer.ids = self.ids
+        return answer
+
+    def all_headers(self) -> list[tuple[str, str]]:
+        """What a client gets that asks without a router. A script cannot set the ids."""
+        theirs = self.ids.headers() if self.ids is not None else []
+        names = [name for name, _ in theirs]
+        return [pair for pair in self.headers if pair[0].lower() not in names] + theirs
 
 
 def identify(request: Request) -> Ids:

@@ -7,18 +7,20 @@ whatever SDK it has set up. Nothing is done where nobody has loaded the API: nob
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Optional
 
 from headgate_worker.request import Request
 
 _HEADERS = ("traceparent", "tracestate", "baggage")
 
 
-def around(request: Request, inner: AbstractContextManager[Any]) -> AbstractContextManager[Any]:
+def around(
+    request: Request, inner: Optional[AbstractContextManager[Any]]
+) -> Optional[AbstractContextManager[Any]]:
     """``inner``, and around it what the request's headers tell of its trace."""
     if "opentelemetry.context" in sys.modules and request.header("traceparent"):
-        return _Attached(request, inner)
+        return _Attached(request, inner or nullcontext())
     return inner
 
 

@@ -246,6 +246,9 @@ CASES = (
     *ANY_ORIGIN_CASES,
 )
 
+# What is answered in the headers that a worker leaves to its router.
+IDS_CASES = [case for case in CASES if "ids" in case.name.replace("_", "-").split("-")]
+
 # Case -> why ours answers otherwise. A test proves that each of these still differs.
 DIFFERENCES: dict[str, str] = {
     "text-urlencoded-body": "run() gets the body whatever the content type; the reference's form "

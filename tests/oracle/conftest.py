@@ -20,8 +20,8 @@ import pytest
 import pytest_asyncio
 
 from headgate.runtime import natsd
-from oracle.cases import CASES, ENVIRONMENTS, SCRIPTS
-from oracle.servers import Ours, Reference, ours, reference
+from oracle.cases import CASES, ENVIRONMENTS, IDS_CASES, SCRIPTS
+from oracle.servers import OnPort, Ours, ours, ours_on_port, reference
 from worker.harness import Router
 
 CACHE = Path(__file__).parents[2] / ".cache" / "oracle-venv"
@@ -65,11 +65,15 @@ def folder() -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Every script, served by both; ``bare`` is ours in an environment without Flask."""
+    """Every script, served by both.
 
-    references: dict[str, Reference]
+    ``bare`` is ours in an environment without Flask, ``alone`` ours without a router.
+    """
+
+    references: dict[str, OnPort]
     ours: dict[str, Ours]
     bare: Ours
+    alone: dict[str, OnPort]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -84,7 +88,7 @@ async def stage(
     async with AsyncExitStack() as stack:
         router = await stack.enter_async_context(Router.connected(nats))
 
-        async def start_reference(name: str) -> Reference:
+        async def start_reference(name: str) -> OnPort:
             context = reference(
                 oracle_python, folder / name, SCRIPTS.get(name, name), ENVIRONMENTS.get(name, {})
             )
@@ -95,13 +99,20 @@ async def stage(
             context = ours(oracle_python, folder, script, variables, nats, router)
             return await stack.enter_async_context(context)
 
-        references, workers, bare = await asyncio.gather(
+        async def start_alone(name: str) -> OnPort:
+            context = ours_on_port(oracle_python, folder / f"{name}-alone", name, nats)
+            return await stack.enter_async_context(context)
+
+        asked_alone = sorted({case.script for case in IDS_CASES})
+        references, workers, bare, alone = await asyncio.gather(
             asyncio.gather(*map(start_reference, served)),
             asyncio.gather(*(start_ours(name, ENVIRONMENTS.get(name, {})) for name in served)),
             start_ours("raw", {"PYTHONPATH": str(no_flask)}),
+            asyncio.gather(*map(start_alone, asked_alone)),
         )
         yield Stage(
             dict(zip(served, references, strict=True)),
             dict(zip(served, workers, strict=True)),
             bare,
+            dict(zip(asked_alone, alone, strict=True)),
         )

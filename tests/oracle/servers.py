@@ -26,6 +26,8 @@ START_S = 50.0
 HOST = "model.example.com"
 # What belongs to the connection and not to the answer, or differs with every call.
 IGNORED = {"server", "date", "connection", "content-length", "transfer-encoding"}
+# A router says these itself, and takes none from a worker.
+IDS = frozenset(("x-request-id", "x-ms-request-id", "x-ms-client-request-id"))
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MILLISECONDS = re.compile(r"\d+\.\d{3}")
 
@@ -54,8 +56,8 @@ def seen(status: int, headers: list[tuple[str, str]], body: bytes) -> Seen:
     return Seen(status, tuple(sorted(kept)), body)
 
 
-class Reference:
-    """``azmlinfsrv`` on a port."""
+class OnPort:
+    """A server on a port: ``azmlinfsrv``, or our worker without a router."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -131,9 +133,9 @@ def code_folder(folder: Path, script: str) -> Path:
 @asynccontextmanager
 async def reference(
     python: Path, folder: Path, script: str, variables: Mapping[str, str]
-) -> AsyncIterator[Reference]:
+) -> AsyncIterator[OnPort]:
     code = code_folder(folder, script)
-    server = Reference(ports.choose("127.0.0.1", 0, setting="reference"))
+    server = OnPort(ports.choose("127.0.0.1", 0, setting="reference"))
     log = folder / "reference.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -173,3 +175,19 @@ async def ours(
     ) as process:
         await router.until(process, InstanceState.READY)
         yield Ours(router, process)
+
+
+@asynccontextmanager
+async def ours_on_port(
+    python: Path, folder: Path, script: str, bus: natsd.RunningServer
+) -> AsyncIterator[OnPort]:
+    """Our worker as clients see it that ask it without a router."""
+    server = OnPort(ports.choose("127.0.0.1", 0, setting="ours"))
+    source = (SCRIPTS / f"{script}.py").read_text()
+    variables = {"HEADGATE_LISTEN": f"127.0.0.1:{server.port}"}
+    async with worker(bus, folder, source, python=str(python), variables=variables) as process:
+        until = time.monotonic() + START_S
+        while not await asyncio.to_thread(server.is_up):
+            assert time.monotonic() < until, process.log()[-3000:]
+            await asyncio.sleep(0.1)
+        yield server

@@ -38,11 +38,11 @@ def load(settings: Settings) -> Script:
 
 
 class _Asked(NamedTuple):
-    """A request, shaped for the model; ``tag`` is what the log calls it."""
+    """A request, shaped for the model; ``id`` is the request's."""
 
     data: Any
     params: Optional[dict[str, Any]]
-    tag: str
+    id: str
 
 
 def loaded(folder: str) -> Any:
@@ -114,9 +114,9 @@ class _Model:
                 data = batches.joined([each.data for each in asked])
                 results = batches.parted(self._predict(data, None), sizes)
             for each, result in zip(asked, results):
-                tag = output.REQUEST.set(each.tag)  # whose rows these are, for collections
+                before = output.REQUEST.set(each.id)  # whose rows these are, for collections
                 self._collected.outputs(result)
-                output.REQUEST.reset(tag)
+                output.REQUEST.reset(before)
             return [values.jsonable(result) for result in results]
 
         def item(inputs: Inputs) -> _Asked:
