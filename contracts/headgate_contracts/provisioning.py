@@ -11,6 +11,7 @@ from headgate_contracts.envelope import Event, Query, Reply, Value
 from headgate_contracts.errors import WireError
 
 SERVICE = "provisioner"
+_ROUNDING = 1e-6  # of cores, which are no whole numbers
 
 
 class CollectionCounts(Value):
@@ -65,6 +66,29 @@ class Amounts(Value):
     memory_bytes: int = Field(ge=0)
     gpus: int = Field(ge=0)
 
+    def __add__(self, other: Amounts) -> Amounts:
+        return Amounts(
+            cores=self.cores + other.cores,
+            memory_bytes=self.memory_bytes + other.memory_bytes,
+            gpus=self.gpus + other.gpus,
+        )
+
+    def __sub__(self, other: Amounts) -> Amounts:
+        """What is left, and never less than nothing."""
+        return Amounts(
+            cores=max(0.0, self.cores - other.cores),
+            memory_bytes=max(0, self.memory_bytes - other.memory_bytes),
+            gpus=max(0, self.gpus - other.gpus),
+        )
+
+    def fits(self, free: Amounts) -> bool:
+        """Whether all of it is there."""
+        return (
+            self.cores <= free.cores + _ROUNDING
+            and self.memory_bytes <= free.memory_bytes
+            and self.gpus <= free.gpus
+        )
+
 
 class GetCapacity(Query):
     """What instances may use of the host, and how many of a type would fit on it."""
@@ -75,13 +99,17 @@ class GetCapacity(Query):
 
 
 class CapacityReply(Reply):
-    """``taken`` is what is counted for instances. ``instances_max``: None when not asked for."""
+    """``taken`` is what is counted for instances.
+
+    ``each`` is counted for one of the type that was asked for, of which ``instances_max`` fit.
+    """
 
     TYPE: ClassVar[str] = "headgate.provisioner.reply.v1.capacity"
 
     total: Amounts
     taken: Amounts
     instances_max: int | None = None
+    each: Amounts | None = None
 
 
 class GetLogs(Query):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from batch.house import WORKSPACE, House, eventually, house
+from headgate.batch import rooming
 from headgate_contracts.errors import ErrorCode
-from headgate_contracts.jobs import CancelJob, JobStatus
+from headgate_contracts.jobs import CancelJob, Job, JobStatus
 from headgate_contracts.nodes import ListNodes
 from headgate_contracts.provisioning import CapacityReply, GetCapacity
 
@@ -55,6 +56,58 @@ async def test_nodes_take_room_of_the_machine_and_wait_for_it(tmp_path: Path) ->
             return free.taken.cores == 0
 
         await eventually(is_free_again)
+
+
+ONE_CORE = "Standard_DS1_v2"
+
+
+async def test_small_nodes_give_way_to_a_large_one_that_waits(tmp_path: Path) -> None:
+    async with house(tmp_path, host_cores=3.0, host_memory_gib=100, elastic_types=False) as home:
+        for name, size in (("small", ONE_CORE), ("large", TWO_CORES)):
+            compute = await home.compute(name, size=size, max_instances=3)
+            await home.deploy(SLEEPING, name=name, compute=compute, mini_batch_size=1)
+        uri, overrides = await home.numbers(2_000), {"instance_count": 3}
+        small = await home.submit(uri, deployment="small", overrides=overrides)
+        await eventually(lambda: _has_nodes(home, small, 3))
+        large = await home.submit(uri, deployment="large")
+        await home.until(large.name, JobStatus.RUNNING)
+        assert (await home.job(small.name)).status is JobStatus.RUNNING
+        await eventually(lambda: _has_nodes(home, small, 1))
+        for job in (small, large):
+            await home.ask(CancelJob(workspace=WORKSPACE, name=job.name))
+
+
+@pytest.mark.parametrize("computes", [("one", "two"), ("one", "one")])
+async def test_jobs_take_turns_with_room_for_a_single_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, computes: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(rooming, "TURN_S", 1.0)
+    async with house(tmp_path, host_cores=3.0, host_memory_gib=100, elastic_types=False) as home:
+        jobs = []
+        uri = await home.numbers(2_000)
+        for name, pool in zip(("first", "second"), computes, strict=True):
+            compute = await home.compute(pool, size=TWO_CORES, max_instances=4)
+            await home.deploy(SLEEPING, name=name, compute=compute, mini_batch_size=1)
+            jobs.append(await home.submit(uri, deployment=name))
+        for _ in range(2):
+            for job in jobs:  # each goes on again and again
+                settled = (await home.job(job.name)).counts.settled
+                await eventually(lambda job=job, n=settled: _has_settled(home, job, n + 5))
+        for job in jobs:
+            assert (await home.job(job.name)).counts.retries == 0
+            await home.ask(CancelJob(workspace=WORKSPACE, name=job.name))
+
+
+async def _has_nodes(home: House, job: Job, count: int) -> bool:
+    nodes = (await home.ask(ListNodes())).nodes
+    return (
+        sum(node.was_ready and node.state == "running" for node in nodes if node.job == job.id)
+        == count
+    )
+
+
+async def _has_settled(home: House, job: Job, count: int) -> bool:
+    return (await home.job(job.name)).counts.settled >= count
 
 
 async def test_a_node_that_never_fits_fails_its_job(tmp_path: Path) -> None:
@@ -128,7 +181,11 @@ def run(mini_batch):
 
 @pytest.mark.soak
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("nodes", "over_s"), [(4, 30), (3, 200)])
+@pytest.mark.parametrize(
+    ("home", "nodes", "over_s"),
+    [("", 4, 30), ("postgresql", 4, 30), ("", 3, 200), ("postgresql", 3, 200)],
+    indirect=["home"],
+)
 async def test_two_jobs_share_a_compute_fairly(home: House, nodes: int, over_s: float) -> None:
     """Of three nodes, too, each job has half over time: the third one goes to them in turns."""
     compute = await home.compute(max_instances=nodes)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import docker
 
-from batch.house import House, eventually, house
+from batch.house import WORKSPACE, House, eventually, house
 from containers.engine import IMAGE
-from headgate_contracts.jobs import Job, JobStatus
+from headgate_contracts.jobs import CancelJob, Job, JobStatus
 from headgate_contracts.nodes import ListNodes
 
 SCRIPT = """
@@ -59,6 +59,22 @@ async def test_a_script_that_cannot_be_loaded_in_a_container_fails_its_job(
         job = await home.until((await home.submit(await home.numbers(2))).name)
         assert job.status is JobStatus.FAILED and job.error is not None
         assert "nothing_of_that_name" in job.error.message
+
+
+async def test_a_container_of_low_priority_has_the_smallest_share_of_the_processors(
+    engine: docker.DockerClient, tmp_path: Path
+) -> None:
+    slow = "import time\ndef init(): pass\ndef run(m): time.sleep(0.2); return m\n"
+    async with house(tmp_path, driver="docker", docker_image=IMAGE) as home:
+        await home.deploy(slow, mini_batch_size=1)
+        uri = await home.numbers(200)
+        for priority, shares in ((-1, 2), (0, 0)):  # 0: the engine's default
+            job = await home.submit(uri, overrides={"priority": priority})
+            await home.until(job.name, JobStatus.RUNNING)
+            (running,) = containers_of(engine)
+            assert engine.api.inspect_container(running)["HostConfig"]["CpuShares"] == shares
+            await home.ask(CancelJob(workspace=WORKSPACE, name=job.name))
+            await home.until(job.name, JobStatus.CANCELED)
 
 
 async def _has_journal(home: House, job: Job) -> bool:

@@ -9,7 +9,8 @@ Answers: ``SubmitJob``, ``CancelJob``, ``PauseJob``, ``ResumeJob``, ``RedriveDea
     ``ReportMiniBatches``.
 
 ``core`` decides from values and ``cutting`` cuts; a ``driver`` per job lists, publishes and
-finishes; the ``pool`` shares nodes between jobs, and ``warm`` says which stay for the next one. The
+finishes; the ``pool`` shares nodes between jobs, ``rooming`` what the machine has room for, and
+``warm`` says which stay for the next one. The
 database is the truth: whatever dies, it says where to go on, and a mini-batch that runs twice is
 committed once.
 """

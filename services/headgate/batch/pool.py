@@ -1,7 +1,6 @@
 """Shares nodes between jobs, compute by compute, and lets them go when nobody needs them.
 
-Level-triggered: what runs is asked of the provisioner, idle nodes too; what should run follows from
-the jobs.
+Level-triggered: what runs is asked of the provisioner; what should run follows from the jobs.
 """
 
 from __future__ import annotations
@@ -9,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headgate.batch import core, state, warm
+from headgate.batch.computes import Computes, Place
 from headgate.batch.core import Claim, Trigger
 from headgate.batch.driver import Tools
+from headgate.batch.line import Line
 from headgate.batch.records import JobRecord
 from headgate.runtime.bus import Bus, Msg
 from headgate.runtime.clock import short_id
@@ -33,11 +34,9 @@ from headgate_contracts.nodes import (
     StopNode,
 )
 from headgate_contracts.provisioning import CapacityReply, GetCapacity
-from headgate_contracts.storage import ComputeReply, ComputeSpec, GetCompute
 
 LOOK_S = 1.0
 ROOM_RETRY_S = 5.0
-COMPUTE_LOOK_S = 2.0
 CANCEL_GRACE_S = 10.0
 # A node that is to stay has to hear first that its last reports have been stored.
 RELEASE_GRACE_S = 10.0
@@ -48,8 +47,6 @@ LEAVING_S = 5.0
 FAILURES_MAX = 5
 _BACKOFF_FIRST_S = 1.0
 _BACKOFF_MAX_S = 60.0
-
-Place = tuple[str, str]  # workspace, compute
 
 _log = Log("batch")
 
@@ -75,6 +72,7 @@ class Pool:
         self._wake = wake
         self._woken = tools.moved
         self._served: dict[str, Served] = {}
+        self._line = Line(bus, tools.clock)
         self._looked_at: float | None = None
         self._local_max = 0
         self._idle: list[Node] = []  # that no job has taken since the last look
@@ -82,8 +80,7 @@ class Pool:
         self._released: dict[str, float] = {}  # when those were let go, by their ids
         self._there: Counter[Place] = Counter()  # nodes that have not ended, whatever they do
         self._most: dict[Place, int] = {}  # nodes that computes may have
-        self._computes: dict[Place, ComputeSpec | None] = {}  # None: there is none
-        self._computes_at = 0.0
+        self._computes = Computes(bus, tools.clock)
         self.nodes: Mapping[str, int] = {}
         """How many nodes work on each job, by its id."""
 
@@ -117,7 +114,7 @@ class Pool:
         found = (await self._bus.ask(ListNodes(), NodesReply)).nodes
         async with self._tools.database.reading() as session:
             jobs = {job.id: job for job in await state.active_jobs(session)}
-        await self._look_at_computes({_place(node) for node in found if node.compute})
+        await self._computes.look({_place(node) for node in found if node.compute})
         self._idle = [node for node in found if node.state == "idle"]
         self._there = Counter(_place(node) for node in found if node.state != "ended")
         by_job: dict[str, list[Node]] = {}
@@ -135,9 +132,8 @@ class Pool:
             job, nodes = jobs.get(job_id), by_job.get(job_id, [])
             lacking[job_id] = await self._adjust(job, nodes, given.get(job_id, 0))
         self._note_leaving(found)
-        for job_id, count in lacking.items():
-            if (job := jobs.get(job_id)) is not None and count > 0:
-                await self._start_some(job, count)
+        working = [node for node in found if node.state not in ("ended", "idle")]
+        await self._start_all(jobs, lacking, working)
         await self._end_idle(jobs.values(), given)
         self.nodes = {
             job_id: sum(node.state != "ended" for node in nodes) for job_id, nodes in by_job.items()
@@ -260,8 +256,40 @@ class Pool:
         surplus = sorted(alive, key=lambda n: (n.was_ready, -n.started_at))[: len(alive) - share]
         for node in surplus if len(alive) > share else ():
             served.stopping.add(node.id)
-            await self._let_go(node, min(SHRINK_GRACE_S, float(job.settings.timeout_s)))
+            await self._let_go(node, _shrink_grace_s(job))
         return share - len(alive)
+
+    async def _start_all(
+        self, jobs: Mapping[str, JobRecord], lacking: Mapping[str, int], nodes: Sequence[Node]
+    ) -> None:
+        """Order what lacks. While a job waits for room that it can have, so do those behind it."""
+        self._line.note(nodes)
+        is_kept = False
+        for job in self._line.ordered(job for job in jobs.values() if lacking[job.id] > 0):
+            if is_kept and await self._line.takes_room(job):
+                self._line.join(job.id)
+                continue
+            await self._start_some(job, lacking[job.id])
+            if job.id in self._line:
+                is_kept = await self._make_room(job, jobs, nodes)
+
+    async def _make_room(
+        self, job: JobRecord, jobs: Mapping[str, JobRecord], nodes: Sequence[Node]
+    ) -> bool:
+        """Let other jobs give way to one that waits; whether room is to be kept for it."""
+        ending = await self._line.room_for(job, jobs, nodes)
+        if ending is None:
+            return False
+        self._of(job.id).not_before = 0.0
+        is_leaving = any(n.state == "stopping" or n.id in self._of(n.job).stopping for n in nodes)
+        if is_leaving or self._idle:  # it is seen first what that is good for
+            return True
+        for node in (node for node in nodes if node.id in ending):
+            other = jobs[node.job]
+            _log.info("node_gives_way", node=node.id, job=other.name, to=job.name)
+            self._of(other.id).stopping.add(node.id)
+            await self._stop(node, _shrink_grace_s(other))
+        return True
 
     async def _start_some(self, job: JobRecord, count: int) -> None:
         """Order nodes, idle ones if there are. What is about to be idle is waited for."""
@@ -284,6 +312,7 @@ class Pool:
     async def _start(self, job: JobRecord, kind: str, idle: Node | None) -> bool:
         """Order a node, of ``idle`` if possible; False when there is no room for it now."""
         if idle is None and self._is_full(job):
+            self._line.leave(job.id)  # it is not the machine that it waits for
             return False
         document = job.document
         node = NodeSpec(
@@ -311,11 +340,14 @@ class Pool:
                 raise
             _log.info("node_waits_for_room", job=job.name, why=error.error.message)
             in_the_way = warm.oldest(self._idle)
+            if error.error.code is ErrorCode.OUT_OF_QUOTA:
+                self._line.join(job.id)
             if in_the_way is not None:
                 await self._end(in_the_way)
             wait_s = ROOM_RETRY_S if in_the_way is None else LOOK_S
             self._of(job.id).not_before = self._tools.clock.monotonic() + wait_s
             return False
+        self._line.leave(job.id)
         if idle is not None:
             self._idle.remove(idle)
         else:
@@ -328,25 +360,6 @@ class Pool:
         await self._bus.ask(StopNode(node=node.id, grace_s=grace_s), Done)
 
     # --- between two jobs ----------------------------------------------------------------------
-
-    async def _look_at_computes(self, places: Set[Place]) -> None:
-        """What the computes of these nodes want now; it may have changed since their jobs came."""
-        now = self._tools.clock.monotonic()
-        self._computes = {place: self._computes[place] for place in places & self._computes.keys()}
-        if now - self._computes_at > COMPUTE_LOOK_S or places - self._computes.keys():
-            self._computes_at = now
-            for place in places:
-                await self._look_at_compute(place)
-
-    async def _look_at_compute(self, place: Place) -> None:
-        query = GetCompute(workspace=place[0], name=place[1])
-        try:
-            self._computes[place] = (await self._bus.ask(query, ComputeReply)).compute.spec
-        except HeadgateError as error:
-            if error.error.blame is Blame.CALLER:
-                self._computes[place] = None
-            else:
-                _log.warning("compute_unknown", compute=place[1], error=str(error))
 
     async def _let_go(self, node: Node, grace_s: float) -> None:
         """Its job does not need a node any more: it stays without one, or ends."""
@@ -368,15 +381,19 @@ class Pool:
         busy: Counter[Place] = Counter()
         for job in jobs:
             busy[job.workspace, job.document.compute] += given.get(job.id, 0)
-        for place in {_place(node) for node in self._idle} & self._computes.keys():
+        for place in self._computes.known({_place(node) for node in self._idle}):
             idle = [node for node in self._idle if _place(node) == place]
             now = self._tools.clock.now()
-            for node in warm.surplus(idle, busy[place], self._computes[place], now):
+            for node in warm.surplus(idle, busy[place], self._computes.get(place), now):
                 await self._end(node)
 
     async def _end(self, idle: Node) -> None:
         self._idle.remove(idle)
         await self._stop(idle, 0.0)
+
+
+def _shrink_grace_s(job: JobRecord) -> float:
+    return min(SHRINK_GRACE_S, float(job.settings.timeout_s))
 
 
 def _place(node: Node) -> Place:

@@ -73,13 +73,15 @@ class Reconciler:
     def capacity(self, instance_type: str) -> CapacityReply:
         """What there is for instances, and what of it is taken."""
         ledger = self._tools.ledger
-        most = None
+        most, each = None, None
         if instance_type:
-            most = instances_max(ledger.total, self._tools.size(instance_type))
+            size = self._tools.size(instance_type)
+            most, each = instances_max(ledger.total, size), Amounts(**asdict(size.counted))
         return CapacityReply(
             total=Amounts(**asdict(ledger.total)),
             taken=Amounts(**asdict(ledger.taken)),
             instances_max=most,
+            each=each,
         )
 
     # --- life ----------------------------------------------------------------------------------
