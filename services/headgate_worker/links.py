@@ -98,7 +98,11 @@ class Links:
     def _came(self, link: Connection) -> None:
         assert isinstance(link, Link)
         self._open.add(link)
-        if self._inbox is not None:
+        # uvloop begins to read after this call, so it is too early to tell it not to.
+        asyncio.get_running_loop().call_soon(self._hand_over, link)
+
+    def _hand_over(self, link: Link) -> None:
+        if self._inbox is not None and link in self._open:
             self._inbox.attach(link)
 
     def _left(self, link: Link) -> None:
