@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+
 from headgate_worker.inbox import Inbox
 from headgate_worker.links import Handler, Links
 
