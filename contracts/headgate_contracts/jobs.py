@@ -19,13 +19,8 @@ from headgate_contracts.resources import Description, Name, Tags
 
 SERVICE = "batch"
 
-JobName = Annotated[
-    str,
-    Field(
-        pattern=limits.JOB_NAME_PATTERN,
-        description="1 to 64 letters, digits, '_' and '-', a letter or digit first",
-    ),
-]
+JOB_NAME_RULE = "1 to 64 letters, digits, '_' and '-', a letter or digit first"
+JobName = Annotated[str, Field(pattern=limits.JOB_NAME_PATTERN, description=JOB_NAME_RULE)]
 Uri = Annotated[str, Field(min_length=1, max_length=limits.DATA_PATH_CHARS_MAX)]
 
 

@@ -156,6 +156,22 @@ def test_a_misspelt_default_is_refused(batch_endpoint: str, flag: tuple[str, str
     assert "deployment_name=" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--mini-batch-size", "0"), "error: mini_batch_size: must be at least 1, not 0"),
+        (("--job-name", "a b"), "error: job_name: 'a b' is no valid name (1 to 64 letters"),
+        (("--set", "output_file_name=a/b"), "error: output_file_name: a file name without a path"),
+    ],
+)
+def test_a_bad_invocation_is_refused_in_words(
+    batch_endpoint: str, flags: tuple[str, str], words: str
+) -> None:
+    ran = headgate("batch-endpoint", "invoke", "-n", batch_endpoint, *flags)
+    assert ran.code == 2
+    assert words in ran.err
+
+
 def test_the_default_may_be_set_by_path(cli: Command, batch_endpoint: str, recipe: Path) -> None:
     deploy(cli, batch_endpoint, recipe)
     path = "defaults.deployment_name=torch"

@@ -396,8 +396,13 @@ async def test_an_invocation_is_read_whatever_the_case_of_its_fields(
         ({"properties": {"inputData": {"x": {"uri": "http://169.254.169.254/"}}}}, "not allowed"),
         ({"properties": {"inputData": {"x": {"uri": "file:///etc"}}}}, "not allowed"),
         ({"properties": {"inputData": {"x": {"uri": "s3://b/k"}}}}, "not allowed"),
-        ({"properties": {"inputData": {"x": {"uri": "uploads/../x"}}}}, "asset's files"),
-        ({"properties": {"miniBatchSize": 0, "inputData": {}}}, "greater than"),
+        ({"properties": {"inputData": {"x": {"uri": "uploads/../x"}}}}, "no place in a datastore"),
+        ({"properties": {"miniBatchSize": 0, "inputData": {}}}, "/properties/miniBatchSize: "),
+        (
+            {"properties": {"retrySettings": {"maxRetries": 5_000}, "inputData": {}}},
+            "/properties/retrySettings/maxRetries: ",
+        ),
+        ({"properties": {"inputData": {"x": {"uri": ""}}}}, "/properties/inputData/x/uri: "),
     ],
 )
 async def test_bad_invocations_are_refused(

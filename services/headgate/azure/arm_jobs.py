@@ -16,8 +16,6 @@ from headgate.azure.arm_resources import timestamp
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.jobs import (
     Job,
-    JobInput,
-    JobOutput,
     JobOverrides,
     JobStatus,
     MiniBatchesReply,
@@ -36,6 +34,16 @@ _OVERRIDES = {
     "outputFileName": "output_file_name",
     "maxConcurrencyPerInstance": "max_concurrency_per_instance",
     "priority": "priority",
+}
+_POINTERS = {
+    **{ours: theirs for theirs, ours in _OVERRIDES.items()},
+    "instance_count": "resources/instanceCount",
+    "max_retries": "retrySettings/maxRetries",
+    "timeout": "retrySettings/timeout",
+    "inputs": "inputData",
+    "outputs": "outputData",
+    "experiment_name": "experimentName",
+    "display_name": "displayName",
 }
 
 INVOCATION: Json = {
@@ -82,8 +90,8 @@ def invocation(
             endpoint=endpoint,
             deployment=deployment or None,
             name=said.get("name") or None,
-            inputs={name: JobInput.model_validate(item) for name, item in inputs.items()},
-            outputs={name: JobOutput.model_validate(item) for name, item in outputs.items()},
+            inputs=inputs,
+            outputs=outputs,
             overrides=_overrides(said),
             display_name=said.get("displayname", ""),
             experiment_name=said.get("experimentname") or more.get("experimentname", ""),
@@ -93,8 +101,9 @@ def invocation(
         )
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(step) for step in first["loc"])
-        raise _bad(f"{at}/{place}", first["msg"]) from None
+        field, *rest = map(str, first["loc"])
+        place = "/".join([_POINTERS.get(field, field), *rest])
+        raise _bad(f"{at}/{place}", first["msg"].removeprefix("Value error, ")) from None
 
 
 def _named(value: Any, pointer: str) -> list[tuple[str, Any]]:

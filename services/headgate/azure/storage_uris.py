@@ -60,8 +60,8 @@ def to_key(uri: str, workspace: str) -> str:
         raise _nothing_there()
     raise HeadgateError(
         ErrorCode.BAD_ARGUMENT,
-        "an asset's files lie in a datastore of its workspace: "
-        "azureml://datastores/<datastore>/paths/<path>; upload them first",
+        f"{uri[:100]!r} is no place in a datastore of the workspace: "
+        "azureml://datastores/<datastore>/paths/<path>; upload local files first",
         target="path",
     )
 

@@ -170,10 +170,11 @@ def _report(
             break
         where = child
     known = model.model_fields.get(str(next(iter(detail["loc"]), "")))
-    findings.refuse(place, dotted, _explained(detail, known.description if known else None))
+    findings.refuse(place, dotted, explained(detail, known.description if known else None))
 
 
-def _explained(detail: ErrorDetails, rule: str | None) -> str:
+def explained(detail: ErrorDetails, rule: str | None) -> str:
+    """One pydantic error in our words. ``rule`` says what names are valid."""
     limit = detail.get("ctx", {})
     number, given = detail["input"], shown(str(detail["input"]))
     match detail["type"]:

@@ -94,7 +94,7 @@ def settings_of(deployment: BatchDeploymentSpec, wanted: JobOverrides) -> JobSet
     if wanted.mini_batch_rows and wanted.mini_batch_bytes:
         raise HeadgateError(
             ErrorCode.BAD_ARGUMENT,
-            "mini-batches are cut by bytes or by rows, not by both",
+            "mini-batches are cut by mini_batch_bytes or by mini_batch_rows, not by both",
             target="overrides.mini_batch_rows",
         )
     return JobSettings.model_validate({**said, **given})

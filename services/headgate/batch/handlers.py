@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from headgate.batch import core, grouping, settling, state
+from headgate.batch import core, grouping, redriving, settling, state
 from headgate.batch.core import Trigger
 from headgate.batch.dispatcher import Dispatcher
 from headgate.batch.driver import Tools
@@ -71,8 +71,8 @@ class Handlers:
                 found = await self._repeated(session, command)
             if found is not None:
                 return JobReply(job=self._shown(found))
+        await check_new(self.tools.database, command.workspace, command.name)
         job = await self.intake.job(command)
-        await check_new(self.tools.database, job)
         async with self.tools.database.transaction() as session:
             found = await self._repeated(session, command)
             if found is not None:  # the same came twice at once
@@ -117,7 +117,18 @@ class Handlers:
         return await self._again(command, ())
 
     async def redrive(self, command: RedriveDeadLetters) -> JobReply:
-        return await self._again(command, command.numbers)
+        async with self.tools.database.reading() as session:
+            job = await self._named(session, command.workspace, command.name)
+            await redriving.counted(session, job, command.numbers)
+        if job.status is not JobStatus.COMPLETED:
+            return await self._again(command, command.numbers)
+        await check_new(self.tools.database, command.workspace)
+        made = await redriving.successor(self.intake, job, command)
+        async with self.tools.database.transaction() as session:
+            made = await redriving.begin(session, made, job, command.numbers)
+            self.tools.outbox.add(session, [JobSubmitted(**made.about)], cause=command.id)
+        self._announce(made.id)
+        return JobReply(job=self._shown(made), created=True)
 
     async def _again(
         self, command: ResumeJob | RedriveDeadLetters, numbers: tuple[int, ...]
@@ -133,7 +144,8 @@ class Handlers:
                 )
             if not (is_redrive and job.status.wants_nodes):
                 core.asked_to(job.name, job.status, Trigger.RESUME)
-            count, items = await state.revive(session, job.id, numbers)
+            count, items = await state.count_dead(session, job.id, numbers)
+            await state.revive(session, job.id, numbers)
             counts = job.counts.model_copy(
                 update={
                     "settled": job.counts.settled - count,

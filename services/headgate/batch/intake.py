@@ -186,9 +186,17 @@ class Intake:
                 query = GetDatastore(workspace=workspace, name=name)
                 return (await self.bus.ask(query, DatastoreReply)).datastore.spec, path
             except HeadgateError as error:
-                if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
-                    raise  # else it is a container of our own store, which uploads are put into
+                # It may be a container of our own store, which uploads are put into.
+                is_unknown = error.error.code is ErrorCode.RESOURCE_NOT_FOUND
+                if not is_unknown or not await self._has_files(workspace, name):
+                    raise
         return None, path
+
+    async def _has_files(self, workspace: str, container: str) -> bool:
+        own = await self.places.store_of(Place())
+        async for _ in own.walk(storage_uris.folder_of(workspace, container)):
+            return True
+        return False
 
     async def _resolved(self, workspace: str, document: JobDocument) -> JobDocument:
         """The document with code, model, environment and compute as they are now."""
@@ -250,17 +258,17 @@ def _single(given: dict[str, T], what: str) -> T | None:
     return next(iter(given.values()), None)
 
 
-async def check_new(database: Database, job: JobRecord) -> None:
+async def check_new(database: Database, workspace: str, name: str | None = None) -> None:
     """Refuse a name that is taken, and more jobs at once than a workspace may have."""
     async with database.reading() as session:
-        if await state.named(session, job.workspace, job.name) is not None:
+        if name and await state.named(session, workspace, name) is not None:
             raise HeadgateError(
                 ErrorCode.RESOURCE_EXISTS,
-                f"there is a job {job.name!r} in this workspace already; leave the name out, and "
+                f"there is a job {name!r} in this workspace already; leave the name out, and "
                 "a new one is made",
                 target="name",
             )
-        if await state.count_active(session, job.workspace) >= limits.JOBS_ACTIVE_MAX:
+        if await state.count_active(session, workspace) >= limits.JOBS_ACTIVE_MAX:
             raise HeadgateError(
                 ErrorCode.QUOTA_EXCEEDED,
                 f"{limits.JOBS_ACTIVE_MAX} jobs of this workspace have not ended, the most at "

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import ColumnElement, insert, literal
 from sqlalchemy import select as columns
 from sqlmodel import col, func, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -21,6 +21,10 @@ from headgate_contracts.mini_batches import FilePart, OutputFile, Task
 
 PENDING, QUEUED, DONE, FAILED = "pending", "queued", "done", "failed"
 FILES_SHOWN_MAX = 10
+_FRESH: dict[str, Any] = {
+    "state": PENDING, "attempt": 1, "losses": 0, "due": 0.0, "succeeded": 0,
+    "text": "", "part": "", "outputs": "", "error": "", "node": "",
+}  # fmt: skip
 _ACTIVE = [status.value for status in JobStatus if not status.is_final]
 
 
@@ -176,20 +180,11 @@ async def add_mini_batches(
         insert(MiniBatchRow),
         params=[
             {
+                **_FRESH,
                 "job": job_id,
                 "number": first + offset,
-                "state": PENDING,
-                "attempt": 1,
-                "losses": 0,
-                "due": 0.0,
                 "items": each.items,
                 "files": _files_text(each.files),
-                "succeeded": 0,
-                "text": "",
-                "part": "",
-                "outputs": "",
-                "error": "",
-                "node": "",
             }
             for offset, each in enumerate(made)
         ],
@@ -272,17 +267,32 @@ async def unqueue(session: AsyncSession, job_id: str) -> None:
     )
 
 
-async def revive(session: AsyncSession, job_id: str, numbers: Sequence[int]) -> tuple[int, int]:
-    """Given-up mini-batches wait again; how many, and how many items they have."""
-    where = [col(MiniBatchRow.job) == job_id, col(MiniBatchRow.state) == FAILED]
-    if numbers:
-        where.append(col(MiniBatchRow.number).in_(numbers))
-    query = select(func.count(), func.coalesce(func.sum(MiniBatchRow.items), 0)).where(*where)
-    count, items = (await session.exec(query)).one()
-    await session.exec(
-        update(MiniBatchRow).where(*where).values(state=PENDING, attempt=1, losses=0, due=0.0)
-    )
+async def count_dead(session: AsyncSession, job_id: str, numbers: Sequence[int]) -> tuple[int, int]:
+    """How many mini-batches were given up, of these numbers or of all, and their items."""
+    query = select(func.count(), func.coalesce(func.sum(MiniBatchRow.items), 0))
+    count, items = (await session.exec(query.where(*_dead(job_id, numbers)))).one()
     return int(count), int(items)
+
+
+async def revive(session: AsyncSession, job_id: str, numbers: Sequence[int]) -> None:
+    """Given-up mini-batches wait again."""
+    change = update(MiniBatchRow).where(*_dead(job_id, numbers))
+    await session.exec(change.values(state=PENDING, attempt=1, losses=0, due=0.0))
+
+
+async def copy_dead(session: AsyncSession, job_id: str, numbers: Sequence[int], to: str) -> None:
+    """Another job begins with them, in their order, as if it had cut its input so."""
+    number = func.row_number().over(order_by=col(MiniBatchRow.number)) - 1
+    row = {**_FRESH, "job": to, "number": number, "items": col(MiniBatchRow.items)}
+    row["files"] = col(MiniBatchRow.files)
+    values = [literal(v) if isinstance(v, str | int | float) else v for v in row.values()]
+    found = columns(*values).where(*_dead(job_id, numbers))
+    await session.exec(insert(MiniBatchRow).from_select(list(row), found))
+
+
+def _dead(job_id: str, numbers: Sequence[int]) -> list[ColumnElement[bool]]:
+    where = [col(MiniBatchRow.job) == job_id, col(MiniBatchRow.state) == FAILED]
+    return [*where, col(MiniBatchRow.number).in_(numbers)] if numbers else where
 
 
 # --- mini-batches: settled ---------------------------------------------------------------------

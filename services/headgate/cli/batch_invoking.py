@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from headgate.cli.errors import UsageError
-from headgate_contracts.jobs import SubmitJob
+from headgate_contracts.jobs import JOB_NAME_RULE, SubmitJob
 
 if TYPE_CHECKING:
     from headgate.client import Client
@@ -73,8 +75,20 @@ def command_of(
                 **names,
             }
         )
-    except ValueError as error:
-        raise UsageError(f"this is no invocation: {error}") from None
+    except ValidationError as error:
+        raise UsageError("; ".join(_problems(error))) from None
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    """What is wrong with each value, by the name that a user gives it."""
+    from headgate.azure.yaml_shapes import explained
+
+    for detail in error.errors(include_url=False):
+        place = [str(part) for part in detail["loc"] if part != "overrides"]
+        name, rule = ".".join(place), None
+        if place == ["name"]:
+            name, rule = "job_name", JOB_NAME_RULE
+        yield f"{name}: {explained(detail, rule)}"
 
 
 def _number(path: str, value: str) -> int:

@@ -116,12 +116,21 @@ async def dead_letters(
         list[int] | None, Option("--number", help="With --redrive: only these; may be repeated.")
     ] = None,
 ) -> None:
-    """List mini-batches that were given up, or try them again."""
+    """List mini-batches that were given up, or try them again.
+
+    A completed job's are tried by a new job, over these alone.
+    """
+    from headgate.cli import errors
     from headgate.client.jobs import Jobs
 
+    if number and not redrive:
+        raise errors.UsageError("--number: says what to try again, with --redrive")
     async with session.client() as client:
         if redrive:
-            session.show(shaped(await Jobs(client).redrive(name, number or [])))
+            body = await Jobs(client).redrive(name, number or [])
+            if body["name"] != name:
+                errors.say(f"the job {name} is completed; {body['name']} runs what it gave up")
+            session.show(shaped(body))
         else:
             session.show(await Jobs(client).dead_letters(name), LETTER_COLUMNS)
 

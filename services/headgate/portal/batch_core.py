@@ -11,7 +11,7 @@ from headgate_contracts.jobs import JobInput, JobOverrides, SubmitJob
 
 RUNNING = ("NotStarted", "Preparing", "Queued", "Running")
 RESUMABLE = ("Paused", "Failed", "Canceled")
-RETRIABLE = (*RUNNING, *RESUMABLE)  # what a completed job was made of is not kept
+RETRIABLE = (*RUNNING, *RESUMABLE, "Completed")
 
 # Worst first: what a group is called after. The words are those of the picture's legend.
 STATES = {

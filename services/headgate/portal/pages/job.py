@@ -153,10 +153,6 @@ class JobPage:
             self._redrive_button = ui.button("Try them again", on_click=guarded(self._redrive))
             self._redrive_button.props("no-caps outline")
         self._none = ui.label("Nothing was given up.").classes("quiet")
-        self._too_late = ui.label(
-            "This job is completed, and what it was made of is not kept. A new job over these "
-            "files tries them again."
-        ).classes("quiet wrap")
         columns = [{"name": k, "label": t, "field": k, "align": "left"} for k, t in _LETTERS]
         self._letters = ui.table(columns=columns, rows=[], row_key="number", pagination=10)
         self._letters.classes("full-width").props("flat bordered dense")
@@ -204,10 +200,8 @@ class JobPage:
         self._none.set_visibility(not rows)
 
     def _show_retry(self, status: str) -> None:
-        has_rows, is_open = bool(self._letters.rows), status in batch_core.RETRIABLE
-        may = is_open and self._session.right.can_write
-        self._redrive_button.set_visibility(has_rows and may)
-        self._too_late.set_visibility(has_rows and not is_open)
+        may = status in batch_core.RETRIABLE and self._session.right.can_write
+        self._redrive_button.set_visibility(bool(self._letters.rows) and may)
 
     def _show(self, told: Mapping[str, Any]) -> None:
         progress, status = told.get("progress") or {}, str(told.get("status", ""))
@@ -260,7 +254,10 @@ class JobPage:
         return order
 
     async def _redrive(self) -> None:
-        await self._jobs.redrive(self._name, [])
+        body = await self._jobs.redrive(self._name, [])
+        if body["name"] != self._name:  # this one is completed
+            ui.navigate.to(f"/jobs/{body['name']}")
+            return
         await self._refresh()
 
     async def _download(self) -> None:

@@ -1,0 +1,99 @@
+"""What was given up is tried again: by the job itself, or by a new one where that is completed."""
+
+from __future__ import annotations
+
+import pytest
+
+from batch.house import WORKSPACE, House, eventually
+from headgate_contracts.batch import RetrySettings
+from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.jobs import JobStatus, RedriveDeadLetters
+
+ONCE = RetrySettings(max_retries=0)
+
+
+@pytest.mark.parametrize("home", ["", "postgresql"], indirect=True)
+async def test_a_new_job_runs_over_what_a_completed_one_gave_up(home: House) -> None:
+    await home.deploy(mini_batch_size=2, retry_settings=ONCE)
+    numbers = {f"{n:02}": str(n) for n in range(12)}
+    uri = await home.upload("some", {**numbers, "04": "bad", "09": "bad"})
+    first = await home.until((await home.submit(uri)).name)
+    assert (first.status, first.counts.failed) == (JobStatus.COMPLETED, 4)
+    output = await home.output(first)
+
+    await home.upload("some", {**numbers, "99": "a file that came later"})
+    made = (await home.ask(RedriveDeadLetters(workspace=WORKSPACE, name=first.name))).job
+    assert made.name.startswith(f"{first.name}-") and made.counts.mini_batches == 2
+    made = await home.until(made.name)
+    assert (made.status, made.counts.succeeded, made.counts.failed) == (JobStatus.COMPLETED, 4, 0)
+    assert await home.output(made) == "04,8\n05,10\n08,16\n09,18\n"
+    assert await home.output(first) == output
+    assert [letter.number for letter in await home.dead_letters(first)] == [2, 4]
+
+
+async def test_some_of_what_a_completed_job_gave_up_of_rows(home: House) -> None:
+    await home.deploy(
+        "def init(): pass\n"
+        "def run(m):\n"
+        "    rows = open(m[0]).read().split()[1:]\n"
+        "    return [int(row) for row in rows]\n",
+        retry_settings=ONCE,
+    )
+    table = ["n", *map(str, range(6))]
+    uri = await home.upload("tables", {"t.csv": "\n".join([*table[:3], "x", *table[4:6], "y"])})
+    first = await home.until((await home.submit(uri, overrides={"mini_batch_rows": 2})).name)
+    letters = await home.dead_letters(first)
+    assert [letter.number for letter in letters] == [1, 2]
+    await home.upload("tables", {"t.csv": "\n".join(table)})
+    command = RedriveDeadLetters(workspace=WORKSPACE, name=first.name, numbers=(2,))
+    made = await home.until((await home.ask(command)).job.name)
+    assert (made.status, made.counts.items, await home.output(made)) == (
+        *(JobStatus.COMPLETED, 2),
+        "4\n5\n",
+    )
+
+
+async def test_a_failed_job_takes_up_what_it_gave_up(home: House) -> None:
+    await home.deploy(mini_batch_size=1, retry_settings=ONCE)
+    uri = await home.upload("some", {"a": "bad", "b": "bad"})
+    job = await home.until((await home.submit(uri)).name)
+    assert job.status is JobStatus.FAILED
+    await home.upload("some", {"a": "1", "b": "2"})
+    command = RedriveDeadLetters(workspace=WORKSPACE, name=job.name, numbers=(1,))
+    assert (await home.ask(command)).job.name == job.name
+    job = await home.until(job.name)
+    assert (job.status, job.counts.failed) == (JobStatus.COMPLETED, 1)
+    assert await home.output(job) == "b,4\n"
+
+
+async def test_a_job_at_work_takes_up_what_it_gave_up(home: House) -> None:
+    slow = """
+import time
+def init(): pass
+def run(m):
+    time.sleep(0.3)
+    return [int(open(m[0]).read())]
+"""
+    await home.deploy(slow, mini_batch_size=1, retry_settings=ONCE)
+    uri = await home.upload("some", {"a": "bad", **{f"b{n}": "7" for n in range(5)}})
+    job = await home.submit(uri)
+
+    async def gave_up() -> bool:
+        return (await home.job(job.name)).counts.failed == 1
+
+    await eventually(gave_up)
+    await home.upload("some", {"a": "1"})
+    await home.ask(RedriveDeadLetters(workspace=WORKSPACE, name=job.name))
+    job = await home.until(job.name)
+    assert (job.status, job.counts.failed, job.counts.succeeded) == (JobStatus.COMPLETED, 0, 6)
+    assert (await home.output(job)).startswith("1\n7\n")
+
+
+async def test_what_was_not_given_up_is_refused(home: House) -> None:
+    await home.deploy(mini_batch_size=1, retry_settings=ONCE)
+    uri = await home.upload("some", {"a": "bad", "b": "2"})
+    job = await home.until((await home.submit(uri)).name)
+    for numbers in ((1,), (0, 1), (77,)):
+        with pytest.raises(HeadgateError, match=r"has given up no mini-batch of") as refused:
+            await home.ask(RedriveDeadLetters(workspace=WORKSPACE, name=job.name, numbers=numbers))
+        assert refused.value.error.code is ErrorCode.RESOURCE_NOT_FOUND
