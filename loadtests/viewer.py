@@ -2,7 +2,8 @@
 
 Many endpoints and deployments (without instances, so that the machine has room), one endpoint with
 an instance under load, one browser that shows the list and then that endpoint, then five pages of
-it; and what is left of many pages that were opened and closed.
+it; what is left of many pages that were opened and closed; and what browsers hold that vanish and
+come again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from headgate.azure.yaml_files import YamlFile
 from headgate.client import Client, find_target
 from headgate.client.assets import register_all
 from loadtests import closed_loop
+from loadtests.scenarios.viewers import Crowd, gathered
+from loadtests.studio_viewers import VANISHES
 from loadtests.system import ENDPOINT, System
 from loadtests.workloads import SMALL
 
@@ -31,6 +34,8 @@ SCRIPT = "def init(): pass\ndef run(data): return data\n"
 VIEWERS = 5
 CYCLES = 30
 FORGOTTEN_S = 15.0  # a closed page is kept for its browser to come back
+VANISHING = Crowd("10 vanishing viewers", 10, VANISHES)  # and ten more each three seconds
+VANISHING_S = 25.0
 CPU_MAX_PERCENT = 10.0
 LATE_MAX_S = 2.0
 MEMORY_MAX_MB = 150.0
@@ -135,6 +140,10 @@ async def measure(system: System, deployments: int, seconds: float, cycles: int)
         tell(f"{cycles} pages later", await cost(studio, seconds), studio)
         memory_mb = max(memory_mb, studio.memory_info().rss / 1e6)
         await browser.close()
+        async with gathered(system, VANISHING):
+            await asyncio.sleep(VANISHING_S)
+            tell(VANISHING.name, await cost(studio, seconds), studio)
+        memory_mb = max(memory_mb, studio.memory_info().rss / 1e6)
     return max(costs) <= CPU_MAX_PERCENT and late <= LATE_MAX_S and memory_mb <= MEMORY_MAX_MB
 
 

@@ -67,6 +67,7 @@ IDLE = "idle"
 class Node(Value):
     """A node as the provisioner knows it. ``error`` says why it ended, or why it cannot work.
 
+    ``job_name`` is empty while it is idle; ``endpoint`` and ``deployment`` are what it is made of.
     ``was_ready``: one of its processes has had the script loaded. An idle node is one since
     ``started_at``.
     """
@@ -82,6 +83,9 @@ class Node(Value):
     error: WireError | None = None
     compute: str = ""
     kind: str = ""
+    job_name: str = ""
+    endpoint: str = ""
+    deployment: str = ""
 
 
 class StartNode(Command):

@@ -90,7 +90,7 @@ async def _compare(
     most = before
     for turn in range(turns):
         alone = await _slice(target, seconds, turn)
-        async with _crowd(system, crowd):
+        async with gathered(system, crowd):
             beside = await _slice(target, seconds, turn)
             most = {part: max(most[part], mib) for part, mib in _memory(system).items()}
         rates.append(beside.rate_per_s / alone.rate_per_s)
@@ -113,7 +113,7 @@ async def _compare(
 
 
 @asynccontextmanager
-async def _crowd(system: System, crowd: Crowd) -> AsyncIterator[None]:
+async def gathered(system: System, crowd: Crowd) -> AsyncIterator[None]:
     """They are there, in a process that stands back: their own work is not what is measured."""
     if not crowd.number:
         await asyncio.sleep(_SETTLED_S)

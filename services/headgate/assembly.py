@@ -16,20 +16,18 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headgate.runtime import keyring, log, tls
-from headgate.runtime.bootstrap import bootstrap
-from headgate.runtime.bus import Bus
+from headgate.runtime import log
 from headgate.runtime.clock import Clock, SystemClock
 from headgate.runtime.log import Log
-from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings
-from headgate.runtime.tracing import Tracer
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
 if TYPE_CHECKING:
+    from headgate.runtime.bus import Bus
     from headgate.runtime.otlp import Otlp
+    from headgate.runtime.service import Service
 
-Build = Callable[[Settings, Bus, Clock], Awaitable[Service]]
+    Build = Callable[[Settings, Bus, Clock], Awaitable[Service]]
 
 CONTROL = (
     "registry",
@@ -102,7 +100,8 @@ async def _router(settings: Settings, bus: Bus, clock: Clock) -> Service:
     return await app.build(settings, bus, clock, tls=tls_context)
 
 
-# Imports are inside the functions: a process loads only the services it runs.
+# Imports are inside the functions: a process loads only the services it runs, and the studio
+# nothing of the bus, which would be a quarter of its memory.
 BUILDS: dict[str, Build] = {
     "registry": _registry,
     "identity": _identity,
@@ -184,6 +183,10 @@ def _exporter(settings: Settings, names: tuple[str, ...]) -> Otlp | None:
 
 
 async def _connect(name: str, settings: Settings, clock: Clock, sink: Otlp | None = None) -> Bus:
+    from headgate.runtime import keyring
+    from headgate.runtime.bus import Bus
+    from headgate.runtime.tracing import Tracer
+
     creds = creds_of(name, settings)
     bus = await Bus.connect(name, settings.nats, creds, clock)
     if sink is not None:
@@ -194,6 +197,8 @@ async def _connect(name: str, settings: Settings, clock: Clock, sink: Otlp | Non
 
 
 async def _bootstrap(settings: Settings) -> int:
+    from headgate.runtime.bootstrap import bootstrap
+
     bus = await _connect("bootstrap", settings, SystemClock())
     try:
         await bootstrap(bus)
@@ -244,6 +249,8 @@ async def _until_stopped(services: list[Service], stopping: asyncio.Event) -> in
 
 def server_context(settings: Settings) -> ssl.SSLContext | None:
     """TLS of the listeners with the certificates that ``headgate up`` made; None for plain HTTP."""
+    from headgate.runtime import tls
+
     if settings.http:
         return None
     files = tls.Tls(ca=settings.tls_dir / "ca.pem", server=settings.tls_dir / "server.pem")

@@ -35,8 +35,6 @@ _ROUTER_GRACE_S = 40.0
 _CONTROL_GRACE_S = 45.0
 _PORTAL_GRACE_S = 5.0
 
-run = assembly.run
-
 
 @dataclass(frozen=True, slots=True)
 class Announcement:

@@ -20,6 +20,7 @@ from headgate.runtime.natsd import RunningServer
 from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings
 from headgate_contracts import provisioning, refreshing, routing
+from headgate_contracts.nodes import ListNodes
 
 
 @pytest.fixture
@@ -98,6 +99,7 @@ async def world(connect: Connect) -> AsyncIterator[World]:
             description="stands for the provisioner",
             handlers={
                 provisioning.ListInstances: world.list_instances,
+                ListNodes: world.list_nodes,
                 provisioning.GetLogs: world.get_logs,
                 provisioning.GetCapacity: world.get_capacity,
                 refreshing.RefreshEnvironments: world.refresh,

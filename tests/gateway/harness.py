@@ -14,6 +14,7 @@ from headgate.runtime.clock import new_id
 from headgate_contracts import provisioning, refreshing, registry, routing
 from headgate_contracts.envelope import Done, Event
 from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.nodes import ListNodes, Node, NodesReply
 
 TOKEN = "t0ken-of-the-admin"
 WORKSPACE = (
@@ -29,6 +30,7 @@ class World:
 
     provisioner: Bus
     instances: list[provisioning.Instance] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
     logs: dict[str, list[str]] = field(default_factory=dict)
     refreshes: dict[str, refreshing.Refresh] = field(default_factory=dict)
     traffic: dict[str, routing.DeploymentTraffic] = field(default_factory=dict)
@@ -47,6 +49,9 @@ class World:
             and query.deployment in ("", instance.deployment)
         )
         return provisioning.InstancesReply(instances=found)
+
+    async def list_nodes(self, query: ListNodes) -> NodesReply:
+        return NodesReply(nodes=tuple(self.nodes))
 
     async def get_capacity(self, query: provisioning.GetCapacity) -> provisioning.CapacityReply:
         return self.capacity.model_copy(

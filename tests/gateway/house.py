@@ -29,6 +29,7 @@ from headgate.runtime.settings import Settings
 from headgate.runtime.tokens import read_grant
 from headgate_contracts import provisioning, refreshing, routing
 from headgate_contracts.identity import CONTROL_AUDIENCE, IssuedTokenReply, IssueToken
+from headgate_contracts.nodes import ListNodes
 
 PROVIDER = "Microsoft.MachineLearningServices"
 
@@ -70,6 +71,7 @@ class House:
         self.world = World(await self.connect("provisioner"))
         provisioner = {
             provisioning.ListInstances: self.world.list_instances,
+            ListNodes: self.world.list_nodes,
             provisioning.GetLogs: self.world.get_logs,
             provisioning.GetCapacity: self.world.get_capacity,
             refreshing.RefreshEnvironments: self.world.refresh,

@@ -20,11 +20,15 @@ import pytest_asyncio
 from gateway.harness import Reply, publish
 from gateway.house import House, open_house, workspace_path
 from headgate.azure.uploads import folder_digest
+from headgate.gateway import events
 from headgate.gateway.routes import Route
+from headgate_contracts.errors import ErrorCode, WireError
+from headgate_contracts.nodes import IDLE, Node
 from headgate_contracts.provisioning import InstanceLost
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+API = "api-version=2025-09-01"
 CANARY = "canary-of-the-other-tenant"
 _KIND = re.compile(r"/(models|environments|codes)/\{name\}")
 HASHES = {"alpha": "a1" * 32, "beta": "b2" * 32}
@@ -383,3 +387,57 @@ async def test_a_stream_of_events_ends_with_its_token(street: Street) -> None:
         await street.send("DELETE", f"/access/tokens/{made.body['id']}")
         async with asyncio.timeout(15):
             await stream.content.read()
+
+
+async def test_a_caller_who_follows_the_events_too_often_takes_no_place_of_others(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "READERS_OF_CALLER_MAX", 2)
+    api, path = street.house.api, "/events?follow=false"
+
+    def following() -> Any:
+        headers = {"Authorization": f"Bearer {street.alpha.token}"}
+        return api.session.get(f"{api.base}/events", headers=headers)
+
+    async with following() as first, following() as second:
+        assert (first.status, second.status) == (200, 200)
+        refused = await street.send("GET", path)
+        assert (refused.status, refused.error["code"]) == (429, "TooManyRequests")
+        assert "2 times already" in refused.error["message"]
+        assert refused.headers["Retry-After"] == "5"
+        other = await api.send("GET", path, token=street.beta.token)
+        assert other.status == 200
+    async with asyncio.timeout(20):
+        while (await street.send("GET", path)).status == 429:  # until the gateway has noticed
+            await asyncio.sleep(0.05)
+
+
+async def test_nodes_are_those_of_the_workspace_and_of_the_compute(street: Street) -> None:
+    house = street.house
+    scale = {"minNodeCount": 0, "maxNodeCount": 2}
+    about = {"vmSize": "Standard_DS3_v2", "scaleSettings": scale}
+    compute = {"properties": {"computeType": "AmlCompute", "properties": about}}
+    path = f"{street.alpha.path}/computes/pool"
+    assert (await street.send("PUT", f"{path}?{API}", compute)).status == 201
+    own = {"workspace": street.alpha.name, "job": "j1", "job_name": "nightly", "endpoint": "e",
+           "deployment": "d", "started_at": 1.0}  # fmt: skip
+    lost = WireError(code=ErrorCode.OUT_OF_MEMORY, message="the node took too much")
+    house.world.nodes = [
+        Node(id="n1", state="running", processes=2, compute="pool", **own),
+        Node(id="n2", state="starting", compute="other", **own),
+        Node(id="n3", state="idle", compute="pool", **{**own, "job": IDLE, "job_name": ""}),
+        Node(id="n4", state="ended", compute="pool", error=lost, **own),
+        Node(id="n5", state="running", compute="pool", **{**own, "workspace": street.beta.name}),
+    ]
+    listed = await street.send("POST", f"{path}/listNodes?{API}")
+    assert listed.body == {"nodes": [
+        {"nodeId": "n1", "nodeState": "running", "runId": "nightly"},
+        {"nodeId": "n3", "nodeState": "idle", "runId": ""},
+    ]}  # fmt: skip
+    found = (await street.send("GET", f"{street.alpha.path}/nodes?{API}")).body["value"]
+    assert [(each["id"], each["state"], each["compute"], each["job"]) for each in found] == [
+        ("n1", "running", "pool", "nightly"), ("n2", "starting", "other", "nightly"),
+        ("n3", "idle", "pool", ""), ("n4", "ended", "pool", "nightly"),
+    ]  # fmt: skip
+    assert found[3]["error"]["message"] == lost.message
+    house.world.nodes = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +15,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright
 
+from acceptance.load import Load
 from acceptance.models import endpoint_file
 from acceptance.system import EXAMPLES, Headgate
 
@@ -48,6 +50,12 @@ def served(studio: Headgate, tmp_path_factory: pytest.TempPathFactory) -> None:
             "online-deployment", "create", "-f", EXAMPLES / "echo" / f"{colour}.yml",
             "--set", f"endpoint_name={NAME}", *(["--all-traffic"] if colour == "blue" else []),
         )  # fmt: skip
+
+
+@pytest_asyncio.fixture
+async def load(studio: Headgate, served: None) -> Load:
+    """Clients of the endpoint, which begin when the test says so."""
+    return Load(await asyncio.to_thread(studio.target, NAME), connections=2, pause_s=0.02)
 
 
 @pytest.fixture(scope="session")
@@ -92,8 +100,10 @@ class Visitor:
     base: str
     faults: list[str] = field(default_factory=list)
 
-    async def open(self, path: str) -> None:
+    async def open(self, path: str, tab: str = "") -> None:
         await self.page.goto(f"{self.base}{path}")
+        if tab:
+            await self.page.get_by_role("tab", name=tab, exact=True).click()
 
     def watch(self) -> None:
         """Note errors of the console, failures, and requests that leave this host."""

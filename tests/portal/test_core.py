@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 
 from headgate.portal import autoscale_core, batch_core, charts_core, core, mirror_core
 from headgate.portal.gate import same_origin
+from headgate_contracts import limits
 from headgate_contracts.errors import HeadgateError
 
 NAMES = st.sampled_from(["blue", "green", "red", "grey", "pink"])
@@ -178,6 +179,21 @@ def test_a_weekly_profile_is_ended_by_the_default_one() -> None:
                                  least=1, most=2)  # fmt: skip
 
 
+def test_a_weekly_profile_that_cannot_be_is_told_at_its_field() -> None:
+    spec = autoscale_core.template("digits", "blue")
+    right: dict[str, Any] = {"name": "day", "days": ["Monday"], "begins": 8, "ends": 18,
+                             "time_zone": "Europe/Berlin", "least": 1, "most": 4}  # fmt: skip
+    assert autoscale_core.week_problems(spec, right) == {}
+    assert "From 8:00 to 18:00 on Monday" in autoscale_core.week_meaning(right)
+    for field, wrong in (
+        ("name", ""), ("name", spec.profiles[0].name), ("days", []), ("ends", 8), ("most", 0),
+        ("time_zone", "Nowhere"),
+    ):  # fmt: skip
+        assert list(autoscale_core.week_problems(spec, {**right, field: wrong})) == [field], field
+    lone = spec.model_copy(update={"profiles": ()})
+    assert "default profile" in autoscale_core.week_problems(lone, right)[""]
+
+
 def test_the_load_of_a_day_has_the_minutes_without_requests_too() -> None:
     points = [{"timeStamp": "2030-01-31T00:01:00Z", "total": 120.0},
               {"timeStamp": "2030-01-31T00:02:00Z", "total": 120.0}]  # fmt: skip
@@ -218,16 +234,30 @@ def test_moments_and_events_are_for_people() -> None:
 
 def test_only_points_that_are_new_are_sent_and_every_line_is_named() -> None:
     told = {"value": [_told("blue", 1.25), _told("green", None)]}
-    rows: dict[str, list[core.Live]] = {"blue": [], "green": []}
+    kept = {name: core.Series("echo", name) for name in ("blue", "green")}
     for at in (10.0, 11.0):
         for row in core.live_rows(told, at):
-            rows[row.deployment].append(row)
+            kept[row.deployment].append(row)
+
+    def rows(since: float) -> dict[str, list[core.Live]]:
+        return {name: series.since(since) for name, series in kept.items()}
+
     values: charts_core.Values = (("p50", lambda row: row.p50_ms), ("p95", lambda row: row.p95_ms))
-    everything = charts_core.new_points(rows, values, since=0.0)
+    everything = charts_core.points(rows(0.0), values)
     assert everything["blue p50"] == [(10_000, 1.25), (11_000, 1.25)]
     assert everything["green p95"] == [(10_000, None), (11_000, None)]
-    assert charts_core.new_points(rows, values, since=10.0)["blue p50"] == [(11_000, 1.25)]
-    assert charts_core.new_points(rows, values, since=11.0) == {line: [] for line in everything}
+    assert charts_core.points(rows(10.0), values)["blue p50"] == [(11_000, 1.25)]
+    assert charts_core.points(rows(11.0), values) == {line: [] for line in everything}
+
+
+def test_a_series_forgets_its_oldest_points_and_gives_back_what_it_took() -> None:
+    series, most = core.Series("e", "blue"), limits.STUDIO_POINTS_MAX
+    for at in range(most + 3):
+        (row,) = core.live_rows({"value": [_told("blue", 0.5 * at or None)]}, float(at))
+        series.append(row)
+    assert series.latest == row
+    assert [each.at for each in series.since(0.0)] == list(range(3, most + 3))
+    assert [each.p50_ms for each in series.since(most)] == [0.5 * (most + 1), 0.5 * (most + 2)]
 
 
 def _told(deployment: str, ms: float | None) -> dict[str, Any]:

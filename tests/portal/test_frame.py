@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import partial
 
 from nicegui import Client, ui
@@ -20,3 +22,14 @@ def test_what_is_in_a_tab_is_drawn_when_it_is_opened_first_and_never_again() -> 
             tabs.set_value(title)
         assert drawn == ["b", "a"]
     client.delete()
+
+
+def test_the_studios_process_loads_nothing_of_the_bus() -> None:
+    """It has no part in it, and a quarter of its memory would be libraries that it never calls."""
+    names = {"faststream", "nats", "cryptography", "sqlalchemy"}
+    code = (
+        "import sys, headgate.cli.app, headgate.assembly, headgate.portal.app; "
+        f"print(*({names!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -1,4 +1,4 @@
-"""What the forms of quotas, objectives and alert rules decide, without a page."""
+"""What the forms of quotas, objectives, alert rules and budgets decide, without a page."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.portal import alert_core, objective_core, quota_core
+from headgate.portal import alert_core, budget_core, objective_core, quota_core
 from headgate.portal.core import UNKNOWN
+from headgate_contracts.metering import Grain
 from headgate_contracts.quotas import Quota, QuotaKind, problem_of
 from headgate_contracts.sla import Objective
 
@@ -123,3 +124,42 @@ def test_an_alert_rule_is_checked_before_it_is_sent_and_told_in_words() -> None:
     assert list(alert_core.problems(given, ["on-call"])) == ["name"]
     told = {"name": rule.name, "properties": alert_core.body(rule, "")}
     assert alert_core.read(told) == {k: v for k, v in given.items() if k != "secret"}
+
+
+BUDGET = {"name": "monthly", "amount": 250.0, "grain": Grain.MONTH, "thresholds": "50, 100 %",
+          "endpoint": "echo", "deployment": "", "tag": "team=vision"}  # fmt: skip
+
+
+def test_a_budget_is_told_in_words_and_comes_back_into_its_form() -> None:
+    assert budget_core.problems(BUDGET, []) == {}
+    made = budget_core.budget_of("local", BUDGET)
+    assert budget_core.meaning(made, "USD").startswith(
+        "An event comes when the endpoint echo, the tag team=vision has cost 125 (50 %) and "
+        "250 (100 %) USD in a month (UTC), once each;"
+    )
+    properties = {**budget_core.body(made), "currentSpend": 50.0, "currency": "USD",
+                  "periodEnd": "2030-02-01T00:00:00Z", "alerted": [50.0]}  # fmt: skip
+    told = {"name": made.name, "properties": properties}
+    assert budget_core.budget_of("local", budget_core.read(told)) == made
+    assert budget_core.row(told) == {
+        "name": "monthly", "of": "endpoint echo, tag team=vision", "spent": "50 USD",
+        "share": "20 %", "amount": "250", "grain": "month", "until": "2030-02-01 00:00:00",
+        "alerted": "50 %",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("name", "no spaces"), ("name", "taken"), ("amount", None), ("amount", 0),
+        ("thresholds", "half"), ("thresholds", ""), ("thresholds", "0"), ("thresholds", "2000"),
+        ("thresholds", ", ".join(map(str, range(1, 12)))), ("tag", "vision"), ("tag", "=x"),
+    ],
+)  # fmt: skip
+def test_a_budgets_form_says_at_which_field_it_is_wrong(field: str, wrong: object) -> None:
+    assert list(budget_core.problems({**BUDGET, field: wrong}, ["taken"])) == [field]
+
+
+def test_a_deployment_alone_is_no_place_for_a_budget() -> None:
+    wrong = {**BUDGET, "endpoint": "", "deployment": "blue"}
+    assert list(budget_core.problems(wrong, [])) == ["endpoint"]

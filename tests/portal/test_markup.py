@@ -65,7 +65,7 @@ PAGES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     (f"/studio/batch/{NAME}-b", ("Jobs", "Deployments", "New job", "Settings"), ("Settings",)),
     (f"/studio/batch/{NAME}-b/deploy", (), ()),
     (JOB, (), ("",)),
-    ("/studio/costs", (), ()),
+    ("/studio/costs", (), ("",)),
     (OPERATIONS, ("Instances", "Events", "Audit", "Quotas", "Service levels"),
      ("Events", "Audit", "Quotas")),
     (f"/studio/endpoints/{AT}", (), ("",)),

@@ -28,11 +28,6 @@ def deploy(studio: Headgate, name: str, folder: Path) -> None:
                "--set", f"endpoint_name={name}", "--all-traffic")  # fmt: skip
 
 
-async def open_tab(visitor: Visitor, tab: str) -> None:
-    await visitor.open("/studio/operations")
-    await visitor.page.get_by_role("tab", name=tab).click()
-
-
 async def choose(page: Page, field: str, option: str) -> None:
     await page.get_by_role("combobox", name=field).click()
     await page.get_by_role("option", name=option, exact=True).click()
@@ -47,7 +42,7 @@ async def test_a_quota_set_in_the_page_refuses_as_the_page_said(
 ) -> None:
     page, name = visitor.page, f"quota-story-{secrets.token_hex(3)}"
     await asyncio.to_thread(deploy, studio, name, tmp_path)
-    await open_tab(visitor, "Quotas")
+    await visitor.open("/studio/operations", "Quotas")
     await page.get_by_role("button", name="New quota").click()
     dialog = page.get_by_role("dialog", name="New quota")
     await dialog.get_by_role("button", name="Save").click()
@@ -88,12 +83,46 @@ async def test_a_quota_set_in_the_page_refuses_as_the_page_said(
     assert "few" not in {quota["name"] for quota in studio.cli_json("quota", "list")}
 
 
+async def test_a_budget_is_made_changed_and_removed_in_the_page(
+    visitor: Visitor, studio: Headgate
+) -> None:
+    page, name = visitor.page, f"budget-{secrets.token_hex(3)}"
+    await visitor.open("/studio/costs")
+    await page.get_by_role("button", name="New budget").click()
+    dialog = page.get_by_role("dialog", name="New budget")
+    await dialog.get_by_role("button", name="Save").click()
+    await expect(dialog.get_by_text("a name begins with a letter or digit")).to_be_visible()
+    await dialog.get_by_label("Name").fill(name)
+    await dialog.get_by_label("Amount").fill("200")
+    await dialog.get_by_label("Tell at").fill("50, most")
+    await expect(dialog.get_by_text("numbers with commas between them")).to_be_visible()
+    await dialog.get_by_label("Tell at").fill("50, 90")
+    await choose(page, "Per", "week, from Monday")
+    await expect(dialog.get_by_role("status")).to_contain_text(
+        re.compile(r"has cost 100 \(50 %\) and 180 \(90 %\).* in a week \(UTC\), once each")
+    )
+    await dialog.get_by_role("button", name="Save").click()
+    await expect(row(page, name)).to_contain_text("the workspace")
+    (made,) = [each for each in studio.cli_json("budget", "list") if each["name"] == name]
+    assert (made["amount"], made["time_grain"], made["thresholds"]) == (200, "week", [50, 90])
+    await page.get_by_role("button", name=f"Change {name}").click()
+    dialog = page.get_by_role("dialog", name=f"Budget {name}")
+    await expect(dialog.get_by_label("Tell at")).to_have_value("50, 90")
+    await dialog.get_by_label("Amount").fill("300")
+    await page.keyboard.press("Enter")
+    await expect(row(page, name)).to_contain_text("300")
+    await page.get_by_role("button", name=f"Remove {name}").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    await expect(row(page, name)).to_have_count(0)
+    assert name not in {each["name"] for each in studio.cli_json("budget", "list")}
+
+
 @pytest.mark.usefixtures("served")
 async def test_an_objective_is_changed_in_the_page_and_taken_back(
     visitor: Visitor, studio: Headgate
 ) -> None:
     page = visitor.page
-    await open_tab(visitor, "Service levels")
+    await visitor.open("/studio/operations", "Service levels")
     await page.get_by_role("button", name=f"Change {NAME}").click()
     dialog = page.get_by_role("dialog", name=f"Objective of {NAME}")
     good = dialog.get_by_label("Answered well")
@@ -137,7 +166,7 @@ async def test_an_alert_rule_is_made_its_secret_told_once_and_a_forbidden_addres
     visitor: Visitor, studio: Headgate
 ) -> None:
     page = visitor.page
-    await open_tab(visitor, "Alerts")
+    await visitor.open("/studio/operations", "Alerts")
     await expect(page.get_by_text("There is no alert rule.")).to_be_visible()
     await page.get_by_role("button", name="New alert rule").click()
     dialog = page.get_by_role("dialog", name="New alert rule")

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page, expect
 
+from acceptance.load import Load
 from acceptance.system import Headgate
 from portal.conftest import NAME, Visitor
 
@@ -47,6 +49,9 @@ PAGES = {
 DIALOGS = (
     ("/studio/", "", "New endpoint"),
     ("/studio/batch", "", "New batch endpoint"),
+    ("/studio/costs", "", "New budget"),
+    ("/studio/costs", "", "Change looked-at"),
+    (f"/studio/endpoints/{NAME}", "Autoscale", "Add a weekly profile"),
     ("/studio/operations", "Quotas", "New quota"),
     ("/studio/operations", "Quotas", "Change looked-at"),
     ("/studio/operations", "Service levels", f"Change {NAME}"),
@@ -129,11 +134,13 @@ async def test_pages_are_accessible(visitor: Visitor, dark: bool) -> None:
 @pytest.mark.usefixtures("served")
 async def test_dialogs_are_accessible_and_fit_a_phone(visitor: Visitor, studio: Headgate) -> None:
     page = visitor.page
-    limits = ("quota", ("--kind", "endpoints", "--limit", "50")), (
-        "alert", ("--on", "job-failed", "--webhook", "https://hooks.example.com/x")
+    things = (
+        ("quota", "set", "remove", ("--kind", "endpoints", "--limit", "50")),
+        ("alert", "set", "remove", ("--on", "job-failed", "--webhook", "https://hooks.example.com/x")),
+        ("budget", "create", "delete", ("--amount", "50")),
     )  # fmt: skip
-    for kind, what in limits:
-        await asyncio.to_thread(studio.cli, kind, "set", "-n", "looked-at", *what)
+    for kind, make, _, what in things:
+        await asyncio.to_thread(studio.cli, kind, make, "-n", "looked-at", *what)
     told: list[str] = []
     for path, tab, button in DIALOGS:
         await page.set_viewport_size({"width": 1280, "height": 800})
@@ -151,9 +158,103 @@ async def test_dialogs_are_accessible_and_fit_a_phone(visitor: Visitor, studio: 
         await page.set_viewport_size({"width": 390, "height": 780})
         box = await page.get_by_role("dialog").locator(".q-card").bounding_box()
         assert box and box["x"] >= 0 and box["x"] + box["width"] <= 390, button
-    for kind, _ in limits:
-        await asyncio.to_thread(studio.cli, kind, "remove", "-n", "looked-at", "--yes")
+        await keep(page, f"dialog-{button.lower().replace(' ', '-')}-phone")
+    for kind, _, remove, _ in things:
+        await asyncio.to_thread(studio.cli, kind, remove, "-n", "looked-at", "--yes")
     assert not told, "\n".join(told)
+
+
+IS_IN_DIALOG = "document.activeElement.closest('[role=dialog]') !== null"
+FOCUSED = """() => {
+  const {ariaLabel, innerText} = document.activeElement;
+  return (ariaLabel || innerText || "").split("\\n").at(-1).trim();
+}"""
+# Whether what has the focus can be told from what has not: by a frame, or as the library does it.
+IS_MARKED = """() => {
+  const focused = document.activeElement;
+  const style = getComputedStyle(focused.closest(".cm-editor") ?? focused);
+  if (style.boxShadow.includes("0px 0px 0px 3px")) return true;
+  return focused.closest(".q-field--focused, .q-slider--focus, .q-tab") !== null;
+}"""
+
+
+@pytest.mark.usefixtures("served")
+async def test_dialogs_keep_the_focus_and_give_it_back(visitor: Visitor) -> None:
+    page = visitor.page
+    for path, tab, button in DIALOGS:
+        if "looked-at" in button:
+            continue
+        await visitor.open(path)
+        if tab:
+            await page.get_by_role("tab", name=tab, exact=True).click()
+        opener = page.get_by_role("button", name=button, exact=True)
+        await opener.focus()
+        await page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog")
+        await expect(dialog).to_be_visible()
+        await page.wait_for_function(IS_IN_DIALOG)
+        stops = set()
+        for _ in range(16):
+            await page.keyboard.press("Tab")
+            # Between the last and the first is what the browser itself has around the page.
+            await page.wait_for_function(
+                f"{IS_IN_DIALOG} || document.activeElement === document.body"
+            )
+            stops.add(await page.evaluate(FOCUSED))
+        assert "Cancel" in stops, f"{button}: {stops}"
+        await page.keyboard.press("Escape")
+        await expect(dialog).to_have_count(0)
+        await expect(opener).to_be_focused()
+
+
+@pytest.mark.usefixtures("served", "worked")
+async def test_every_stop_of_the_keyboard_can_be_seen(visitor: Visitor) -> None:
+    page = visitor.page
+    for path in {**PAGES, "endpoint": f"/studio/endpoints/{NAME}"}.values():
+        await visitor.open(path)
+        await expect(page.get_by_role("heading", level=1)).to_be_visible()
+        await page.wait_for_timeout(400)
+        await page.keyboard.press("Tab")
+        assert await page.evaluate(FOCUSED) == "Skip to the content", path
+        for stop in range(20):
+            await page.keyboard.press("Tab")
+            if await page.evaluate("document.activeElement === document.body"):
+                break  # after the last one
+            try:
+                await page.wait_for_function(IS_MARKED, timeout=2_000)
+            except PlaywrightError:
+                stopped = await page.evaluate("document.activeElement.outerHTML")
+                pytest.fail(f"{path}: stop {stop} cannot be seen: {stopped[:300]}")
+
+
+@pytest.mark.usefixtures("served")
+async def test_a_link_in_a_table_keeps_the_focus_while_its_figures_change(
+    visitor: Visitor, load: Load
+) -> None:
+    page = visitor.page
+    await visitor.open("/studio/")
+    link = page.get_by_role("link", name=NAME, exact=True)
+    await link.focus()
+    async with load.running():
+        seen = set()
+        async with asyncio.timeout(30):
+            while len(seen) < 3:
+                seen.add(await page.get_by_role("row").filter(has=link).inner_text())
+                await asyncio.sleep(0.1)
+    await expect(link).to_be_focused()
+
+
+@pytest.mark.usefixtures("served")
+async def test_an_editor_is_left_by_escape_and_tab(visitor: Visitor) -> None:
+    page = visitor.page
+    await visitor.open(PAGES["deploy"])
+    editor = page.get_by_role("textbox", name="Scoring script; Escape, then Tab leaves it")
+    await editor.focus()
+    await page.keyboard.press("Tab")
+    await expect(editor).to_be_focused()
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("Tab")
+    await expect(editor).not_to_be_focused()
 
 
 @pytest.mark.usefixtures("served", "worked")
@@ -166,7 +267,12 @@ async def test_pages_fit_a_phone(visitor: Visitor) -> None:
         await page.wait_for_timeout(600)
         await keep(page, f"{name}-phone")
         width = await page.evaluate("document.documentElement.scrollWidth")
-        assert width <= 400, f"{name} is {width} px wide"
+        assert width <= 390, f"{name} is {width} px wide"
+    for tab in ("Instances", "Events", "Quotas"):
+        await visitor.open("/studio/operations")
+        await page.get_by_role("tab", name=tab, exact=True).click()
+        await page.wait_for_timeout(600)
+        await keep(page, f"operations-{tab.lower()}-phone")
 
 
 @pytest.mark.usefixtures("served")

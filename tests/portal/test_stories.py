@@ -109,12 +109,10 @@ def deploy_two(studio: Headgate, name: str, folder: Path) -> None:
         )  # fmt: skip
 
 
-@pytest.mark.usefixtures("served")
 async def test_a_mirror_is_set_and_its_latencies_are_shown_beside_those_of_clients(
-    visitor: Visitor, studio: Headgate
+    visitor: Visitor, load: Load
 ) -> None:
     page = visitor.page
-    load = Load(await asyncio.to_thread(studio.target, NAME), connections=2, pause_s=0.02)
     await visitor.open(f"/studio/endpoints/{NAME}")
     await page.get_by_role("combobox", name="Mirror to").click()
     await page.get_by_role("option", name="green").click()
@@ -309,6 +307,9 @@ async def test_a_batch_job_is_made_followed_and_downloaded_from_the_page_alone(
     downloaded = await (await waiting.value).path()
     lines = downloaded.read_text().splitlines()
     assert lines == [f"answer {number}" for number in sorted(range(12), key=str) if number != 7]
+    await visitor.open("/studio/operations", "Instances")
+    node = page.get_by_role("row").filter(has_text="studio-pool").filter(has_text=f"{name} / ")
+    await expect(node.first).to_contain_text("idle")  # it waits for another job
 
 
 BATCH = """

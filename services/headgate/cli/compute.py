@@ -10,9 +10,12 @@ from typer import Option
 from headgate.cli import options
 from headgate.cli.session import Session, client_command, confirm
 
-app = typer.Typer(no_args_is_help=True, help="Computes: create, update, list, show, delete.")
+app = typer.Typer(
+    no_args_is_help=True, help="Computes: create, update, list, show, delete, and their nodes."
+)
 
 COLUMNS = ("name", "type", "size", "min_instances", "max_instances", "provisioning_state")
+NODE_COLUMNS = ("node_id", "node_state", "run_id")
 Minimum = Annotated[str, Option("--min-instances", help="Instances that are always there.")]
 Maximum = Annotated[str, Option("--max-instances", help="Instances at most.")]
 Idle = Annotated[
@@ -111,6 +114,17 @@ async def show(session: Session, name: options.AssetName) -> None:
 
     async with session.client() as client:
         session.show(shapes.compute(await Storage(client).get_compute(name)))
+
+
+@client_command(app, "list-nodes")
+async def list_nodes(session: Session, name: options.AssetName) -> None:
+    """List the nodes of a compute: what runs its jobs now, and what waits for one."""
+    from headgate.cli.observed import renamed
+    from headgate.client.storage import Storage
+
+    async with session.client() as client:
+        found = await Storage(client).compute_nodes(name)
+    session.show([renamed(each) for each in found], NODE_COLUMNS)
 
 
 @client_command(app, "delete")

@@ -80,14 +80,20 @@ def run(
 
 
 def _serve(what: str, given: dict[str, Any], config: Path | None) -> None:
-    from headgate import up as serving
     from headgate.cli.errors import report
     from headgate.runtime import settings
     from headgate_contracts.errors import HeadgateError
 
     try:
         loaded = settings.load(given, config=config)
-        code = serving.up(loaded) if what == "up" else serving.run(what, loaded)
+        if what == "up":
+            from headgate.up import up as serve
+
+            code = serve(loaded)
+        else:
+            from headgate.assembly import run as serve_one
+
+            code = serve_one(what, loaded)
     except HeadgateError as error:
         code = report(error)
     raise typer.Exit(code)

@@ -13,6 +13,11 @@ async def live(client: Client) -> Json:
     return (await client.get("/live")).object
 
 
+async def nodes(client: Client) -> list[Json]:
+    """Every node of batch jobs."""
+    return [body async for body in client.pages("/nodes")]
+
+
 async def deployments(client: Client) -> dict[str, list[Found[DeploymentSpec]]]:
     """Every online deployment, by the name of its endpoint."""
     found: dict[str, list[Found[DeploymentSpec]]] = {}

@@ -154,6 +154,11 @@ class Storage:
             async for body in self._pages("/computes")
         ]
 
+    async def compute_nodes(self, name: str) -> list[Json]:
+        """The nodes of one compute."""
+        answer = await self._send("POST", f"{_name_path('computes', name)}/listNodes")
+        return list(answer.object.get("nodes") or ())
+
     async def delete_compute(self, name: str) -> None:
         await self._send("DELETE", _name_path("computes", name))
 

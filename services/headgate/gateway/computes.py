@@ -1,4 +1,4 @@
-"""Routes of computes: named pools of instances for batch jobs."""
+"""Routes of computes, named pools of instances for batch jobs, and of the nodes that run."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from headgate.azure import arm_schema, arm_storage
+from headgate.azure import arm_nodes, arm_schema, arm_storage
 from headgate.azure import arm_storage_answers as answers
 from headgate.azure.arm_answers import list_of
+from headgate.azure.arm_resources import page
 from headgate.gateway import core
 from headgate.gateway.access import Action
 from headgate.gateway.backend import (
     Backend,
     deletion_revision,
-    page_answer,
     require_existing,
     resource_answer,
 )
-from headgate.gateway.http import Call, Handle
+from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.patches import patch_stored, patched
 from headgate.gateway.routes import WORKSPACE, Route
 from headgate.gateway.things import answer_list, is_chosen, is_filtered, removal_answer
+from headgate_contracts.nodes import ListNodes, Node, NodesReply
 from headgate_contracts.storage import (
     Compute,
     ComputeReply,
@@ -39,7 +40,7 @@ _PATCHABLE = ("tags", "properties")
 
 
 class Computes:
-    """Handlers of computes. Everything takes effect at once: nothing runs between jobs."""
+    """Handlers of computes and their nodes. What is changed takes effect at once."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -107,19 +108,29 @@ class Computes:
         return removal_answer((await self._backend.ask(command, RemovedReply)).existed)
 
     async def list_nodes(self, call: Call) -> web.StreamResponse:
-        """Instances of a compute live as long as a job: there is none now."""
-        await self._read(call)
-        return page_answer(call, [], None)
+        """The nodes of one compute, in Azure's words."""
+        name = (await self._read(call)).spec.name
+        nodes = [node for node in await self._nodes(call) if node.compute == name]
+        return answer(arm_nodes.compute_nodes(nodes))
+
+    async def list_all_nodes(self, call: Call) -> web.StreamResponse:
+        """Every node of the workspace, also those of no compute."""
+        nodes = await self._nodes(call)
+        return answer(page([arm_nodes.node_resource(node) for node in nodes]))
+
+    async def _nodes(self, call: Call) -> list[Node]:
+        found = (await self._backend.ask(ListNodes(), NodesReply)).nodes
+        return [node for node in found if node.workspace == call.workspace]
 
     def routes(self) -> tuple[Route[Handle], ...]:
-        page = ("$skip", "$top", "count", "$orderBy", "tags", "names")
+        paging = ("$skip", "$top", "count", "$orderBy", "tags", "names")
         return (
             Route(
                 "GET",
                 _LIST,
                 self.list_all,
                 "List computes",
-                query=page,
+                query=paging,
                 reply=list_of(answers.COMPUTE),
             ),
             Route(
@@ -165,7 +176,14 @@ class Computes:
                 f"{_ONE}/listNodes",
                 self.list_nodes,
                 "List instances of a compute",
-                reply=list_of({"type": "object"}),
+                reply=arm_nodes.OF_COMPUTE,
                 action=Action.READ,
+            ),
+            Route(
+                "GET",
+                f"{WORKSPACE}/nodes",
+                self.list_all_nodes,
+                "List nodes of batch jobs, with their jobs and computes",
+                reply=list_of(arm_nodes.NODE),
             ),
         )

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import web
@@ -27,6 +30,8 @@ from headgate_contracts import streams, subjects
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
 READERS_MAX = 64
+READERS_OF_CALLER_MAX = 32
+_RETRY_S = 5
 LOOK_S = 2.0
 KEEP_ALIVE_S = 15.0
 _STREAM = streams.EVENTS.name
@@ -37,7 +42,7 @@ class Events:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._readers = 0
+        self._readers: Counter[str] = Counter()
         self._news = asyncio.Event()
 
     async def start(self) -> None:
@@ -51,17 +56,31 @@ class Events:
     async def stream(self, call: Call) -> web.StreamResponse:
         subject = core.read_filter(call.query.get("filter", ">"))
         follows = call.query.get("follow", "true").lower() != "false"
-        if self._readers >= READERS_MAX:
+        with self._place(call.principal.subject):
+            return await self._send(call, await self._first(call), subject, follows=follows)
+
+    @contextmanager
+    def _place(self, caller: str) -> Iterator[None]:
+        """One of the places for readers; nobody has so many of them that others get none."""
+        if self._readers[caller] >= READERS_OF_CALLER_MAX:
+            raise HeadgateError(
+                ErrorCode.TOO_MANY_REQUESTS,
+                f"{caller} follows the events {READERS_OF_CALLER_MAX} times already, the most that "
+                "one caller may; close one that is not needed",
+                retry_after_s=_RETRY_S,
+            )
+        if self._readers.total() >= READERS_MAX:
             raise HeadgateError(
                 ErrorCode.UNAVAILABLE,
                 f"{READERS_MAX} readers follow the events already; try again later",
-                retry_after_s=5,
+                retry_after_s=_RETRY_S,
             )
-        self._readers += 1
+        self._readers[caller] += 1
         try:
-            return await self._send(call, await self._first(call), subject, follows=follows)
+            yield
         finally:
-            self._readers -= 1
+            self._readers[caller] -= 1
+            self._readers += Counter()  # without those who have none left
 
     async def _first(self, call: Call) -> int:
         """The sequence number to begin with."""

@@ -60,10 +60,11 @@ class Handlers:
     async def put_budget(self, command: PutBudget) -> BudgetsReply:
         budget, workspace = command.budget, command.budget.scope.workspace
         _check_tag(budget.scope)
-        if any(not 0 < each <= _PERCENT_MAX for each in budget.thresholds):
+        most = limits.BUDGET_THRESHOLD_PERCENT_MAX
+        if any(not 0 < each <= most for each in budget.thresholds):
             raise HeadgateError(
                 ErrorCode.BAD_ARGUMENT,
-                f"thresholds are per cent of the amount: above 0, at most {_PERCENT_MAX}",
+                f"thresholds are per cent of the amount: above 0, at most {most}",
                 target="thresholds",
             )
         row = BudgetRow(
@@ -107,7 +108,6 @@ class Handlers:
 
 
 _MAX = limits.BUDGETS_PER_WORKSPACE_MAX
-_PERCENT_MAX = 1_000
 
 
 def _check_tag(scope: Scope) -> None:

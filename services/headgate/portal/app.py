@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 from pathlib import Path
 
@@ -87,6 +88,10 @@ async def serve(settings: Settings) -> int:
     """Until a signal; the exit code."""
     os.nice(NICENESS)
     web, sessions = build(settings)
+    # Collections weigh what may be garbage against all that is there: without what was imported,
+    # pages that were left are freed soon.
+    gc.collect()
+    gc.freeze()
     path = socket_path(settings)
     path.unlink(missing_ok=True)
     config = uvicorn.Config(

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import ValidationError
+
+from headgate.azure import time_zones
 from headgate_contracts.autoscale import (
     AutoscaleSpec,
     Capacity,
@@ -137,6 +140,44 @@ def with_week(
         update={"name": f"{_END}{name}", "recurrence": at(after, ends % HOURS)}
     )
     return spec.model_copy(update={"profiles": (*spec.profiles, made, end)})
+
+
+def week_problems(spec: AutoscaleSpec, given: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with what :func:`with_week` is to add, by field."""
+    found: dict[str, str] = {}
+    if not given["name"]:
+        found["name"] = "say how the profile is called"
+    if any(given["name"] == profile.name for profile in spec.profiles):
+        found["name"] = "there is a profile of this name; take another one"
+    if not given["days"]:
+        found["days"] = "choose at least one day"
+    if not given["begins"] < given["ends"]:
+        found["ends"] = "an hour after the one it begins at, 24 at the latest"
+    if given["least"] > given["most"]:
+        found["most"] = "no less than at least"
+    try:
+        time_zones.zone(given["time_zone"])
+    except ValueError as error:
+        found["time_zone"] = str(error)
+    try:
+        with_week(spec, **given)
+    except ValidationError as error:
+        for each in error.errors():
+            found.setdefault(str(each["loc"][0]), each["msg"])
+    except HeadgateError as error:
+        if not found:
+            found[""] = error.error.message
+    return found
+
+
+def week_meaning(given: Mapping[str, Any]) -> str:
+    """What a weekly profile does, in words."""
+    days = [day.value for day in Weekday if day.value in given["days"]]
+    return (
+        f"From {given['begins']}:00 to {given['ends']}:00 on {', '.join(days)} there are "
+        f"{given['least']} to {given['most']} instances, by the rules of the default profile, "
+        "which is in force again afterwards. It counts once the setting is saved."
+    )
 
 
 # --- the load of a day -------------------------------------------------------------------------

@@ -86,6 +86,21 @@ def letter_row(told: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def node_row(told: Mapping[str, Any]) -> dict[str, str]:
+    """A node as a line of a table."""
+    error = told.get("error") or {}
+    return {
+        "name": str(told["id"]),
+        "state": str(told["state"]),
+        "job": str(told["job"]),
+        "compute": str(told["compute"] or "of this host"),
+        "of": f"{told['endpoint']} / {told['deployment']}",
+        "processes": str(told["processes"]),
+        "since": moment(str(told["startedAt"])),
+        "error": f"{error['code']}: {error['message']}" if error else "",
+    }
+
+
 # --- the picture of a job's mini-batches -------------------------------------------------------
 
 

@@ -13,16 +13,15 @@ Values = tuple[tuple[str, Callable[[Live], float | None]], ...]
 """Names of figures, and how each is taken of what a deployment did."""
 
 
-def new_points(
-    rows: Mapping[str, Iterable[Live]], values: Values, since: float
+def points(
+    rows: Mapping[str, Iterable[Live]], values: Values
 ) -> dict[str, list[tuple[int, float | None]]]:
-    """Points later than a moment, (milliseconds, figure) by line: one for each deployment and
-    figure, also where there is nothing new."""
+    """(milliseconds, figure) by line: one for each deployment and figure, also where there is
+    nothing new."""
     return {
         f"{deployment} {name}".strip(): [
             (round(1000 * row.at), None if (figure := value(row)) is None else round(figure, 3))
             for row in series
-            if row.at > since
         ]
         for deployment, series in rows.items()
         for name, value in values

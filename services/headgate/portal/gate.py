@@ -133,6 +133,7 @@ class _Confined:
             if message.get("more_body"):
                 return
             page = bytes(self._page).replace(b"<script", f'<script nonce="{self._nonce}"'.encode())
+            self._page.clear()  # the library keeps the request of a page, and so this, with it
             MutableHeaders(scope=self._start)["Content-Length"] = str(len(page))
             await self._send(self._start)
             message = {**message, "body": page}

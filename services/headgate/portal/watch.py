@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from headgate.client import events, overview
 from headgate.client.api import Client, Found
 from headgate.portal import core
-from headgate.portal.core import Live
+from headgate.portal.core import Live, Series
 from headgate.runtime.clock import Clock
 from headgate.runtime.log import Log
-from headgate_contracts import limits
 from headgate_contracts.errors import HeadgateError
 from headgate_contracts.resources import DeploymentSpec, EndpointSpec
 
@@ -35,7 +33,7 @@ class View:
 
     endpoints: list[Found[EndpointSpec]] = field(default_factory=list)
     deployments: dict[str, list[Found[DeploymentSpec]]] = field(default_factory=dict)
-    rates: dict[Key, deque[Live]] = field(default_factory=dict)
+    rates: dict[Key, Series] = field(default_factory=dict)
     troubles: dict[str, str] = field(default_factory=dict)
     loaded: bool = False
 
@@ -45,12 +43,12 @@ class View:
         return next(iter(self.troubles.values()), "")
 
     def latest(self, endpoint: str, deployment: str) -> Live | None:
-        rows = self.rates.get((endpoint, deployment))
-        return rows[-1] if rows else None
+        series = self.rates.get((endpoint, deployment))
+        return series.latest if series else None
 
     def latest_of(self, endpoint: str) -> list[Live]:
         """What the deployments of an endpoint do now."""
-        return [rows[-1] for (name, _), rows in self.rates.items() if name == endpoint and rows]
+        return [series.latest for (name, _), series in self.rates.items() if name == endpoint]
 
     def endpoint(self, name: str) -> Found[EndpointSpec] | None:
         return next((each for each in self.endpoints if each.spec.name == name), None)
@@ -132,12 +130,15 @@ class Watch:
         self.view.endpoints = await self._client.list_endpoints()
         self.view.deployments = await overview.deployments(self._client)
         self.view.loaded = True
-        gone = [key for key in self.view.rates if self.view.endpoint(key[0]) is None]
-        for key in gone:
+        there = {
+            (endpoint, found.spec.name)
+            for endpoint, deployments in self.view.deployments.items()
+            for found in deployments
+        }
+        for key in self.view.rates.keys() - there:
             del self.view.rates[key]
 
     async def _look_at_live(self) -> None:
         for row in core.live_rows(await overview.live(self._client), self._clock.now()):
             key = (row.endpoint, row.deployment)
-            series = self.view.rates.setdefault(key, deque(maxlen=limits.STUDIO_POINTS_MAX))
-            series.append(row)
+            self.view.rates.setdefault(key, Series(*key)).append(row)

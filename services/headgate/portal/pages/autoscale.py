@@ -4,6 +4,7 @@ of the last day, and what was decided and why."""
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import yaml
@@ -14,7 +15,9 @@ from headgate.client.autoscale import Autoscale
 from headgate.portal import autoscale_core, core
 from headgate.portal.pages.autoscale_form import Form
 from headgate.portal.pages.autoscale_trial import Trial
-from headgate.portal.pages.frame import confirm, editor, guarded
+from headgate.portal.pages.dialogs import confirm
+from headgate.portal.pages.frame import editor, guarded, heading
+from headgate.portal.pages.tables import table
 from headgate.portal.sessions import Session
 from headgate_contracts.autoscale import AutoscaleSpec
 from headgate_contracts.errors import ErrorCode, HeadgateError
@@ -56,16 +59,16 @@ class Setting:
         with ui.tabs().props("dense no-caps align=left") as tabs:
             form, text = ui.tab("Form"), ui.tab("YAML")
         with ui.tab_panels(tabs, value=form).classes("full-width"):
-            with ui.tab_panel(form).classes("q-px-none"):
+            with ui.tab_panel(form):
                 self._form = Form(self._edited, can_write=session.right.can_write)
-            with ui.tab_panel(text).classes("q-px-none"):
+            with ui.tab_panel(text):
                 self._text = editor("", "YAML", "Autoscale setting", "22rem")
         self._problem = ui.label().classes("text-negative wrap mono").props("role=alert")
         if session.right.can_write:
-            delete = confirm("Delete this autoscale setting?", "Delete", self._delete)
+            ask = partial(confirm, "Delete this autoscale setting?", "Delete", self._delete)
             with ui.row():
                 ui.button("Save", on_click=guarded(self._save)).props("no-caps")
-                ui.button("Delete", on_click=delete.open).props("flat no-caps color=negative")
+                ui.button("Delete", on_click=ask).props("flat no-caps color=negative")
         self._trial = Trial(session, endpoint, self._read)
         self._deployment.on_value_change(guarded(self._load))
         tabs.on_value_change(guarded(self._redraw))
@@ -135,10 +138,9 @@ def draw(session: Session, endpoint: str, deployments: list[str]) -> None:
         ui.label("There is no deployment to scale yet.").classes("lane")
         return
     Setting(session, endpoint, deployments)
-    ui.element("h2").classes("text-h6")._text = "Decisions of the last day"
-    columns = [{"name": k, "label": t, "field": k, "align": "left"} for k, t in _COLUMNS]
-    table = ui.table(columns=columns, rows=[], row_key="key", pagination=10)
-    table.classes("full-width").props('flat bordered dense no-data-label="No decision so far."')
+    heading("Decisions of the last day")
+    decisions = table(_COLUMNS, key="key", rows_per_page=10)
+    decisions.props('no-data-label="No decision so far."')
     autoscale = Autoscale(session.client)
 
     async def refresh() -> None:
@@ -147,7 +149,7 @@ def draw(session: Session, endpoint: str, deployments: list[str]) -> None:
         except HeadgateError:
             return
         rows = [core.decision_row(each) for each in decided]
-        if rows != table.rows:
-            table.rows = rows
+        if rows != decisions.rows:
+            decisions.rows = rows
 
     ui.timer(DECISIONS_S, refresh, immediate=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from nicegui import ui
 
 from headgate.portal import autoscale_core as decide
+from headgate.portal.pages import dialogs
+from headgate.portal.pages.dialogs import Fields, open_form
 from headgate.portal.pages.frame import guarded
 from headgate_contracts import limits
 from headgate_contracts.autoscale import (
@@ -28,7 +30,7 @@ class Form:
     """Drawn anew when there are other profiles or rules; what is changed is told at once."""
 
     def __init__(self, edited: Edited, *, can_write: bool) -> None:
-        self._edited = edited
+        self.edited = edited
         self._can_write = can_write
         self._spec: AutoscaleSpec | None = None
         self._place = ui.column().classes("full-width lanes")
@@ -52,14 +54,13 @@ class Form:
             for index, profile in enumerate(spec.profiles):
                 self._profile(index, profile)
             if self._can_write:
-                dialog = self._new_profile()
-                ui.button("Add a weekly profile", icon="event", on_click=dialog.open).props(
-                    "no-caps outline"
-                )
+                ui.button(
+                    "Add a weekly profile", icon="event", on_click=self._ask_for_profile
+                ).props("no-caps outline")
 
     def _change(self, make: Callable[[], AutoscaleSpec]) -> Callable[[], Awaitable[None]]:
         async def change() -> None:
-            await self._edited(make())
+            await self.edited(make())
 
         return guarded(change)
 
@@ -159,44 +160,51 @@ class Form:
         async def changed() -> None:
             if field.value is not None and field.value != known[0]:
                 known[0] = field.value
-                await self._edited(make())
+                await self.edited(make())
 
         field.on("blur", guarded(changed))
         field.on("keydown.enter", guarded(changed))
 
-    def _new_profile(self) -> ui.dialog:
-        with ui.dialog() as dialog, ui.card().style("min-width: min(30rem, 90vw)"):
-            dialog.props["aria-label"] = "New weekly profile"
-            ui.label("A profile for some hours of the week").classes("text-h6")
-            name = ui.input("Name", value="daytime").classes("full-width")
-            week = [day.value for day in Weekday]
-            days = ui.select(week, value=week[:5], label="Days", multiple=True)
-            days.classes("full-width").props("use-chips")
-            with ui.row():
-                begins = ui.number("From hour", value=8, min=0, max=23, precision=0)
-                ends = ui.number("To hour", value=18, min=1, max=24, precision=0)
-            zone = ui.input("Time zone", value="UTC").classes("full-width")
-            with ui.row():
-                least = ui.number("At least", value=2, min=0, precision=0)
-                most = ui.number("At most", value=8, min=1, precision=0)
+    def _ask_for_profile(self) -> None:
+        open_form(WeekForm(self))
 
-            async def add() -> None:
-                dialog.close()
-                await self._edited(
-                    decide.with_week(
-                        self.spec,
-                        name=name.value.strip(),
-                        days=days.value or [],
-                        begins=_whole(begins),
-                        ends=_whole(ends),
-                        time_zone=zone.value.strip(),
-                        least=_whole(least),
-                        most=_whole(most),
-                    )
-                )
 
-            ui.button("Add", on_click=guarded(add)).props("no-caps")
-        return dialog
+class WeekForm(dialogs.Form):
+    """A profile for some hours of the week."""
+
+    word = "Add"
+
+    def __init__(self, form: Form) -> None:
+        super().__init__("New weekly profile")
+        self._form = form
+
+    def draw(self) -> Fields:
+        week = [day.value for day in Weekday]
+        fields: Fields = {
+            "name": ui.input("Name", value="daytime"),
+            "days": ui.select(week, value=week[:5], label="Days", multiple=True).props("use-chips"),
+        }
+        with ui.element("div").classes("pair full-width"):
+            fields["begins"] = ui.number("From hour", value=8, min=0, max=23, precision=0)
+            fields["ends"] = ui.number("To hour", value=18, min=1, max=24, precision=0)
+        fields["time_zone"] = ui.input("Time zone", value="UTC")
+        with ui.element("div").classes("pair full-width"):
+            fields["least"] = ui.number("Instances, at least", value=2, min=0, precision=0)
+            fields["most"] = ui.number("At most", value=8, min=1, precision=0)
+        return fields
+
+    def asked(self) -> dict[str, Any]:
+        numbers = {name: _whole(self.fields[name]) for name in ("begins", "ends", "least", "most")}
+        return super().asked() | numbers
+
+    def problems(self) -> Mapping[str, str]:
+        return decide.week_problems(self._form.spec, self.asked())
+
+    def meaning(self) -> str:
+        return decide.week_meaning(self.asked())
+
+    async def save(self) -> None:
+        await self._form.edited(decide.with_week(self._form.spec, **self.asked()))
 
 
 def _whole(field: Any) -> int:

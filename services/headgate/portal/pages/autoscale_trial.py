@@ -11,7 +11,8 @@ from nicegui import ui
 from headgate.client import metrics
 from headgate.client.autoscale import Autoscale
 from headgate.portal import autoscale_core as decide
-from headgate.portal.pages.frame import GREY, guarded
+from headgate.portal.pages.frame import GREY, guarded, heading
+from headgate.portal.pages.tables import table
 from headgate.portal.sessions import Session
 from headgate_contracts.autoscale import AutoscaleSpec, Weekday
 from headgate_contracts.errors import HeadgateError
@@ -30,9 +31,9 @@ class Trial:
         self._endpoint = endpoint
         self._read = read
         self._autoscale = Autoscale(session.client)
-        ui.element("h2").classes("text-h6")._text = "Week (UTC)"
+        heading("Week (UTC)")
         self._week = ui.column().classes("full-width tight")
-        ui.element("h2").classes("text-h6")._text = "What it would have made of the last day"
+        heading("What it would have made of the last day")
         with ui.row().classes("full-width mid"):
             self._times = ui.number("Load, times", value=1, min=0.01).style("width: 7rem")
             self._service = ui.number("Seconds per request (empty: as measured)", min=0.001)
@@ -44,9 +45,7 @@ class Trial:
         self._outcome = ui.label().classes("wrap").props("role=status")
         self._chart = ui.echart(_options()).style("height: 16rem").classes("lane full-width")
         self._chart.props('role=img aria-label="Simulated requests and instances"')
-        columns = [{"name": k, "label": t, "field": k, "align": "left"} for k, t in _COLUMNS]
-        self._table = ui.table(columns=columns, rows=[], row_key="key", pagination=10)
-        self._table.classes("full-width").props("flat bordered dense")
+        self._table = table(_COLUMNS, key="key", rows_per_page=10)
         self._chart.set_visibility(False)
         self._table.set_visibility(False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from fastapi import Request
@@ -12,7 +13,8 @@ from headgate.client.jobs import Jobs
 from headgate.portal import batch_core
 from headgate.portal.gate import PREFIX
 from headgate.portal.pages import new_endpoint
-from headgate.portal.pages.frame import Studio, later, link_cell, page
+from headgate.portal.pages.frame import Studio, empty, heading, later, link_cell, page
+from headgate.portal.pages.tables import table
 from headgate.portal.sessions import Session
 from headgate_contracts.errors import HeadgateError
 
@@ -31,29 +33,25 @@ def register(studio: Studio) -> None:
         session = studio.session(request)
         with page(session, "Batch"):
             _endpoints(session)
-            ui.element("h2").classes("text-h6")._text = "Jobs"
+            heading("Jobs")
             jobs_table(Jobs(session.client).list_all)
 
 
 def _endpoints(session: Session) -> None:
     with ui.row().classes("full-width mid"):
-        ui.element("h2").classes("text-h6 q-my-none")._text = "Batch endpoints"
+        heading("Batch endpoints")
         ui.space()
         if session.right.can_write:
-            dialog = new_endpoint.draw(session, new_endpoint.BATCH)
-            ui.button("New batch endpoint", icon="add", on_click=dialog.open).props("no-caps")
-    empty = ui.column().classes("lane mid q-pa-lg")
-    with empty:
-        ui.label("There is no batch endpoint yet.").classes("text-h6")
-        ui.label(
-            "A batch endpoint takes jobs: a deployment behind it goes over many files and writes "
-            "one output. Make one, give it a deployment, then start a job on its page."
-        ).classes("quiet wrap")
-    empty.set_visibility(False)
-    columns = [{"name": k, "label": t, "field": k, "align": "left"} for k, t in _ENDPOINTS]
-    table = ui.table(columns=columns, rows=[], row_key="name", pagination=10)
-    table.classes("full-width").props("flat bordered")
-    table.add_slot("body-cell-name", link_cell(f"{PREFIX}/batch/"))
+            ask = partial(new_endpoint.ask, session, new_endpoint.BATCH)
+            ui.button("New batch endpoint", icon="add", on_click=ask).props("no-caps")
+    nothing = empty(
+        "There is no batch endpoint yet.",
+        "A batch endpoint takes jobs: a deployment behind it goes over many files and writes "
+        "one output. Make one, give it a deployment, then start a job on its page.",
+    )
+    nothing.set_visibility(False)
+    listed = table(_ENDPOINTS, rows_per_page=10).props(remove="dense")
+    listed.add_slot("body-cell-name", link_cell(f"{PREFIX}/batch/"))
 
     async def refresh() -> None:
         try:
@@ -68,10 +66,10 @@ def _endpoints(session: Session) -> None:
             }
             for each in found
         ]
-        empty.set_visibility(not rows)
-        table.set_visibility(bool(rows))
-        if rows != table.rows:
-            table.rows = rows
+        nothing.set_visibility(not rows)
+        listed.set_visibility(bool(rows))
+        if rows != listed.rows:
+            listed.rows = rows
 
     later(refresh())
     ui.timer(ENDPOINTS_S, refresh)
@@ -79,22 +77,20 @@ def _endpoints(session: Session) -> None:
 
 def jobs_table(ask: Callable[[], Awaitable[list[dict[str, Any]]]]) -> None:
     """Jobs with their progress, newest first."""
-    empty = ui.label("No job yet.").classes("lane quiet")
-    empty.set_visibility(False)
-    columns = [{"name": k, "label": t, "field": k, "align": "left"} for k, t in _JOBS]
-    table = ui.table(columns=columns, rows=[], row_key="name", pagination=25)
-    table.classes("full-width").props("flat bordered")
-    table.add_slot("body-cell-name", link_cell(f"{PREFIX}/jobs/"))
+    nothing = empty("No job yet.", "A job is started on the page of a batch endpoint, New job.")
+    nothing.set_visibility(False)
+    listed = table(_JOBS).props(remove="dense")
+    listed.add_slot("body-cell-name", link_cell(f"{PREFIX}/jobs/"))
 
     async def refresh() -> None:
         try:
             rows = [batch_core.job_row(body) for body in await ask()]
         except HeadgateError:
             return
-        empty.set_visibility(not rows)
-        table.set_visibility(bool(rows))
-        if rows != table.rows:
-            table.rows = rows
+        nothing.set_visibility(not rows)
+        listed.set_visibility(bool(rows))
+        if rows != listed.rows:
+            listed.rows = rows
 
     later(refresh())
     ui.timer(REFRESH_S, refresh)

@@ -88,9 +88,7 @@ class BatchWizard:
             with ui.column():
                 self._recipe.draw()
         self._recipe.draw_problems()
-        ui.button("Deploy", icon="rocket_launch", on_click=guarded(self._deploy)).props(
-            "no-caps"
-        ).classes("q-mt-md")
+        ui.button("Deploy", icon="rocket_launch", on_click=guarded(self._deploy)).props("no-caps")
         fields = (
             self.name, self.compute, self.pool, self.files, self.nodes, self.processes,
             self.retries, self.timeout, self.threshold, self.action, self.output, self.default,

@@ -19,7 +19,8 @@ from headgate.client.uploads import upload
 from headgate.portal import batch_core
 from headgate.portal.gate import PREFIX
 from headgate.portal.pages import batch
-from headgate.portal.pages.frame import Studio, bad_form, confirm, finish, guarded, page, tabbed
+from headgate.portal.pages.dialogs import confirm
+from headgate.portal.pages.frame import Studio, bad_form, empty, finish, guarded, page, tabbed
 from headgate.portal.sessions import Session
 from headgate_contracts import limits
 from headgate_contracts.batch import BatchDefaults, BatchDeploymentSpec, BatchEndpointSpec
@@ -65,11 +66,11 @@ def _deployments(
         address = f"{PREFIX}/batch/{name}/deploy"
         ui.button("New deployment", icon="add").props(f'no-caps outline href="{address}"')
     if not deployments:
-        with ui.column().classes("lane mid q-pa-lg"):
-            ui.label("No deployment yet.").classes("text-h6")
-            ui.label(
-                "A batch deployment is a script, often with a model, and how its jobs are run."
-            ).classes("quiet wrap")
+        empty(
+            "No deployment yet.",
+            "A batch deployment is a script, often with a model, and how its jobs are run. New "
+            "deployment, above, makes the first one.",
+        )
     for each in deployments:
         _deployment(session, endpoint, each)
 
@@ -79,7 +80,7 @@ def _deployment(
 ) -> None:
     spec, name = found.spec, found.spec.name
     is_default = endpoint.spec.defaults.deployment_name == name
-    with ui.column().classes("lane close q-mt-sm").mark(f"lane-{name}"):
+    with ui.column().classes("lane close").mark(f"lane-{name}"):
         with ui.row().classes("full-width mid"):
             ui.label(name).classes("text-h6")
             if is_default:
@@ -117,8 +118,8 @@ def _delete(
         await call()
         ui.navigate.to(address)
 
-    dialog = confirm(f"Delete {what}?", "Delete", delete)
-    ui.button("Delete", on_click=dialog.open).props("flat dense no-caps color=negative")
+    ask = partial(confirm, f"Delete {what}?", "Delete", delete)
+    ui.button("Delete", on_click=ask).props("flat dense no-caps color=negative")
 
 
 def _settings(session: Session, found: Found[BatchEndpointSpec]) -> None:

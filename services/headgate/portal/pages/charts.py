@@ -4,7 +4,6 @@ the autoscaler changed."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from nicegui import ui
@@ -12,7 +11,7 @@ from nicegui import ui
 from headgate.client.autoscale import Autoscale
 from headgate.portal import autoscale_core, charts_core
 from headgate.portal.pages import metric_charts
-from headgate.portal.pages.frame import GREY
+from headgate.portal.pages.frame import heading
 from headgate.portal.sessions import Session
 from headgate_contracts import limits
 from headgate_contracts.errors import HeadgateError
@@ -22,7 +21,6 @@ DECISIONS_S = 5.0
 MARKS_MAX = 50
 REASONS_MAX = 10
 _INSTANCES = "Ready instances"
-_BARS = {"type": "bar", "stack": "all"}
 # title, unit, what is drawn of each deployment (name, value)
 _CHARTS: tuple[tuple[str, str, charts_core.Values], ...] = (
     ("Requests", "per second", (("", lambda row: row.requests_per_s),)),
@@ -60,8 +58,8 @@ def draw(session: Session, endpoint: str) -> None:
         }
 
     marks: list[dict[str, Any]] = []
-    with ui.column().classes("full-width lane close q-mt-md") as changes:
-        ui.element("h2").classes("text-h6 q-my-none")._text = "Why the instances changed (UTC)"
+    with ui.column().classes("full-width lane close") as changes:
+        heading("Why the instances changed (UTC)")
         reasons = ui.label().classes("mono wrap").props("role=status")
     changes.set_visibility(False)
 
@@ -79,26 +77,26 @@ def draw(session: Session, endpoint: str) -> None:
     def refresh() -> None:
         """Send what has come since."""
         rows = {
-            deployment: list(rows)
-            for (name, deployment), rows in sorted(session.watch.view.rates.items())
+            deployment: series.since(sent_until[0])
+            for (name, deployment), series in sorted(session.watch.view.rates.items())
             if name == endpoint
         }
         told = {
             chart.id: {
-                "lines": charts_core.new_points(rows, values, since=sent_until[0]),
+                "lines": charts_core.points(rows, values),
                 "marks": marks if title == _INSTANCES else None,
             }
             for title, chart, values in drawn
         }
-        sent_until[0] = max((each[-1].at for each in rows.values() if each), default=0.0)
+        sent_until[0] = max([sent_until[0], *(new[-1].at for new in rows.values() if new)])
         ui.run_javascript(f"extendCharts({json.dumps(told)}, {limits.STUDIO_POINTS_MAX})")
 
     async def look_at_metrics() -> None:
-        for each, lines in (await metric_charts.look(session, endpoint)).items():
-            more = _BARS if each == metric_charts.STATUSES else {}
-            series = [_line(name, points) | more for name, points in lines.items()]
-            if series != of_hour[each].options["series"]:
-                of_hour[each].options["series"] = series
+        told = {
+            of_hour[each].id: {"lines": lines, "isStacked": each == metric_charts.STATUSES}
+            for each, lines in (await metric_charts.look(session, endpoint)).items()
+        }
+        ui.run_javascript(f"drawCharts({json.dumps(told)})")
 
     ui.timer(CHART_S, refresh)
     ui.timer(metric_charts.REFRESH_S, look_at_metrics, immediate=True)
@@ -106,29 +104,8 @@ def draw(session: Session, endpoint: str) -> None:
 
 
 def _chart(title: str, unit: str) -> ui.echart:
-    options: dict[str, Any] = {
-        "animation": False,
-        "useUTC": True,
-        "title": {"text": f"{title} ({unit})", "textStyle": {"fontSize": 14, **GREY}},
-        "tooltip": {"trigger": "axis", "renderMode": "richText"},
-        "legend": {"top": 24, "type": "scroll", "textStyle": GREY},
-        "grid": {"left": 48, "right": 16, "top": 66, "bottom": 28},
-        "xAxis": {
-            "type": "time",
-            "splitLine": {"show": False},
-            "axisLabel": {"hideOverlap": True, "formatter": "{HH}:{mm}:{ss}", **GREY},
-        },
-        "yAxis": {
-            "type": "value",
-            "min": 0,
-            "axisLabel": GREY,
-            "splitLine": {"lineStyle": {"opacity": 0.25}},
-        },
-        "series": [],
-    }
-    chart = ui.echart(options).style("height: 15rem").classes("lane")
+    """Empty: what it shows, and how, is in the browser alone; here it would be kept for each page,
+    in dictionaries that watch for changes."""
+    chart = ui.echart({}).style("height: 15rem").classes("lane")
+    chart.props(f'data-title="{title} ({unit})"')
     return chart.props(f'role=img aria-label="{title}, {unit}, by deployment"')
-
-
-def _line(name: str, points: Sequence[Sequence[float | None]]) -> dict[str, Any]:
-    return {"name": name, "type": "line", "showSymbol": False, "data": points}

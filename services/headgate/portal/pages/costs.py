@@ -9,7 +9,9 @@ from nicegui import ui
 
 from headgate.client import costs as calls
 from headgate.portal import core
+from headgate.portal.pages import budgets
 from headgate.portal.pages.frame import GREY, Studio, later, page, tell
+from headgate.portal.pages.tables import table
 from headgate.portal.sessions import Session
 from headgate_contracts.errors import HeadgateError
 
@@ -19,12 +21,10 @@ _GROUPS = {
 }  # fmt: skip
 _OF_ENDPOINT = {"day": "Day", "deployment": "Deployment", "key": "Key"}
 _SPANS = {"24h": "1 day", "7d": "7 days", "30d": "30 days"}
-_COLUMNS = (
-    ("group", "", "left"), ("cost", "Cost", "right"), ("hours", "Instance hours", "right"),
-    ("node_hours", "Node hours", "right"),
-    ("requests", "Requests", "right"), ("compute", "Compute s", "right"),
-)  # fmt: skip
-_BUDGETS = (("name", "Budget"), ("spent", "Spent"), ("amount", "Of"), ("grain", "Per"))
+_NUMBERS = {
+    "cost": "Cost", "hours": "Instance hours", "node_hours": "Node hours", "requests": "Requests",
+    "compute": "Compute s",
+}  # fmt: skip
 
 
 def register(studio: Studio) -> None:
@@ -33,8 +33,7 @@ def register(studio: Studio) -> None:
         session = studio.session(request)
         with page(session, "Costs"):
             draw(session)
-            ui.element("h2").classes("text-h6")._text = "Budgets"
-            _budgets(session)
+            budgets.draw(session)
 
 
 def draw(session: Session, endpoint: str = "") -> None:
@@ -46,9 +45,7 @@ def draw(session: Session, endpoint: str = "") -> None:
         total = ui.label().classes("figure").props("role=status")
     chart = ui.echart(_options()).style("height: 16rem").classes("lane full-width")
     chart.props('role=img aria-label="Costs by group"')
-    columns = [{"name": k, "label": t, "field": k, "align": a} for k, t, a in _COLUMNS]
-    table = ui.table(columns=columns, rows=[], row_key="group", pagination=25)
-    table.classes("full-width").props("flat bordered dense")
+    listed = table([("group", "Group"), *_NUMBERS.items()], key="group", numbers=_NUMBERS)
 
     async def refresh() -> None:
         try:
@@ -60,7 +57,7 @@ def draw(session: Session, endpoint: str = "") -> None:
             tell(error)
             return
         rows = [core.cost_row(row) for row in told["rows"]]
-        table.rows = rows
+        listed.rows = rows
         total.set_text(f"{told['total']['cost']:.2f} {told['currency']}")
         names = [row["group"] for row in rows]
         values = [round(row["cost"], 4) for row in told["rows"]]
@@ -87,24 +84,3 @@ def _options() -> dict[str, Any]:
         },
         "series": [],
     }
-
-
-def _budgets(session: Session) -> None:
-    columns = [{"name": k, "label": t, "field": k, "align": "left"} for k, t in _BUDGETS]
-    table = ui.table(columns=columns, rows=[], row_key="name").props("flat bordered dense")
-    table.classes("full-width")
-    hint = ui.label(
-        "No budget yet: headgate budget create -n monthly --amount 100 says when enough is spent."
-    ).classes("quiet wrap")
-
-    async def refresh() -> None:
-        try:
-            told = await calls.budgets(session.client)
-        except HeadgateError:
-            return
-        table.rows = [core.budget_row(each) for each in told]
-        hint.set_visibility(not told)
-        table.set_visibility(bool(told))
-
-    ui.timer(15.0, refresh)
-    later(refresh())

@@ -15,8 +15,17 @@ from headgate.client.storage import Storage
 from headgate.portal import core
 from headgate.portal.gate import PREFIX
 from headgate.portal.pages import logs
-from headgate.portal.pages.frame import Studio, guarded, later, page, state_badge, state_color
+from headgate.portal.pages.frame import (
+    Studio,
+    guarded,
+    heading,
+    later,
+    page,
+    state_badge,
+    state_color,
+)
 from headgate.portal.pages.recipe import Recipe
+from headgate.portal.pages.tables import table
 from headgate.portal.sessions import Draft, Session
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
@@ -33,6 +42,10 @@ def run(raw_data):
     data = json.loads(raw_data)["data"]
     return {"sums": [sum(row) for row in data]}
 '''
+_INSTANCES = (
+    ("id", "Instance"), ("state", "State"), ("pid", "Process"), ("restarts", "Restarts"),
+    ("reason", "Reason"),
+)  # fmt: skip
 _CONTENT_NAME = re.compile("[0-9a-f]{32}")
 TAKEN = "there is a deployment of this name, which would be replaced"
 SCHEMAS = "https://azuremlschemas.azureedge.net/latest"
@@ -92,9 +105,7 @@ class Wizard:
             with ui.column():
                 self._recipe.draw()
         self._recipe.draw_problems()
-        ui.button("Deploy", icon="rocket_launch", on_click=guarded(self._deploy)).props(
-            "no-caps"
-        ).classes("q-mt-md")
+        ui.button("Deploy", icon="rocket_launch", on_click=guarded(self._deploy)).props("no-caps")
         fields = (
             self.name, self.size, self.count, self.concurrency, self.traffic, self.follows,
             self.least, self.most,
@@ -230,18 +241,7 @@ def _deployment(session: Session, endpoint: str, name: str) -> None:
         address = f"{PREFIX}/endpoints/{endpoint}/deploy?edit={name}"
         mend = ui.button("Mend it", icon="build").props(f'no-caps href="{address}"')
         mend.bind_visibility_from(problem, "visible")
-    columns = [
-        {"name": key, "label": label, "field": key, "align": "left"}
-        for key, label in (
-            ("id", "Instance"),
-            ("state", "State"),
-            ("pid", "Process"),
-            ("restarts", "Restarts"),
-            ("reason", "Reason"),
-        )
-    ]
-    table = ui.table(columns=columns, rows=[], row_key="id").classes("full-width")
-    table.props("flat bordered dense")
+    running = table(_INSTANCES, key="id")
 
     async def refresh() -> None:
         try:
@@ -260,7 +260,7 @@ def _deployment(session: Session, endpoint: str, name: str) -> None:
         problem.set_visibility(found.error is not None)
         if found.error is not None:
             problem.set_text(f"{found.error.code}: {found.error.message}")
-        table.rows = [core.instance_row(each) for each in instances]
+        running.rows = [core.instance_row(each) for each in instances]
         if found.state == "Succeeded" and session.take_traffic_wish(endpoint, name):
             await guarded(give_traffic)()
 
@@ -273,5 +273,5 @@ def _deployment(session: Session, endpoint: str, name: str) -> None:
 
     later(refresh())
     ui.timer(1.5, refresh)
-    ui.element("h2").classes("text-h6")._text = "Log"
+    heading("Log")
     logs.LogView(session, endpoint, [name])

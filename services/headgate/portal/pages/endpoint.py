@@ -31,7 +31,7 @@ def register(studio: Studio) -> None:
             listed = await session.client.list_deployments(name)
             deployments = [each.spec.name for each in listed]
             uri = str(found.properties.get("scoringUri", ""))
-            with ui.row().classes("mid q-mb-sm no-wrap"):
+            with ui.row().classes("mid no-wrap"):
                 ui.label(uri).classes("mono wrap")
                 ui.button(icon="content_copy", on_click=lambda: ui.clipboard.write(uri)).props(
                     'flat dense aria-label="Copy the scoring address"'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 from fastapi import Request
 from nicegui import ui
@@ -13,20 +14,16 @@ from headgate.client import costs as calls
 from headgate.portal import core
 from headgate.portal.gate import PREFIX
 from headgate.portal.pages import new_endpoint
-from headgate.portal.pages.frame import REFRESH_S, Studio, link_cell, page
+from headgate.portal.pages.frame import REFRESH_S, Studio, empty, link_cell, page
+from headgate.portal.pages.tables import table
 from headgate.portal.sessions import Session
 from headgate_contracts.errors import HeadgateError
 
-_COLUMNS = (
-    ("name", "Endpoint", "left"),
-    ("state", "State", "left"),
-    ("traffic", "Traffic", "left"),
-    ("rps", "Requests/s", "right"),
-    ("p95", "p95 ms", "right"),
-    ("failures", "Errors/s", "right"),
-    ("instances", "Ready", "right"),
-    ("cost", "Cost today", "right"),
-)
+_WORDS = (("name", "Endpoint"), ("state", "State"), ("traffic", "Traffic"))
+_NUMBERS = {
+    "rps": "Requests/s", "p95": "p95 ms", "failures": "Errors/s", "instances": "Ready",
+    "cost": "Cost today",
+}  # fmt: skip
 COSTS_S = 30.0
 
 
@@ -63,30 +60,24 @@ def register(studio: Studio) -> None:
     async def index(request: Request) -> None:
         session = studio.session(request)
         with page(session, "Online endpoints"):
-            with ui.row().classes("full-width mid q-mb-sm"):
+            with ui.row().classes("full-width mid"):
                 search = ui.input(placeholder="Search").props(
                     'dense outlined clearable aria-label="Search endpoints"'
                 )
                 ui.space()
                 if session.right.can_write:
-                    dialog = new_endpoint.draw(session, new_endpoint.ONLINE)
-                    ui.button("New endpoint", icon="add", on_click=dialog.open).props("no-caps")
-            empty = ui.column().classes("lane mid q-pa-lg")
-            with empty:
-                ui.label("There is no endpoint yet.").classes("text-h6")
-                ui.label(
-                    "An endpoint is the stable address that clients score at. Make one, then "
-                    "deploy a model to it."
-                ).classes("quiet")
-            empty.set_visibility(False)
-            columns = [
-                {"name": key, "label": label, "field": key, "align": align, "sortable": True}
-                for key, label, align in _COLUMNS
-            ]
-            table = ui.table(columns=columns, rows=[], row_key="name", pagination=25)
-            table.classes("full-width").props("flat bordered")
-            table.add_slot("body-cell-name", link_cell(f"{PREFIX}/endpoints/"))
-            table.bind_filter_from(search, "value")
+                    ask = partial(new_endpoint.ask, session, new_endpoint.ONLINE)
+                    ui.button("New endpoint", icon="add", on_click=ask).props("no-caps")
+            nothing = empty(
+                "There is no endpoint yet.",
+                "An endpoint is the stable address that clients score at. Make one, then deploy "
+                "a model to it.",
+            )
+            nothing.set_visibility(False)
+            listed = table([*_WORDS, *_NUMBERS.items()], numbers=_NUMBERS, is_sortable=True)
+            listed.props(remove="dense")
+            listed.add_slot("body-cell-name", link_cell(f"{PREFIX}/endpoints/"))
+            listed.bind_filter_from(search, "value")
 
             costs: dict[str, str] = {}
 
@@ -100,10 +91,10 @@ def register(studio: Studio) -> None:
             def refresh() -> None:
                 view = session.watch.view
                 rows = rows_of(session, costs)
-                empty.set_visibility(view.loaded and not rows)
-                table.set_visibility(bool(rows))
-                if rows != table.rows:
-                    table.rows = rows
+                nothing.set_visibility(view.loaded and not rows)
+                listed.set_visibility(bool(rows))
+                if rows != listed.rows:
+                    listed.rows = rows
 
             refresh()
             ui.timer(REFRESH_S, refresh)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from headgate.client.api import Started
 from headgate.portal.gate import PREFIX, session_of
-from headgate.portal.pages import scripts
+from headgate.portal.pages import scripts, styles
 from headgate.portal.sessions import Session, Sessions
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.resources import OperationStatus
@@ -37,59 +37,6 @@ STATE_COLORS = {
     "Canceled": "warning",
 }
 GREY = {"color": "#888"}  # of charts: it can be read on light and on dark
-_CSS = """
-:root { --lane: #00000010 }
-.body--dark { --lane: #ffffff14 }
-.page { max-width: 82rem; margin: 0 auto; width: 100% }
-.mono, .mono textarea { font-family: ui-monospace, monospace; font-size: .85rem }
-.figure { font-size: 1.35rem; font-weight: 600; line-height: 1.2 }
-.quiet { opacity: .72 }
-.two { display: grid; gap: 1.5rem; width: 100%;
-  grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)) }
-.two > *, .many > * { min-width: 0 }
-.q-tabs, .nicegui-column { max-width: 100% }
-.many { display: grid; gap: 1rem; width: 100%;
-  grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)) }
-.body--dark .cm-editor { filter: invert(.88) hue-rotate(180deg) }
-.body--dark main, .body--dark .q-dialog { --q-primary: #8ab4f8; --q-negative: #ffb4ab }
-.body--dark .bg-primary, .body--dark .q-uploader { --q-primary: #1a56a8 }
-.body--dark .bg-negative { --q-negative: #a5110a }
-.body--light a.nicegui-link, .body--light td a { color: #1a56a8 }
-.body--dark a.nicegui-link, .body--dark td a { color: #8ab4f8 }
-.q-header a.nicegui-link { color: #fff !important }
-.skip { position: absolute; left: -99rem }
-.skip:focus { left: 1rem; z-index: 1; background: #0d3a75; padding: .5rem 1rem }
-main:focus { outline: none }
-.q-loading-bar { display: none }
-.lane { background: var(--lane); border-radius: .6rem; padding: .8rem 1rem; width: 100% }
-.mid { align-items: center }
-.tight { gap: 0 }
-.close { gap: .5rem }
-.spread { gap: 2rem }
-.lanes { gap: 1rem }
-.crumb { font-size: 1.4rem }
-.wrap { white-space: pre-wrap; overflow-wrap: anywhere }
-.cells { display: grid; gap: 2px; grid-template-columns: repeat(auto-fill, minmax(.9rem, 1fr)) }
-.cells i, .legend i { display: block; height: .9rem; min-width: .9rem; border-radius: 2px;
-  --rest: #8886; background: linear-gradient(to top, #2e7d4f var(--d), var(--rest) var(--d)) }
-.cells i { cursor: pointer }
-.cells .failed, .legend .failed { --rest: #c62828 }
-.cells .retrying, .legend .retrying { --rest: #e08600 }
-.cells .running, .legend .running { --rest: #3b82d6 }
-.cells .again { outline: 2px dotted #e08600; outline-offset: -2px }
-.legend i.failed, .legend i.retrying, .legend i.running, .legend i.waiting {
-  background: var(--rest) }
-.span { min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
-  border-radius: 3px; padding: 0 .3rem; font-size: .75rem; margin: 1px 0 }
-.q-table td { white-space: normal }
-@media (max-width: 599px) {
-  nav .q-btn .block { font-size: 0 }
-  nav .q-icon.on-left { margin-right: 0 }
-  .q-header { gap: .2rem }
-}
-a:focus-visible, button:focus-visible, [tabindex]:focus-visible { outline: 3px solid #4c9bff;
-  outline-offset: 2px }
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +57,7 @@ class Studio:
 @contextmanager
 def page(session: Session, title: str, *, back: tuple[str, str] | None = None) -> Iterator[None]:
     """Everything around the content of one page; what the gateway refuses stands in its place."""
-    ui.add_css(_CSS)
+    ui.add_css(styles.ALL)
     ui.page_title(f"{title} · Headgate")
     ui.colors(
         primary="#1a56a8", positive="#19692c", info="#0b5c7d", warning="#7a4b00", negative="#a5110a"
@@ -122,7 +69,7 @@ def page(session: Session, title: str, *, back: tuple[str, str] | None = None) -
     with ui.header().classes("mid q-py-xs"):
         ui.link("Skip to the content", "#content").classes("skip")
         ui.link("Headgate", "/").classes("text-h6 text-white q-mr-md")
-        with ui.element("nav").props('aria-label="Main"').classes("row"):
+        with ui.element("nav").props('aria-label="Main"'):
             for name, address, icon in NAVIGATION:
                 link = ui.button(name, icon=icon).props(
                     f'flat dense no-caps color=white href="{address}"'
@@ -143,12 +90,12 @@ def page(session: Session, title: str, *, back: tuple[str, str] | None = None) -
                 'flat dense color=white type=submit aria-label="End all sessions" '
                 f'formaction="{PREFIX}/sign-out?everywhere=true"'
             )
-    with ui.element("main").classes("page q-pa-md").props("id=content tabindex=-1"):
-        with ui.row().classes("mid q-mb-md"):
+    with ui.element("main").classes("page").props("id=content tabindex=-1"):
+        with ui.row().classes("mid"):
             if back:
                 ui.link(back[0], back[1]).classes("crumb")
                 ui.label("/").classes("crumb quiet").props("aria-hidden=true")
-            ui.element("h1").classes("text-h5 q-ma-none").props("tabindex=-1")._text = title
+            heading(title, level=1, look="text-h5").props("tabindex=-1")
         try:
             yield
         except HeadgateError as error:
@@ -182,6 +129,20 @@ def _open_in(session: Session, client: Client) -> None:
     client.on_delete(forget)
 
 
+def heading(text: str, *, level: int = 2, look: str = "text-h6") -> ui.element:
+    made = ui.element(f"h{level}").classes(f"{look} q-ma-none")
+    made._text = text
+    return made
+
+
+def empty(title: str, text: str) -> ui.column:
+    """What stands in the place of things that are not there yet, and says what to do next."""
+    with ui.column().classes("lane mid close q-pa-lg") as place:
+        ui.label(title).classes("text-h6")
+        ui.label(text).classes("quiet wrap")
+    return place
+
+
 def tabbed(panels: Mapping[str, Callable[[], object]], first: str = "") -> None:
     """Tabs by title, one of them open. What is in a tab is drawn when it is opened for the first
     time and stays from then on: a tab that nobody opens asks for nothing and follows nothing."""
@@ -190,7 +151,7 @@ def tabbed(panels: Mapping[str, Callable[[], object]], first: str = "") -> None:
     with ui.tabs().props("dense no-caps align=left outside-arrows mobile-arrows") as tabs:
         made = {title: ui.tab(title) for title in panels}
     with ui.tab_panels(tabs, value=made[first], keep_alive=False).classes("full-width"):
-        places = {title: ui.tab_panel(tab).classes("q-px-none") for title, tab in made.items()}
+        places = {title: ui.tab_panel(tab) for title, tab in made.items()}
 
     def draw(title: str) -> None:
         if (drawing := waiting.pop(title, None)) is not None:
@@ -202,9 +163,13 @@ def tabbed(panels: Mapping[str, Callable[[], object]], first: str = "") -> None:
 
 
 def editor(text: str, language: Any, label: str, height: str) -> ui.codemirror:
-    """A code editor that says what it holds."""
+    """A code editor that says what it holds. Its key Tab indents, unless Escape was before."""
     made = ui.codemirror(text, language=language, line_wrapping=True, theme="vscodeLight")
-    return made.classes("full-width").style(f"height: {height}").props(f'data-label="{label}"')
+    return (
+        made.classes("full-width")
+        .style(f"height: {height}")
+        .props(f'data-label="{label}; Escape, then Tab leaves it"')
+    )
 
 
 class Code:
@@ -228,7 +193,8 @@ class Code:
 def link_cell(address: str) -> str:
     """The template of a table's cell that leads to the page of what it names."""
     return (
-        f"""<q-td :props="props"><a :href="'{address}' + encodeURIComponent(props.value)">"""
+        '<q-td :props="props"><a v-if="props.value" '
+        f""":href="'{address}' + encodeURIComponent(props.value)">"""
         "{{ props.value }}</a></q-td>"
     )
 
@@ -293,19 +259,3 @@ async def finish(session: Session, started: Started, text: str) -> None:
 def later(action: Awaitable[None]) -> None:
     """Fill the page after it has been delivered."""
     background_tasks.create(action, context=ui.context.client)
-
-
-def confirm(question: str, word: str, action: Callable[[], Awaitable[None]]) -> ui.dialog:
-    """A dialog that asks before something is lost."""
-    with ui.dialog() as dialog, ui.card():
-        dialog.props["aria-label"] = question
-        ui.label(question)
-        with ui.row().classes("justify-end full-width"):
-            ui.button("Cancel", on_click=dialog.close).props("flat")
-
-            async def go() -> None:
-                dialog.close()
-                await guarded(action)()
-
-            ui.button(word, on_click=go, color="negative")
-    return dialog

@@ -11,14 +11,15 @@ from nicegui import background_tasks, ui
 
 from headgate.client import events
 from headgate.portal import core
+from headgate.portal.pages.tables import table
 from headgate.portal.sessions import Session
 from headgate_contracts.errors import HeadgateError
 
 ROWS_MAX = 500
 _STYLES = {
-    "time": "white-space: nowrap",
-    "where": "overflow-wrap: anywhere",
-    "text": "overflow-wrap: anywhere",
+    "what": "min-width: 10rem",
+    "where": "overflow-wrap: anywhere; min-width: 16rem",
+    "text": "overflow-wrap: anywhere; min-width: 16rem",
 }
 _SPANS = {"10m": "10 minutes", "1h": "1 hour", "24h": "1 day", "7d": "7 days"}
 
@@ -49,19 +50,9 @@ def draw(
         moment = ui.input("Replay from (UTC)", placeholder="2030-01-31 12:00")
         moment.props("dense clearable").style("width: 13rem")
         problem = ui.label().classes("text-negative wrap").props("role=alert")
-    table = ui.table(
-        columns=[
-            {"name": k, "label": t, "field": k, "align": "left", "style": _STYLES.get(k, "")}
-            for k, t in columns.titles
-        ],
-        rows=[],
-        row_key="id",
-        pagination=25,
-    )
-    table.classes("full-width mono").props(
-        'flat bordered dense no-data-label="Nothing in this time."'
-    )
-    table.bind_filter_from(search, "value")
+    listed = table(columns.titles, key="id", styles=_STYLES).classes("mono")
+    listed.props('no-data-label="Nothing in this time."')
+    listed.bind_filter_from(search, "value")
     fresh: list[dict[str, str]] = []
 
     async def follow(begin: str) -> None:
@@ -77,7 +68,7 @@ def draw(
     def begin() -> None:
         stop()
         fresh.clear()
-        table.rows = []
+        listed.rows = []
         problem.set_text("")
         start = core.moment_of(moment.value or "") or str(span.value)
         task.append(background_tasks.create(follow(start)))
@@ -88,7 +79,7 @@ def draw(
 
     def refresh() -> None:
         if fresh:
-            table.rows = [*reversed(fresh), *table.rows][:ROWS_MAX]
+            listed.rows = [*reversed(fresh), *listed.rows][:ROWS_MAX]
             fresh.clear()
 
     span.on_value_change(begin)

@@ -15,7 +15,8 @@ from nicegui import ui
 
 from headgate.client.jobs import Jobs
 from headgate.portal import batch_core, core
-from headgate.portal.pages.frame import Studio, guarded, later, page
+from headgate.portal.pages.frame import Studio, guarded, heading, later, page
+from headgate.portal.pages.tables import table
 from headgate.portal.sessions import Session
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
@@ -56,8 +57,8 @@ class Picture:
         self._seen: Mapping[str, Any] = {}
 
     def draw(self) -> None:
-        with ui.row().classes("full-width mid q-mt-md"):
-            ui.element("h2").classes("text-h6 q-my-none")._text = "Mini-batches"
+        with ui.row().classes("full-width mid"):
+            heading("Mini-batches")
             self._range = ui.label().classes("quiet")
             ui.space()
             number = ui.number("Look closer at", min=0, precision=0).props("dense")
@@ -72,7 +73,7 @@ class Picture:
             lambda event: self._closer(event.args),
             js_handler="(e) => { const n = e.target.dataset.n; if (n) emit(Number(n)); }",
         )
-        with ui.row().classes("legend q-mt-xs"):
+        with ui.row().classes("legend"):
             for state, words in batch_core.STATES.items():
                 with ui.row().classes("mid close no-wrap"):
                     ui.html(f'<i class="{state}" style="--d:100%"></i>', sanitize=False)
@@ -138,7 +139,7 @@ class JobPage:
             }
         self._bar = ui.linear_progress(0, show_value=False, size="1rem").props("instant-feedback")
         self._bar.props('aria-label="Mini-batches that are done"')
-        with ui.row().classes("lane spread q-my-sm"):
+        with ui.row().classes("lane spread"):
             self._figures = {}
             for key, title in _FIGURES.items():
                 with ui.column().classes("tight"):
@@ -147,15 +148,13 @@ class JobPage:
         self._about = ui.label().classes("quiet wrap")
         self._error = ui.label().classes("text-negative wrap mono").props("role=alert")
         self._picture.draw()
-        with ui.row().classes("full-width mid q-mt-md"):
-            ui.element("h2").classes("text-h6 q-my-none")._text = "Given up"
+        with ui.row().classes("full-width mid"):
+            heading("Given up")
             ui.space()
             self._redrive_button = ui.button("Try them again", on_click=guarded(self._redrive))
             self._redrive_button.props("no-caps outline")
         self._none = ui.label("Nothing was given up.").classes("quiet")
-        columns = [{"name": k, "label": t, "field": k, "align": "left"} for k, t in _LETTERS]
-        self._letters = ui.table(columns=columns, rows=[], row_key="number", pagination=10)
-        self._letters.classes("full-width").props("flat bordered dense")
+        self._letters = table(_LETTERS, key="number", rows_per_page=10)
         self._show_rows([])
         self._show_retry("")
         self._draw_logs()

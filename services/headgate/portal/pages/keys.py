@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from nicegui import ui
 
 from headgate.client.access import Access
 from headgate.client.api import Found
-from headgate.portal.pages.frame import confirm, finish, guarded
+from headgate.portal.pages.dialogs import confirm
+from headgate.portal.pages.frame import finish, guarded
 from headgate.portal.sessions import Session
 from headgate_contracts.resources import AuthMode, EndpointSpec, KeyType
 
@@ -49,17 +52,16 @@ def _key(session: Session, endpoint: str, kind: KeyType) -> None:
         if shown.text != _HIDDEN:
             shown.set_text(await value())
 
-    dialog = confirm(
-        f"Replace the {kind.value.lower()} key of {endpoint!r}? Clients that use it are refused.",
-        "Replace",
-        regenerate,
+    question = (
+        f"Replace the {kind.value.lower()} key of {endpoint!r}? Clients that use it are refused."
     )
     with ui.row().classes("lane mid").mark(f"key-{kind.value.lower()}"):
         ui.label(kind.value.capitalize()).style("width: 6rem")
         shown = ui.label(_HIDDEN).classes("mono wrap")
         reveal = ui.button("Show", on_click=guarded(toggle)).props("flat dense no-caps")
         ui.button("Copy", on_click=guarded(copy)).props("flat dense no-caps")
-        ui.button("Replace", on_click=dialog.open).props("flat dense no-caps color=negative")
+        ask = partial(confirm, question, "Replace", regenerate)
+        ui.button("Replace", on_click=ask).props("flat dense no-caps color=negative")
 
 
 def _token(session: Session, found: Found[EndpointSpec]) -> None:

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from nicegui import ui
 
 from headgate.client.api import Found, Started
 from headgate.portal import core
 from headgate.portal.gate import PREFIX
-from headgate.portal.pages.frame import (
-    REFRESH_S,
-    confirm,
-    finish,
-    guarded,
-    state_badge,
-    state_color,
-)
+from headgate.portal.pages.dialogs import confirm
+from headgate.portal.pages.frame import REFRESH_S, empty, finish, guarded, state_badge, state_color
 from headgate.portal.sessions import Session
 from headgate_contracts import limits
 from headgate_contracts.resources import DeploymentSpec
@@ -101,11 +96,11 @@ class Lanes:
         self._sliders, self._percents, self._figures, self._states = {}, {}, {}, {}
         with self._place:
             if not deployments:
-                with ui.column().classes("lane mid q-pa-lg"):
-                    ui.label("No deployment yet.").classes("text-h6")
-                    ui.label("A deployment is a model with its script and its instances.").classes(
-                        "quiet"
-                    )
+                empty(
+                    "No deployment yet.",
+                    "A deployment is a model with its script and its instances. New deployment, "
+                    "above, makes the first one.",
+                )
             for each in deployments:
                 self._lane(each.spec.name)
         self._mirror_place.clear()
@@ -121,13 +116,14 @@ class Lanes:
                 badge = state_badge("")
                 ready = ui.label().classes("quiet")
                 ui.space()
-                self._menu(name)
+                with ui.row().classes("mid close no-wrap"):
+                    self._menu(name)
             with ui.row().classes("full-width mid no-wrap"):
                 slider = Share(min=0, max=100, step=1, value=self._draft.shares.get(name, 0))
                 slider.props(f'aria-label="Traffic of {name} in per cent" label')
                 slider.on_value_change(lambda event, n=name: self._moved(n, int(event.value)))
                 slider.set_enabled(can_write)
-                percent = ui.label().classes("figure").style("width: 5rem; text-align: right")
+                percent = ui.label().classes("figure").style("min-width: 4.5rem; text-align: right")
             with ui.row().classes("spread"):
                 figures = []
                 for title in _FIGURES:
@@ -178,12 +174,9 @@ class Lanes:
                 ui.menu_item("Stop", act("stopping", client.stop_deployment))
                 ui.menu_item("Start", act("starting", client.start_deployment))
                 if right.can_delete:
-                    dialog = confirm(
-                        f"Delete the deployment {name!r} of {endpoint!r}?",
-                        "Delete",
-                        act("deleting", client.delete_deployment),
-                    )
-                    ui.menu_item("Delete", dialog.open)
+                    delete = act("deleting", client.delete_deployment)
+                    question = f"Delete the deployment {name!r} of {endpoint!r}?"
+                    ui.menu_item("Delete", partial(confirm, question, "Delete", delete))
 
     def _mirror(self, names: list[str], mirror: dict[str, int]) -> None:
         current = next(iter(mirror), "")

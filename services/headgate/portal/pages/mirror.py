@@ -6,7 +6,7 @@ from nicegui import ui
 
 from headgate.portal import core, mirror_core
 from headgate.portal.mirror_core import SHOWN_QUANTILES, Side
-from headgate.portal.pages.frame import GREY
+from headgate.portal.pages.frame import GREY, empty
 from headgate.portal.sessions import Session
 from headgate_contracts.errors import HeadgateError
 
@@ -16,14 +16,12 @@ REFRESH_S = 2.0
 def draw(session: Session, endpoint: str) -> None:
     """Side by side: how many, with which status, how fast. Since the routers started."""
     place = ui.element("div").classes("many")
-    empty = ui.column().classes("lane mid q-pa-lg")
-    with empty:
-        ui.label("No copies have been sent.").classes("text-h6")
-        ui.label(
-            "Mirroring sends a share of live requests to a second deployment as well. Its answers "
-            "reach nobody; they are counted and timed here, so that a new version is known before "
-            "it gets any traffic. It is set at the foot of the tab Deployments."
-        ).classes("quiet")
+    nothing = empty(
+        "No copies have been sent.",
+        "Mirroring sends a share of live requests to a second deployment as well. Its answers "
+        "reach nobody; they are counted and timed here, so that a new version is known before "
+        "it gets any traffic. It is set at the foot of the tab Deployments.",
+    )
     chart = _chart()
 
     async def refresh() -> None:
@@ -32,7 +30,7 @@ def draw(session: Session, endpoint: str) -> None:
         except HeadgateError:
             return
         has_copies = any(side.is_mirror for side in sides)
-        empty.set_visibility(not has_copies)
+        nothing.set_visibility(not has_copies)
         chart.set_visibility(has_copies)
         place.set_visibility(has_copies)
         place.clear()
@@ -78,7 +76,7 @@ def _chart() -> ui.echart:
             "series": [],
         }
     )
-    chart.style("height: 18rem").classes("lane q-mt-md")
+    chart.style("height: 18rem").classes("lane")
     return chart.props('role=img aria-label="Distributions of latencies, side by side"')
 
 

@@ -12,6 +12,7 @@ from nicegui import ui
 from headgate.azure.yaml_files import YamlFile, YamlFileError
 from headgate.client.api import Started
 from headgate.portal import core
+from headgate.portal.pages.dialogs import foot, framed
 from headgate.portal.pages.frame import editor, finish, guarded
 from headgate.portal.sessions import Session
 from headgate_contracts import limits
@@ -51,19 +52,16 @@ BATCH = Kind(
 )
 
 
-def draw(session: Session, kind: Kind[S]) -> ui.dialog:
-    """The dialog, closed so far."""
-    with ui.dialog() as dialog, ui.card().style("min-width: min(32rem, 90vw)"):
-        dialog.props["aria-label"] = f"New {kind.title}"
-        ui.label(f"New {kind.title}").classes("text-h6")
-        with ui.tabs().classes("full-width") as tabs:
+def ask(session: Session, kind: Kind[S]) -> None:
+    """Open the dialog."""
+    with framed(f"New {kind.title}") as dialog:
+        with ui.tabs().props("dense no-caps align=left") as tabs:
             form, yaml = ui.tab("Form"), ui.tab("YAML")
         with ui.tab_panels(tabs, value=form).classes("full-width"):
             with ui.tab_panel(form):
                 _form(session, kind, dialog)
             with ui.tab_panel(yaml):
                 _yaml(session, kind, dialog)
-    return dialog
 
 
 def _form(session: Session, kind: Kind[S], dialog: ui.dialog) -> None:
@@ -79,7 +77,7 @@ def _form(session: Session, kind: Kind[S], dialog: ui.dialog) -> None:
             await _create(session, kind, made)
             dialog.close()
 
-    ui.button("Create", on_click=guarded(create)).props("no-caps")
+    _create_button(dialog, "Create", create)
 
 
 def _yaml(session: Session, kind: Kind[S], dialog: ui.dialog) -> None:
@@ -103,7 +101,13 @@ def _yaml(session: Session, kind: Kind[S], dialog: ui.dialog) -> None:
             await _create(session, kind, spec)
             dialog.close()
 
-    ui.button("Create from YAML", on_click=guarded(create)).props("no-caps")
+    _create_button(dialog, "Create from YAML", create)
+
+
+def _create_button(dialog: ui.dialog, word: str, create: Callable[[], Awaitable[None]]) -> None:
+    with foot():
+        ui.button("Cancel", on_click=dialog.close).props("flat no-caps")
+        ui.button(word, on_click=guarded(create)).props("no-caps")
 
 
 async def _create(session: Session, kind: Kind[S], spec: S) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from nicegui import ui
@@ -10,8 +11,8 @@ from nicegui import ui
 from headgate.azure.arm_fields import Json
 from headgate.client import quotas as calls
 from headgate.portal import quota_core as decide
-from headgate.portal.pages.forms import Fields, open_form
-from headgate.portal.pages.tables import Action, NamedTable
+from headgate.portal.pages.dialogs import Fields, NamedForm, open_form
+from headgate.portal.pages.tables import NamedTable
 from headgate.portal.sessions import Session
 from headgate_contracts.quotas import EACH, QuotaKind
 
@@ -19,30 +20,30 @@ COLUMNS = (
     ("name", "Quota"), ("kind", "What"), ("of", "Of"), ("used", "Used"), ("limit", "Limit"),
     ("window", "Per"),
 )  # fmt: skip
+_OPTIONAL = ("endpoint", "deployment", "caller", "window_s")
 _CALLERS = {"": "all callers together", "*": "each caller for itself"}
 
 
-class QuotaForm:
+class QuotaForm(NamedForm):
     """One quota; ``told`` is the one that is changed, as the gateway told it."""
 
-    def __init__(self, session: Session, taken: list[str], told: Json | None = None) -> None:
-        self._session = session
-        self._is_new = told is None
-        self._taken = taken if told is None else []
-        self._given: dict[str, Any] = {"kind": QuotaKind.REQUESTS, "endpoint": ""}
+    def __init__(self, session: Session, others: Iterable[str], told: Json | None = None) -> None:
+        given: Mapping[str, Any] | None = None
         self._used: float | None = None
         if told is not None:
-            self._given, self._used = decide.read(told)
-        self.title = f"Quota {self._given['name']}" if told else "New quota"
+            given, self._used = decide.read(told)
+        super().__init__("quota", given, others)
+        self._session = session
 
     def draw(self) -> Fields:
-        given = self._given
+        given = self.given
         caller = given.get("caller", "")
         window_s = given.get("window_s") or decide.WINDOW_S
         lengths = sorted({*decide.WINDOWS_S, window_s})
-        self._fields: Fields = {
-            "name": ui.input("Name", value=given.get("name", "")).props("autofocus"),
-            "kind": ui.select(decide.KINDS, value=given["kind"], label="What is limited"),
+        kind = given.get("kind", QuotaKind.REQUESTS)
+        fields: Fields = {
+            "name": self.name_field(),
+            "kind": (chosen := ui.select(decide.KINDS, value=kind, label="What is limited")),
             "limit": ui.number("At most", value=given.get("limit"), min=0),
             "endpoint": (endpoint := self._place("Endpoint")),
             "deployment": (deployment := self._place("Deployment")),
@@ -54,17 +55,16 @@ class QuotaForm:
                 {each: decide.window_text(each) for each in lengths}, value=window_s, label="Per"
             ),
         }  # fmt: skip
-        for each in self._fields.values():
-            each.classes("full-width")
+        self._kind = chosen
         self._places = {"endpoint": endpoint, "deployment": deployment}
-        self._fields["name"].set_visibility(self._is_new)
-        for name in ("kind", "endpoint"):
-            self._fields[name].on_value_change(self._fit)
+        self._optional = {each: fields[each] for each in _OPTIONAL}
+        for each in (chosen, endpoint):
+            each.on_value_change(self._fit)
         self._fit()
-        return self._fields
+        return fields
 
     def _place(self, title: str) -> ui.select:
-        value = self._given.get(title.lower(), "")
+        value = self.given.get(title.lower(), "")
         return ui.select([value], value=value, label=title)
 
     def _fit(self) -> None:
@@ -81,67 +81,48 @@ class QuotaForm:
                 for each in found
             ],
         )
-        counting = decide.fields_of(self._fields["kind"].value, endpoint)
-        for name in ("endpoint", "deployment", "caller", "window_s"):
-            self._fields[name].set_visibility(name in counting)
+        counting = decide.fields_of(self._kind.value, endpoint)
+        for name, field in self._optional.items():
+            field.set_visibility(name in counting)
 
     def _offer(self, field: str, known: list[str]) -> None:
         """What is stored can be kept, also when there is no such thing any more."""
-        stored, select = self._given.get(field, ""), self._places[field]
+        stored, select = self.given.get(field, ""), self._places[field]
         names = sorted({*known, stored} - {"", EACH})
-        options = decide.places(self._fields["kind"].value, names)
+        options = decide.places(self._kind.value, names)
         value = select.value if select.value in options else next(iter(options))
         if (select.options, select.value) != (options, value):
             select.set_options(options, value=value)
 
-    def _asked(self) -> Mapping[str, Any]:
-        told = {name: field.value for name, field in self._fields.items()}
-        return {**told, "name": (told["name"] or "").strip()}
-
     def problems(self) -> Mapping[str, str]:
-        return decide.problems(self._asked(), self._taken)
+        return decide.problems(self.asked(), self.taken)
 
     def meaning(self) -> str:
-        return decide.meaning(decide.quota_of(self._session.workspace, self._asked()), self._used)
+        return decide.meaning(decide.quota_of(self._session.workspace, self.asked()), self._used)
 
     async def save(self) -> None:
-        quota = decide.quota_of(self._session.workspace, self._asked())
+        quota = decide.quota_of(self._session.workspace, self.asked())
         await calls.put_quota(self._session.client, quota.name, decide.body(quota))
         ui.notify(f"quota {quota.name} saved", type="positive")
 
 
 def draw(session: Session) -> None:
     """The tab."""
-    told: dict[str, Json] = {}
-    table: NamedTable
-
-    async def rows() -> list[dict[str, str]]:
-        found = await calls.all_quotas(session.client)
-        told.clear()
-        told.update({each["name"]: each for each in found})
-        return [decide.row(each) for each in found]
-
-    async def remove(name: str) -> None:
-        await calls.delete_quota(session.client, name)
-
-    def make() -> None:
-        open_form(QuotaForm(session, list(told)), table.refresh)
-
-    def change(name: str) -> None:
-        open_form(QuotaForm(session, [], told[name]), table.refresh)
-
-    actions: tuple[Action, ...] = ()
-    if session.right.can_limit:
-        ui.button("New quota", icon="add", on_click=make).props("no-caps outline")
-        actions = (
-            ("edit", "Change", change),
-            ("delete", "Remove", lambda name: table.remove("quota", name, remove)),
-        )
+    client = session.client
     table = NamedTable(
         COLUMNS,
-        rows,
+        partial(calls.all_quotas, client),
+        decide.row,
         empty="There is no quota. One limits what a workspace, an endpoint or a caller may have: "
         "instances, requests per second, requests per day.",
-        actions=actions,
         numbers=("used", "limit"),
     )
+
+    def edit(told: Json | None = None) -> None:
+        open_form(QuotaForm(session, table.told, told), table.refresh)
+
+    if session.right.can_limit:
+        ui.button("New quota", icon="add", on_click=lambda: edit()).props("no-caps outline")
+        table.action("edit", "Change", lambda name: edit(table.told[name]))
+        table.removal("quota", partial(calls.delete_quota, client))
+    table.draw()

@@ -76,13 +76,13 @@ class Recipe(Generic[D]):
                 ui.tab(title) for title in ("Scoring script", "Packages (conda)", "YAML")
             )
         with ui.tab_panels(tabs, value=script).classes("full-width"):
-            with ui.tab_panel(script).classes("q-px-none"):
+            with ui.tab_panel(script):
                 self.script = editor(self._draft.script, "Python", "Scoring script", "22rem")
-            with ui.tab_panel(packages).classes("q-px-none"):
+            with ui.tab_panel(packages):
                 if not self._needs_model:
                     ui.label("Empty: the interpreter that runs Headgate, as it is.")
                 self.conda = editor(self._draft.conda, "YAML", "Conda packages", "20rem")
-            with ui.tab_panel(as_yaml).classes("q-px-none"):
+            with ui.tab_panel(as_yaml):
                 self.by_hand = ui.switch(
                     "Write it by hand, instead of the form", value=bool(self._draft.by_hand)
                 )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
 from nicegui import ui
 from pydantic import ValidationError
 
 from headgate.client.api import Found
 from headgate.portal import core
-from headgate.portal.pages.forms import Fields, open_form
-from headgate.portal.pages.frame import confirm, finish, guarded
+from headgate.portal.pages.dialogs import Fields, Form, confirm, open_form
+from headgate.portal.pages.frame import finish, guarded
 from headgate.portal.sessions import Session
 from headgate_contracts.resources import EndpointSpec
 
@@ -21,37 +21,28 @@ _ACCESS = {
 }
 
 
-class SettingsForm:
+class SettingsForm(Form):
     """Description, tags and access of one endpoint."""
 
     def __init__(self, session: Session, spec: EndpointSpec) -> None:
+        super().__init__(f"Settings of {spec.name}")
         self._session = session
         self._spec = spec
-        self.title = f"Settings of {spec.name}"
 
     def draw(self) -> Fields:
         spec = self._spec
-        self._fields: Fields = {
+        return {
             "description": ui.input("Description", value=spec.description),
             "tags": ui.textarea("Tags, one name=value a line", value=core.tag_lines(spec.tags)),
             "public_network_access": ui.select(
                 _ACCESS, value=spec.public_network_access, label="Can be scored"
             ),
         }
-        for field in self._fields.values():
-            field.classes("full-width")
-        return self._fields
-
-    def _asked(self) -> dict[str, Any]:
-        told = {name: field.value for name, field in self._fields.items()}
-        return {
-            **told,
-            "description": (told["description"] or "").strip(),
-            "tags": core.tags_of(told["tags"] or ""),
-        }
 
     def _changed(self, spec: EndpointSpec) -> EndpointSpec:
-        return EndpointSpec.model_validate({**spec.model_dump(), **self._asked()})
+        asked = self.asked()
+        asked["tags"] = core.tags_of(asked["tags"])
+        return EndpointSpec.model_validate({**spec.model_dump(), **asked})
 
     def problems(self) -> Mapping[str, str]:
         try:
@@ -67,10 +58,9 @@ class SettingsForm:
         return f"Can be scored {_ACCESS[changed.public_network_access]}; {len(changed.tags)} tags."
 
     async def save(self) -> None:
-        stored = await self._session.client.get_endpoint(self._spec.name)
-        started = await self._session.client.update_endpoint(
-            self._changed(stored.spec), stored.etag
-        )
+        client = self._session.client
+        stored = await client.get_endpoint(self._spec.name)
+        started = await client.update_endpoint(self._changed(stored.spec), stored.etag)
         await finish(self._session, started, f"changing {self._spec.name}")
 
 
@@ -96,20 +86,21 @@ def draw(session: Session, found: Found[EndpointSpec]) -> None:
 
     with place:
         _show(found.spec)
-    with ui.row().classes("q-mt-md"):
+    with ui.row():
         if session.right.can_write:
             ui.button("Change settings", icon="edit", on_click=guarded(edit)).props(
                 "no-caps outline"
             )
         if session.right.can_delete:
-            dialog = confirm(
+            question = (
                 f"Delete the endpoint {name!r} with all of its deployments? Its address stops "
-                "working.",
-                "Delete",
-                delete,
+                "working."
             )
             ui.button(
-                "Delete endpoint", icon="delete", on_click=dialog.open, color="negative"
+                "Delete endpoint",
+                icon="delete",
+                on_click=partial(confirm, question, "Delete", delete),
+                color="negative",
             ).props("no-caps outline")
 
 

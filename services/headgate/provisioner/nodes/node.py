@@ -342,6 +342,9 @@ def _node_of(spec: NodeSpec, state: NodeState, now: float) -> Node:
         started_at=now,
         compute=spec.compute,
         kind=spec.kind,
+        job_name="" if spec.job == IDLE else spec.job_name,
+        endpoint=spec.deployment.endpoint_name,
+        deployment=spec.deployment.name,
     )
 
 
