@@ -301,7 +301,7 @@ async def test_a_batch_job_is_made_followed_and_downloaded_from_the_page_alone(
         page.get_by_text("1 given up, 11 done"))).to_be_visible()  # fmt: skip
     await expect(page.locator(".cells .failed")).to_have_count(1)
     await expect(page.get_by_role("cell", name=re.compile("this one is bad"))).to_be_visible()
-    await expect(page.get_by_text("A new job over these files tries them again")).to_be_visible()
+    await expect(page.get_by_role("button", name="Try them again")).to_be_visible()
     async with page.expect_download() as waiting:
         await page.get_by_role("button", name="Download").click()
     downloaded = await (await waiting.value).path()
