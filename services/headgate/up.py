@@ -26,7 +26,7 @@ from headgate.runtime import keyring, lock, log, natsd, ports, procs, tls
 from headgate.runtime.bootstrap import bootstrap
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import SystemClock
-from headgate.runtime.files import PUBLIC_FILE, private_dir, write_atomic
+from headgate.runtime.files import PUBLIC_FILE, write_atomic
 from headgate.runtime.settings import SUPERVISOR_VARIABLE, Settings, inherited
 from headgate.runtime.supervisor import Child, Supervisor
 
@@ -69,7 +69,6 @@ def up(settings: Settings) -> int:
     """
     log.configure(settings.log_level, settings.log_format)
     assembly.check_extras(settings)
-    private_dir(settings.data)
     with lock.hold(settings.data, now=time.time()) as held:
         settings = _with_ports(settings)
         files = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -135,6 +136,11 @@ class _Server(ThreadingHTTPServer):
         self.direct = direct
         super().__init__(address, _Handler)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that breaks off is none; anything else is told with its traceback."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
 
 class _BodyError(Exception):
     """The body cannot be read; ``status`` says why."""
@@ -152,9 +158,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         try:
             body = self._body()
-        except (_BodyError, ValueError) as error:
+        except _BodyError as error:
             self.close_connection = True
-            self._send(message(getattr(error, "status", 400), str(error)))
+            self._send(message(error.status, str(error)))
             return
         pairs = [(name, value) for name, value in self.headers.items()]
         with self.server.direct.answer(self.command, self.path, pairs, body) as answer:
@@ -168,21 +174,24 @@ class _Handler(BaseHTTPRequestHandler):
     def _body(self) -> bytes:
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
             return self._chunks()
-        size = int(self.headers.get("Content-Length") or 0)
-        if not 0 <= size <= BODY_BYTES_MAX:
+        size = _size(self.headers.get("Content-Length") or "0", 10)
+        if size > BODY_BYTES_MAX:
             raise _too_large()
         return self.rfile.read(size)
 
     def _chunks(self) -> bytes:
         found = bytearray()
-        while size := int(self.rfile.readline(_CHUNK_LINE_BYTES_MAX).partition(b";")[0], 16):
-            if size < 0 or len(found) + size > BODY_BYTES_MAX:
+        while size := _size(self._line().partition(";")[0].strip(), 16):
+            if len(found) + size > BODY_BYTES_MAX:
                 raise _too_large()
             found += self.rfile.read(size)
-            self.rfile.readline(_CHUNK_LINE_BYTES_MAX)
-        while self.rfile.readline(_CHUNK_LINE_BYTES_MAX).strip():
+            self._line()
+        while self._line().strip():
             pass
         return bytes(found)
+
+    def _line(self) -> str:
+        return self.rfile.readline(_CHUNK_LINE_BYTES_MAX).decode("latin-1")
 
     def _send(self, answer: Answer) -> None:
         with suppress(OSError):  # whoever asked has gone
@@ -235,6 +244,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """The script's own lines are the log."""
+
+
+def _size(text: str, base: int) -> int:
+    if not set(text.lower()) <= set("0123456789abcdef"[:base]) or not text:
+        raise _BodyError(400, f"The size of the body is no number: {text[:40]!r}.")
+    return int(text, base)
 
 
 def _too_large() -> _BodyError:

@@ -201,3 +201,30 @@ def test_ten_thousand_rows_are_printed_whole(
     assert printed.count("endpoint-") == 10_000
     if form is Format.JSON:
         assert json.loads(printed) == rows
+
+
+def test_a_table_cuts_nothing_and_leaves_out_what_nobody_has(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = "a text that is long enough to be wrapped " * 8
+    rows = [
+        {"id": f"{n:090}", "at": f"2030-01-31T12:00:0{n}.{'1' * n}Z", "none": None, "text": text}
+        for n in (3, 6)
+    ]
+    show(rows, Format.TABLE)
+    printed = capsys.readouterr().out
+    assert all(row["id"] in printed for row in rows)
+    assert "2030-01-31 12:00:03.111Z" in printed and "2030-01-31 12:00:06Z" in printed
+    assert printed.count("wrapped") == 16 and "…" not in printed and "none" not in printed
+
+
+def test_a_field_is_a_line_that_can_be_copied(capsys: pytest.CaptureFixture[str]) -> None:
+    show({"token": "t" * 500, "of": {"a": {"b": 1}, "c": {"d": 2}}, "no": ""}, Format.TABLE)
+    printed = capsys.readouterr().out
+    assert printed.split() == ["token", "t" * 500, "of", "a", "b=1", "of", "c", "d=2"]
+
+
+def test_an_empty_table_has_its_headings(capsys: pytest.CaptureFixture[str]) -> None:
+    show([], Format.TABLE, columns={"name": "name", "max_size": "largest size"})
+    printed = capsys.readouterr().out
+    assert "largest size" in printed and "(none)" in printed

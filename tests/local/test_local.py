@@ -6,12 +6,15 @@ import json
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -116,6 +119,22 @@ def test_deploy_edit_and_ask_again_without_a_running_headgate(desk: Desk) -> Non
     desk.deployment("delete", "-n", "blue", "-e", "desk", "--yes")
     assert processes_of(desk.data) == {}
     assert json.loads(desk.deployment("list", "-e", "desk")) == []
+
+
+def test_clients_that_break_off_or_send_nonsense_leave_no_traceback(desk: Desk) -> None:
+    shown = json.loads(desk.deployment("create", "-f", desk.file()))
+    address = ("127.0.0.1", urlsplit(shown["scoring_uri"]).port)
+    with socket.create_connection(address) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(b"POST /sc")
+    for head in (b"Content-Length: -1", b"Content-Length: 1_0", b"Transfer-Encoding: chunked"):
+        with socket.create_connection(address) as client:
+            client.sendall(b"POST /score HTTP/1.1\r\n" + head + b"\r\n\r\nzz\r\n")
+            answer = client.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"The size of the body is no number: '" in answer
+    assert desk.ask({"a": 1})["said"] == "one"
+    assert "Traceback" not in desk.deployment("get-logs", "-n", "blue", "-e", "desk")
 
 
 def test_a_model_is_found_where_a_deployed_one_is_and_survives_the_deployment(desk: Desk) -> None:

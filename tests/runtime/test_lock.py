@@ -57,6 +57,16 @@ def test_the_second_is_told_who_holds_it(
         assert part in error.message
 
 
+@pytest.mark.parametrize("inside", ["", "deeper"])
+def test_a_folder_that_cannot_be_is_said_to_be_at_fault(data_dir: Path, inside: str) -> None:
+    (data_dir / "file").touch()
+    with (
+        pytest.raises(HeadgateError, match=r"cannot be written: .*; choose another .* --data"),
+        lock.hold(data_dir / "file" / inside, now=0.0),
+    ):
+        pass
+
+
 def test_others_can_read_who_and_where(
     data_dir: Path, other_holder: subprocess.Popen[bytes]
 ) -> None:

@@ -29,7 +29,7 @@ def test_a_value_not_given_on_the_command_line_does_not_hide_others(data_dir: Pa
         ({"port": 70000}, {}, "", r"'port' \(command line\).*65535"),
         ({}, {"HEADGATE_PORT": "many"}, "", r"'port' \(environment\)"),
         ({}, {}, "prot: 1", r"'prot' \(.*headgate.yaml\)"),
-        ({"http": True, "host": "0.0.0.0"}, {}, "", "plain HTTP is allowed on 127.0.0.1"),
+        ({"http": True, "host": "0.0.0.0"}, {}, "", r"'host' \(command line\): plain HTTP"),
         ({}, {}, "- a list", "must hold a mapping"),
         ({}, {}, "a: [", "not valid YAML"),
     ],

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from headgate.cli.errors import UsageError
@@ -16,6 +17,9 @@ from headgate.cli.options import Format
 if TYPE_CHECKING:
     from rich.console import Console
 
+TEXT_CHARS = 24  # what a column of texts has at least
+_PADDING_CHARS = 3  # two beside a cell, one between columns
+_TIME = re.compile(r"\A(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d(?:\.\d{3}(?=Z))?)(?:\.\d+)?Z\Z")
 _STEP = re.compile(r"\.?([\w-]+)|\.?\"([^\"]+)\"|\[(\d+)\]")
 
 
@@ -116,31 +120,88 @@ def _cell(value: Any) -> str:
 
 
 def _table(document: Any, columns: Columns) -> None:
+    """Nothing is cut: texts wrap, and what is wider than the terminal is left to it to wrap."""
+    if isinstance(document, list) and all(isinstance(row, dict) for row in document):
+        _rows(document, columns)
+    elif isinstance(document, dict):
+        _fields(document)
+    else:
+        _console().print(_cell(document), markup=False, highlight=False, soft_wrap=True)
+
+
+def _rows(rows: list[dict[str, Any]], columns: Columns) -> None:
+    """A line for each; columns in which no row has anything are left out."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    names = list(columns) or list(dict.fromkeys(key for row in rows for key in row))
+    titles = columns if isinstance(columns, Mapping) else {}
+    cells = {name: [_cell_for_people(row.get(name)) for row in rows] for name in names}
+    shown = {
+        titles.get(name, name.replace("_", " ")): cells[name]
+        for name in names
+        if any(cells[name]) or not rows
+    }
+    if not rows:
+        shown |= {heading: ["(none)"] for heading in list(shown)[:1]}
     console = _console()
-    if isinstance(document, list) and all(isinstance(row, dict) for row in document):
-        names = list(columns) or list(dict.fromkeys(key for row in document for key in row))
-        titles = columns if isinstance(columns, Mapping) else {}
-        headings = [titles.get(name, name.replace("_", " ")) for name in names]
-        table = Table(*headings, box=box.SIMPLE_HEAD)
-        for row in document:
-            table.add_row(*(Text(_cell(row.get(name))) for name in names))
-        if not document:
-            table.add_row(*["(none)"][: len(names)])
-        console.print(table)
-    elif isinstance(document, dict):
-        table = Table(box=None, show_header=False, pad_edge=False)
-        table.add_column(style="bold")
-        table.add_column(overflow="fold")
-        for key, value in document.items():
-            if value not in (None, "", {}, []):
-                table.add_row(key.replace("_", " "), Text(_cell(value)))
-        console.print(table)
-    else:
-        console.print(Text(_cell(document)))
+    widths = {heading: _width(heading, column) for heading, column in shown.items()}
+    if _total(widths) > console.width:
+        widths = {
+            heading: _width(max(heading.split(), key=len), column)
+            for heading, column in shown.items()
+        }
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading, width in widths.items():
+        table.add_column(heading, width=width, overflow="fold")
+    for row in zip_longest(*shown.values(), fillvalue=""):
+        table.add_row(*map(Text, row))
+    console.width = max(console.width, _total(widths))
+    console.print(table)
+
+
+def _width(heading: str, cells: list[str]) -> int | None:
+    """Characters that a column needs; None for long texts, which share what is left."""
+    longest = max(map(len, (heading, *cells)))
+    return None if longest > TEXT_CHARS and any(" " in cell for cell in cells) else longest
+
+
+def _total(widths: Mapping[str, int | None]) -> int:
+    return 1 + sum((width or TEXT_CHARS) + _PADDING_CHARS for width in widths.values())
+
+
+def _fields(document: dict[str, Any]) -> None:
+    """A line for each field that has something; a mapping of mappings has one for each of them."""
+    from textwrap import wrap
+
+    from rich.text import Text
+
+    lines: dict[str, str] = {}
+    for key, value in document.items():
+        named = {key: value}
+        if isinstance(value, dict) and any(isinstance(item, dict) for item in value.values()):
+            named = {f"{key} {name}": item for name, item in value.items()}
+        for name, item in named.items():
+            if item not in (None, "", {}, []):
+                lines[name.replace("_", " ")] = _cell_for_people(item)
+    console = _console()
+    indent = max(map(len, lines), default=0) + 2
+    room = max(console.width - indent, TEXT_CHARS)
+    for name, text in lines.items():
+        parts = [
+            part
+            for line in text.splitlines()
+            for part in wrap(line, room, break_long_words=False, break_on_hyphens=False) or [""]
+        ]
+        said = Text(name.ljust(indent), style="bold")
+        said.append(("\n" + " " * indent).join(parts), style="not bold")
+        console.print(said, soft_wrap=True)
+
+
+def _cell_for_people(value: Any) -> str:
+    """A cell; of times without microseconds, which tell a person nothing."""
+    return _TIME.sub(r"\1 \2Z", _cell(value)) if isinstance(value, str) else _cell(value)
 
 
 def _console() -> Console:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from headgate.cli.errors import CommandFailedError, say
@@ -88,7 +89,7 @@ async def _step(client: Client, deployment: tuple[str, str]) -> str:
         text, _ = await client.logs(*deployment, container="storage-initializer", tail=1)
         said = text.strip().rpartition("\n")[2].partition("Z ")
         if line := said[2] or said[0]:
-            return f" ({line[:STEP_CHARS_MAX]})"
+            return f" ({shorten(line, STEP_CHARS_MAX, placeholder=' ...')})"
     return ""
 
 

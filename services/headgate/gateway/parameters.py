@@ -139,13 +139,14 @@ def check(params: Mapping[str, str], query: Mapping[str, str], known: Iterable[s
             if name in _SCOPES:
                 raise nothing_here()
             code = ErrorCode.INVALID_NAME if schema is _NAME else ErrorCode.BAD_ARGUMENT
-            raise HeadgateError(code, f"{_quoted(text)} is no {name}; {_rule(schema)}", target=name)
+            said = f"{_quoted(text)} is no valid {name}; {_rule(schema)}"
+            raise HeadgateError(code, said, target=name)
     for name in known:
         schema = of_query(name)
         if name in query and not _fits(query[name], schema):
             raise HeadgateError(
                 ErrorCode.BAD_ARGUMENT,
-                f"{_quoted(query[name])} is no {name}; {_rule(schema)}",
+                f"{_quoted(query[name])} is no valid {name}; {_rule(schema)}",
                 target=name,
             )
 

@@ -71,7 +71,7 @@ class SignIn:
             if self._code.spend(code):
                 token = read_token(self._admin_token)
                 return await self._enter(request, token, self._workspace, to)
-            return self._form("this link has been used already; 'headgate studio' makes a new one")
+            return self._form("this link is not known, or was used; 'headgate studio' makes one")
         return self._form("", to)
 
     async def take(self, request: Request) -> Response:

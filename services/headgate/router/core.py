@@ -68,7 +68,16 @@ S = TypeVar("S", bound=Seat)
 
 
 def no_endpoint(name: str) -> Refusal:
-    return Refusal(404, "EndpointNotFound", f"there is no endpoint {name[:64]!r} here")
+    said = f"there is no endpoint {name[:64]!r} here; correct the URL"
+    return Refusal(404, "EndpointNotFound", said)
+
+
+def nothing_served(path: str) -> Refusal:
+    return Refusal(
+        404,
+        "NotFound",
+        f"nothing is served at {path[:256]!r}; requests go to /api/v1/endpoint/<endpoint>/score",
+    )
 
 
 def not_authorized() -> Refusal:
@@ -95,7 +104,11 @@ def trust_unknown() -> Refusal:
 
 
 def too_large(bytes_max: int) -> Refusal:
-    return Refusal(413, "PayloadTooLarge", f"the body is larger than {bytes_max} bytes")
+    return Refusal(
+        413,
+        "PayloadTooLarge",
+        f"the body is larger than {bytes_max} bytes (setting body_bytes_max); send less at once",
+    )
 
 
 def bus_down() -> Refusal:

@@ -216,8 +216,7 @@ class Connection(asyncio.Protocol):
             return
         bytes_max = self._application.body_bytes_max
         if len(exchange.body) + len(data) > bytes_max:
-            refusal = Refusal(413, "PayloadTooLarge", f"the body is larger than {bytes_max} bytes")
-            exchange.refused = self._application.refuse(refusal, exchange.head)
+            exchange.refused = self._application.refuse(core.too_large(bytes_max), exchange.head)
             self._end_after_this()
             return
         try:

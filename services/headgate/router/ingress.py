@@ -185,7 +185,7 @@ class Ingress:
             return self._health(path, exchange)
         endpoint, known = _resolve(path, exchange.head.host)
         if not known:
-            refusal = Refusal(404, "NotFound", f"nothing is served at {path[:256]!r}")
+            refusal = core.nothing_served(path)
             return self.refuse(refusal, exchange.head)
         if exchange.method not in METHODS:
             return self._wrong_method(exchange, METHODS)

@@ -56,12 +56,22 @@ class DataLock:
 def hold(data: Path, *, now: float, argv: Sequence[str] | None = None) -> Iterator[DataLock]:
     """Holds the data folder for the time of a ``with`` block.
 
-    Raises HeadgateError(ResourceConflict) that says who holds it already.
+    Makes it if need be. Raises HeadgateError: ResourceConflict that says who holds it already,
+    BadArgument where nothing can be written.
     """
     path = _path(data)
-    private_dir(path.parent)
-    # Not passed on to children: a child that outlived us would keep the folder locked.
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        private_dir(data)
+        private_dir(path.parent)
+        # Not passed on to children: a child that outlived us would keep the folder locked.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise HeadgateError(
+            ErrorCode.BAD_ARGUMENT,
+            f"the data folder {data} cannot be written: {error.strerror} ({error.filename}); "
+            "choose another folder with --data",
+            target="data",
+        ) from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

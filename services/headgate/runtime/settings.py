@@ -10,10 +10,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from headgate_contracts import limits
 from headgate_contracts.errors import ErrorCode, HeadgateError
@@ -173,11 +180,14 @@ class Settings(BaseModel):
         False, description="refuse changes of existing resources without If-Match (428)"
     )
 
-    @model_validator(mode="after")
-    def _keep_http_inside(self) -> Self:
-        if self.http and self.host not in _LOOPBACK:
-            raise ValueError(f"http: plain HTTP is allowed on {', '.join(_LOOPBACK)} only")
-        return self
+    @field_validator("host")
+    @classmethod
+    def _keep_http_inside(cls, host: str, info: ValidationInfo) -> str:
+        if info.data.get("http") and host not in _LOOPBACK:
+            raise ValueError(
+                f"plain HTTP (setting 'http') is allowed on {', '.join(_LOOPBACK)} only"
+            )
+        return host
 
     @property
     def keys_dir(self) -> Path:
@@ -264,7 +274,7 @@ def load(
             source = str(path)
         raise HeadgateError(
             ErrorCode.BAD_ARGUMENT,
-            f"setting {name!r} ({source}): {first['msg']}",
+            f"setting {name!r} ({source}): {first['msg'].removeprefix('Value error, ')}",
             target=name,
         ) from None
 
