@@ -41,7 +41,7 @@ def test_a_link_is_read_by_the_models_thread_alone(new_loop, tmp_path):
 @contextmanager
 def listening(new_loop, folder: Path, handler: Handler) -> Iterator[threading.Thread]:
     """A bus's thread with a loop that lets routers come, and a model's thread, which is given."""
-    loop, inbox = new_loop(), Inbox()
+    loop, inbox = new_loop(), Inbox(before_waiting=lambda: None)
     links = Links(str(folder), INSTANCE, handler, print)
     model = threading.Thread(target=wait_for_work, args=(inbox,))
     bus = threading.Thread(target=loop.run_forever)
