@@ -111,9 +111,13 @@ class Series:
     def _row(self, number: int) -> Live:
         width = len(_FIGURES)
         packed = self._figures[number * width : (number + 1) * width]
-        *rates, in_flight, waiting, ready = (None if math.isnan(each) else each for each in packed)
-        counts = (int(each or 0) for each in (in_flight, waiting, ready))
-        return Live(self._at[number], *self._of, *rates, *counts)  # type: ignore[arg-type]
+        requests, failures, mirrored = packed[:3]
+        p50_ms, p95_ms, p99_ms = (None if math.isnan(each) else each for each in packed[3:6])
+        in_flight, waiting, ready = map(int, packed[6:])
+        return Live(
+            self._at[number], *self._of, requests, failures, mirrored,
+            p50_ms, p95_ms, p99_ms, in_flight, waiting, ready,
+        )  # fmt: skip
 
 
 def live_rows(told: Mapping[str, Any], at: float) -> list[Live]:
