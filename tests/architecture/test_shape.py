@@ -26,34 +26,14 @@ SERVICE_NAMES = (
 )
 SOURCES = sorted([*SERVICES.rglob("*.py"), *CONTRACTS.rglob("*.py"), *WORKER.rglob("*.py")])
 TABLES = (
-    *("registry", "identity", "logs/", "provisioner", "batch/"),
-    *("runtime/tables.py", "runtime/outbox.py"),
+    *("registry", "identity", "logs/", "metering/", "provisioner", "autoscaler", "batch/"),
+    *("runtime/tables.py", "runtime/outbox.py", "runtime/intake.py"),
 )
 HEAVY = {
     "torch": (),
     "docker": ("provisioner/drivers", "provisioner/image", "local/boxes.py"),
-    "sqlmodel": (
-        "registry",
-        "identity",
-        "logs/",
-        "metering/",
-        "provisioner",
-        "autoscaler",
-        "batch/",
-        "runtime/tables.py",
-        "runtime/outbox.py",
-    ),
-    "sqlalchemy": (
-        "registry",
-        "identity",
-        "logs/",
-        "metering/",
-        "provisioner",
-        "autoscaler",
-        "batch/",
-        "runtime/tables.py",
-        "runtime/outbox.py",
-    ),
+    "sqlmodel": TABLES,
+    "sqlalchemy": TABLES,
     "opentelemetry": ("runtime/otlp.py",),
     "aiohttp": (
         *("gateway", "identity/oidc.py", "router/ingress.py", "client", "demo"),

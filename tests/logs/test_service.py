@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headgate.logs import app, state
-from headgate.logs.rows import VERSION_TABLE
+from headgate.logs.rows import VERSION_TABLE, PositionRow
 from headgate.runtime.tables import open_database
 from headgate_contracts import provisioning, subjects
 from headgate_contracts.errors import ErrorCode, HeadgateError
@@ -117,7 +117,7 @@ async def test_a_stream_that_began_again_is_followed(make_world: MakeWorld) -> N
     url = world.settings.database_url("logs")
     database = await open_database(url, app.MIGRATIONS, VERSION_TABLE)
     async with database.transaction() as session:
-        await state.set_position(session, "HG_LOG", 10_000)
+        await session.merge(PositionRow(stream="HG_LOG", sequence=10_000))
     await database.close()
     await world.start()
     await world.until(lambda r: len(r.rows) == 2)  # the stream still holds it

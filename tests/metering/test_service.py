@@ -8,8 +8,9 @@ import random
 
 import pytest
 
-from headgate.metering import app, state
-from headgate.metering.rows import VERSION_TABLE
+from headgate.metering import app
+from headgate.metering.rows import VERSION_TABLE, PositionRow
+from headgate.runtime import intake
 from headgate.runtime.tables import open_database
 from headgate_contracts import streams, subjects
 from headgate_contracts.envelope import Done
@@ -150,7 +151,7 @@ async def test_a_stream_that_began_again_is_followed(make_world: MakeWorld) -> N
         world.settings.database_url("metering"), app.MIGRATIONS, VERSION_TABLE
     )
     async with database.transaction() as session:
-        await state.set_position(session, streams.USAGE.name, 10_000)
+        await session.merge(PositionRow(stream=streams.USAGE.name, sequence=10_000))
     await database.close()
     await world.report(used(requests=7), epoch=2)
     await world.start()
@@ -161,8 +162,6 @@ async def test_a_stream_that_began_again_is_followed(make_world: MakeWorld) -> N
 async def test_what_is_taken_in_leaves_the_stream(
     make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headgate.metering import intake
-
     monkeypatch.setattr(intake, "REMOVE_EVERY_S", 0.0)
     world = await make_world()
     for epoch in range(10):

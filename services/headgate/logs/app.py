@@ -8,9 +8,10 @@ from pathlib import Path
 from headgate.logs import core, intake, state
 from headgate.logs.export import Export
 from headgate.logs.handlers import Handlers
-from headgate.logs.rows import VERSION_TABLE
+from headgate.logs.rows import VERSION_TABLE, PositionRow
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock
+from headgate.runtime.intake import Intake
 from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings
 from headgate.runtime.tables import Database, open_database
@@ -25,8 +26,9 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
     """The logs service on its database, ready to start."""
     database = await open_database(settings.database_url("logs"), MIGRATIONS, VERSION_TABLE)
     export = Export(bus.tracer.sink, clock) if bus.tracer else None
-    logs = intake.Intake(bus, database, intake.LOGS, export)
-    instances = intake.Intake(bus, database, intake.INSTANCES)
+    tables = intake.Tables(export)
+    logs = Intake(bus, database, PositionRow, intake.LOGS, tables.take, tables.hand_on)
+    instances = Intake(bus, database, PositionRow, intake.INSTANCES, intake.Tables().take)
 
     async def forget() -> None:
         while True:

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Text
+from sqlalchemy import BigInteger, Index, Text
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
+from headgate.runtime import intake
+from headgate.runtime.outbox import SERIAL, SQLITE_ARGS
 from headgate_contracts.logs import Log
 
 VERSION_TABLE = "logs_version"
 _tables = registry()
 metadata = _tables.metadata
-_SQLITE = {"sqlite_autoincrement": True}
 
 
 def _serial() -> Any:
-    kind = BigInteger().with_variant(Integer(), "sqlite")
-    return Field(default=None, sa_column=Column(kind, primary_key=True, autoincrement=True))
+    return Field(default=None, primary_key=True, sa_type=SERIAL)
 
 
 def _indexes(table: str, *more: str) -> tuple[Any, ...]:
     """By owner and time, which every question has, and by what else rows are looked up."""
     found = [Index(f"{table}_by_time", "workspace", "at"), Index(f"{table}_by_owner", "endpoint")]
     found += [Index(f"{table}_by_{name}", "workspace", name) for name in more]
-    return (*found, _SQLITE)
+    return (*found, SQLITE_ARGS)
 
 
 class Row(SQLModel, registry=_tables):
@@ -132,13 +132,8 @@ class LossRow(Row, table=True):
     rows: int = Field(sa_type=BigInteger)
 
 
-class PositionRow(Row, table=True):
-    """How far a stream has been taken in."""
-
+class PositionRow(Row, intake.PositionRow, table=True):
     __tablename__ = "logs_position"
-
-    stream: str = Field(primary_key=True)
-    sequence: int = Field(sa_type=BigInteger)
 
 
 AnyRow = type[TrafficRow] | type[ConsoleRow] | type[EventRow] | type[TraceRow]

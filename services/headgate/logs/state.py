@@ -11,23 +11,13 @@ from sqlmodel import col, delete, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from headgate.logs import core
-from headgate.logs.rows import ROWS, LossRow, PositionRow
+from headgate.logs.rows import ROWS, LossRow
 from headgate_contracts.logs import Log
 
 Losses = Mapping[tuple[str, Log, int], int]
 """Workspace, table, minute -> rows that were left out."""
 
 _DELETED_AT_ONCE = 5_000
-
-
-async def position(session: AsyncSession, stream: str) -> int:
-    """The number of the last message that was taken in."""
-    row = await session.get(PositionRow, stream)
-    return row.sequence if row else 0
-
-
-async def set_position(session: AsyncSession, stream: str, sequence: int) -> None:
-    await session.merge(PositionRow(stream=stream, sequence=sequence))
 
 
 async def add_rows(session: AsyncSession, log: Log, rows: Iterable[Mapping[str, Any]]) -> None:

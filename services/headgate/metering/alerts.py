@@ -17,12 +17,12 @@ from nats.errors import Error as NatsError
 from nats.js.api import RawStreamMsg
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from headgate.metering import alert_core, alert_state, intake, state
-from headgate.metering.intake import Intake, Source
-from headgate.metering.rows import AlertRuleRow, DeliveryRow
+from headgate.metering import alert_core, alert_state
+from headgate.metering.rows import AlertRuleRow, DeliveryRow, PositionRow
 from headgate.runtime.answers import Request
 from headgate.runtime.bus import Bus, Handler
 from headgate.runtime.clock import new_id
+from headgate.runtime.intake import LOOK_S, LOOK_S_MAX, Intake, Source
 from headgate.runtime.log import Log
 from headgate.runtime.remote import Remote, check
 from headgate.runtime.tables import Database
@@ -60,7 +60,7 @@ class Alerts:
         self._database = database
         self._vault = vault
         self._remote = remote
-        self._intake = Intake(bus, database, SOURCE, self._take)
+        self._intake = Intake(bus, database, PositionRow, SOURCE, self._take, self._wake)
         self._rules: list[AlertRule] = []
         self._has_rules = asyncio.Event()
         self._has_added = False
@@ -80,18 +80,13 @@ class Alerts:
 
     async def run(self) -> None:
         """Make deliveries of events, for ever."""
-        wait_s = intake.LOOK_S
         while True:
             await self._has_rules.wait()
             try:
-                was_full = await self._intake.step()
-                if self._has_added:
-                    self._has_added = False
-                    self.woken.set()
-                wait_s = 0.0 if was_full else intake.LOOK_S
+                wait_s = 0.0 if await self._intake.step() else LOOK_S
             except (NatsError, HeadgateError, TimeoutError) as error:
                 _log.warning("alerts_wait", error=str(error) or type(error).__name__)
-                wait_s = intake.LOOK_S_MAX
+                wait_s = LOOK_S_MAX
             await asyncio.sleep(wait_s)
 
     async def _take(self, session: AsyncSession, messages: Sequence[RawStreamMsg]) -> None:
@@ -106,6 +101,11 @@ class Alerts:
                     await self._add(session, rule, topic, event, event_id)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 _log.error("bad_event", subject=message.subject, error=repr(error))
+
+    def _wake(self) -> None:
+        if self._has_added:
+            self._has_added = False
+            self.woken.set()
 
     async def _add(
         self,
@@ -172,8 +172,7 @@ class Alerts:
                 )
             )
             if last is not None:  # the first rule is about what happens from now on
-                await state.set_position(session, SOURCE.key, last)
-                self._intake.forget_position()
+                await self._intake.set_position(session, last)
         await self._read_rules()
         query = ListAlertRules(workspace=rule.workspace, name=rule.name)
         return (await self.list_rules(query)).model_copy(update={"secret": made})

@@ -12,14 +12,14 @@ from headgate.metering.accounts import Watch
 from headgate.metering.alerts import Alerts
 from headgate.metering.deliveries import Deliverer
 from headgate.metering.handlers import Handlers
-from headgate.metering.intake import Intake
 from headgate.metering.metrics import Metrics
-from headgate.metering.rows import VERSION_TABLE, InstanceRow, MeteringOutboxRow
+from headgate.metering.rows import VERSION_TABLE, InstanceRow, MeteringOutboxRow, PositionRow
 from headgate.metering.sla import Sla
 from headgate.metering.tags import TagKeeper
 from headgate.metering.windows import Windows
 from headgate.runtime.bus import Bus
 from headgate.runtime.clock import Clock
+from headgate.runtime.intake import Intake, Source, Take
 from headgate.runtime.log import Log
 from headgate.runtime.networks import networks_of
 from headgate.runtime.outbox import Outbox
@@ -48,7 +48,6 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
     types = instance_types.load(settings.instance_types)
     database = await open_database(settings.database_url("metering"), MIGRATIONS, VERSION_TABLE)
     outbox = Outbox(database, MeteringOutboxRow, bus)
-    usage = Intake(bus, database, intake.USAGE, intake.usage_taker(bus))
     sla = Sla(database, outbox, clock)
     vault = Vault.open(settings.keys_dir)
     remote = Remote(
@@ -60,13 +59,15 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
     alerts = Alerts(bus, database, vault, remote)
     deliverer = Deliverer(database, alerts, vault, remote, clock)
     metrics = Metrics(bus, database, types, sla)
-    take = intake.instance_taker(types, metrics.note_started)
-    instances = Intake(bus, database, intake.INSTANCES, take)
-    batch = {
-        "nodes": Intake(bus, database, intake_of_batch.NODES, intake_of_batch.node_taker(types)),
-        "mini_batches": Intake(
-            bus, database, intake_of_batch.MINI_BATCHES, intake_of_batch.mini_batch_taker(bus)
-        ),
+    taken_in: dict[str, tuple[Source, Take]] = {
+        "usage": (intake.USAGE, intake.usage_taker(bus)),
+        "instances": (intake.INSTANCES, intake.instance_taker(types, metrics.note_started)),
+        "nodes": (intake_of_batch.NODES, intake_of_batch.node_taker(types)),
+        "mini_batches": (intake_of_batch.MINI_BATCHES, intake_of_batch.mini_batch_taker(bus)),
+    }
+    intakes = {
+        name: Intake(bus, database, PositionRow, source, take)
+        for name, (source, take) in taken_in.items()
     }
     watch = Watch(database, outbox, clock, types.currency)
     tags = TagKeeper(bus, database)
@@ -94,9 +95,7 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
         },
         starts=(take_prices, sla.start, alerts.start, metrics.start),
         loops={
-            "usage": usage.run,
-            "instances": instances.run,
-            **{name: each.run for name, each in batch.items()},
+            **{name: each.run for name, each in intakes.items()},
             "metrics": metrics.run,
             "outbox": outbox.run,
             "budgets": _every(BUDGETS_EVERY_S, watch.look),

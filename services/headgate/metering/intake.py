@@ -1,148 +1,35 @@
-"""Takes streams in, exactly once: what messages say and how far we are is one transaction.
+"""What the ledger takes in: reports of usage, and the times of instances.
 
-Streams are read by sequence number, so the bus keeps no state for us; after any restart it goes on
-where the database says. Usage that is in the ledger is removed from its stream: that stream refuses
-what it has no room for, and routers keep what it does not take.
+Usage that is in the ledger is removed from its stream: that stream refuses what it has no room for,
+and routers keep what it does not take.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from nats.errors import Error as NatsError
 from nats.js.api import RawStreamMsg
-from nats.js.errors import NotFoundError
 from pydantic import ValidationError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from headgate.metering import core, state
 from headgate.metering.rows import InstanceRow
 from headgate.runtime.bus import Bus
+from headgate.runtime.intake import Source, Take
 from headgate.runtime.log import Log
-from headgate.runtime.tables import Database
 from headgate_contracts import streams, subjects
-from headgate_contracts.errors import HeadgateError
 from headgate_contracts.instance_types import InstanceTypes
 from headgate_contracts.usage import UsageReported
 
-LOOK_S = 0.5
-LOOK_S_MAX = 2.0  # while nothing comes
-REMOVE_EVERY_S = 10.0
-_RETRY_S = 1.0
-_MESSAGES_MAX = 200
 _BEGINS, _ENDS = ("started", "adopted"), ("stopped", "lost")
 
-Take = Callable[[AsyncSession, Sequence[RawStreamMsg]], Awaitable[None]]
 _log = Log("metering")
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A stream and those of its subjects that are taken in."""
-
-    stream: str
-    subject: str
-    is_ours: bool = False  # nobody else reads it
-    name: str = ""  # by which its position is kept, beside others of the stream
-
-    @property
-    def key(self) -> str:
-        return self.name or self.stream
 
 
 USAGE = Source(streams.USAGE.name, subjects.USAGE_ALL, is_ours=True)
 INSTANCES = Source(streams.EVENTS.name, subjects.events_of("instance"))
-
-
-class Intake:
-    """Follows one source for ever."""
-
-    def __init__(self, bus: Bus, database: Database, source: Source, take: Take) -> None:
-        self._bus = bus
-        self._database = database
-        self._source = source
-        self._take = take
-        self._position: int | None = None  # ours alone, so it is read once
-        self._removed_at = 0.0
-        self._removed_to = 0
-
-    async def run(self) -> None:
-        look_s = LOOK_S
-        while True:
-            try:
-                before = self._position
-                was_full = await self.step()
-                await self._remove_taken()
-                look_s = LOOK_S if self._position != before else min(2 * look_s, LOOK_S_MAX)
-                wait_s = 0.0 if was_full else look_s
-            except (NatsError, HeadgateError, TimeoutError) as error:
-                text = str(error) or type(error).__name__
-                _log.warning("intake_waits", stream=self._source.stream, error=text)
-                wait_s = _RETRY_S
-            await asyncio.sleep(wait_s)
-
-    async def step(self) -> bool:
-        """Take in what is there, in one transaction; whether there may be more."""
-        before = await self._known_position()
-        messages: list[RawStreamMsg] = []
-        sequence = before
-        while len(messages) < _MESSAGES_MAX:
-            message = await self._after(sequence)
-            if message is None or message.seq is None:
-                break
-            sequence = message.seq
-            messages.append(message)
-        if not messages:
-            return await self._begin_again(before)
-        async with self._database.transaction() as session:
-            await self._take(session, messages)
-            await state.set_position(session, self._source.key, sequence)
-        self._position = sequence
-        return len(messages) == _MESSAGES_MAX
-
-    def forget_position(self) -> None:
-        """Somebody has set it in the database."""
-        self._position = None
-
-    async def _known_position(self) -> int:
-        if self._position is None:
-            async with self._database.reading() as session:
-                self._position = await state.position(session, self._source.key)
-        return self._position
-
-    async def _after(self, sequence: int) -> RawStreamMsg | None:
-        source = self._source
-        try:
-            return await self._bus.js.get_msg(
-                source.stream, seq=sequence + 1, subject=source.subject, next=True
-            )
-        except NotFoundError:
-            return None
-
-    async def _remove_taken(self) -> None:
-        """Make room for what is not taken in yet."""
-        position, now = self._position or 0, self._bus.clock.monotonic()
-        is_due = now - self._removed_at >= REMOVE_EVERY_S and position > self._removed_to
-        if self._source.is_ours and is_due:
-            await self._bus.js.purge_stream(self._source.stream, seq=position + 1)
-            self._removed_at, self._removed_to = now, position
-
-    async def _begin_again(self, position: int) -> bool:
-        """A stream that ends before our position was made anew after a loss."""
-        if not position:
-            return False
-        found = (await self._bus.js.stream_info(self._source.stream)).state
-        if found.last_seq >= position:
-            return False
-        _log.warning("stream_began_again", stream=self._source.stream, position=position)
-        async with self._database.transaction() as session:
-            await state.set_position(session, self._source.key, 0)
-        self._position = self._removed_to = 0
-        return True
 
 
 def usage_taker(bus: Bus) -> Take:

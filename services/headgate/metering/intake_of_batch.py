@@ -9,9 +9,10 @@ from pydantic import ValidationError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from headgate.metering import core, state
-from headgate.metering.intake import Source, Take, price_of
+from headgate.metering.intake import price_of
 from headgate.metering.rows import InstanceRow
 from headgate.runtime.bus import Bus
+from headgate.runtime.intake import Source, Take
 from headgate.runtime.log import Log
 from headgate_contracts import streams, subjects
 from headgate_contracts.instance_types import InstanceTypes

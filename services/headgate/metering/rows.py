@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, Index, Text, UniqueConstraint
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
+from headgate.runtime import intake
 from headgate.runtime.outbox import SERIAL, SQLITE_ARGS, OutboxRow
 
 VERSION_TABLE = "metering_version"
@@ -131,13 +132,8 @@ class MetricRow(Row, table=True):
     value: str = Field(sa_type=Text)
 
 
-class PositionRow(Row, table=True):
-    """How far a stream has been taken in."""
-
+class PositionRow(Row, intake.PositionRow, table=True):
     __tablename__ = "metering_position"
-
-    stream: str = Field(primary_key=True)
-    sequence: int = Field(sa_type=BigInteger)
 
 
 class MeteringOutboxRow(Row, OutboxRow, table=True):

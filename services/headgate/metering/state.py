@@ -19,7 +19,6 @@ from headgate.metering.rows import (
     BudgetRow,
     InstanceRow,
     MetricRow,
-    PositionRow,
     PriceRow,
     ReporterRow,
     TagRow,
@@ -34,16 +33,6 @@ _DELETED_AT_ONCE = 5_000
 
 
 # --- the streams -------------------------------------------------------------------------------
-
-
-async def position(session: AsyncSession, stream: str) -> int:
-    """The number of the last message that was taken in."""
-    row = await session.get(PositionRow, stream)
-    return row.sequence if row else 0
-
-
-async def set_position(session: AsyncSession, stream: str, sequence: int) -> None:
-    await session.merge(PositionRow(stream=stream, sequence=sequence))
 
 
 async def last_key(session: AsyncSession, reporter: str) -> Key:
