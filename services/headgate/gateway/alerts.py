@@ -14,7 +14,7 @@ from headgate.azure.arm_resources import page, timestamp
 from headgate.gateway.backend import Backend
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.routes import WORKSPACE, Route
-from headgate.gateway.things import removal_answer
+from headgate.gateway.things import REMOVALS, answer_removal
 from headgate_contracts.alerts import (
     URL_CHARS_MAX,
     AlertRule,
@@ -30,8 +30,7 @@ from headgate_contracts.alerts import (
     SendTestAlert,
     Topic,
 )
-from headgate_contracts.envelope import Done, Value
-from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.envelope import Value
 
 _RULES = f"{WORKSPACE}/alertRules"
 _RULE = f"{_RULES}/{{name}}"
@@ -129,14 +128,8 @@ class Alerts:
         return answer(_resource(reply.rules[0], call, reply.secret))
 
     async def delete(self, call: Call) -> web.StreamResponse:
-        try:
-            command = DeleteAlertRule(workspace=call.workspace, name=call.params["name"])
-            await self._backend.ask(command, Done)
-        except HeadgateError as error:
-            if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
-                raise
-            return removal_answer(existed=False)
-        return removal_answer(existed=True)
+        command = DeleteAlertRule(workspace=call.workspace, name=call.params["name"])
+        return await answer_removal(self._backend, command)
 
     async def send_test(self, call: Call) -> web.StreamResponse:
         command = SendTestAlert(workspace=call.workspace, name=call.params["name"])
@@ -170,7 +163,7 @@ class Alerts:
                 _RULE,
                 self.delete,
                 "Delete an alert rule with its deliveries",
-                answers={200: "deleted", 204: "there was none"},
+                answers=REMOVALS,
             ),
             Route(
                 "POST",

@@ -22,7 +22,7 @@ from headgate.gateway.backend import Backend, deletion_revision, resource_answer
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.routes import WORKSPACE, Route
 from headgate.gateway.sas import container_sas
-from headgate.gateway.things import answer_list, is_chosen, removal_answer
+from headgate.gateway.things import REMOVALS, answer_list, is_chosen, removal_answer
 from headgate_contracts import limits
 from headgate_contracts.assets import ArchiveAsset, AssetKind, DeleteAsset, PutData, View
 from headgate_contracts.envelope import Command, Done
@@ -48,7 +48,6 @@ _SHAPES = {
 }
 _REPLIES = {**arm_answers.ASSETS, "data": arm_storage_answers.DATA}
 _VIEWS: dict[str, View] = {"activeonly": "active", "archivedonly": "archived", "all": "all"}
-_REMOVED = {200: "deleted", 204: "there was none"}
 UPLOAD_OPEN_S = 3_600.0
 _FILTERS = ("tags", "$tags", "properties", "version")
 
@@ -292,14 +291,14 @@ class Assets:
                 f"{names}/{{name}}",
                 self.delete,
                 f"Delete all versions of a {one_word}",
-                answers=_REMOVED,
+                answers=REMOVALS,
             ),
             Route(
                 "DELETE",
                 one,
                 self.delete,
                 f"Delete a {one_word} version",
-                answers=_REMOVED,
+                answers=REMOVALS,
                 conditional=True,
             ),
             Route(

@@ -21,7 +21,7 @@ from headgate.gateway.backend import Backend, all_of, list_answer, resource_answ
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.patches import patch_stored, patched
 from headgate.gateway.routes import WORKSPACE, Route
-from headgate.gateway.things import removal_answer
+from headgate.gateway.things import REMOVALS, removal_answer
 from headgate_contracts import limits
 from headgate_contracts.autoscale import (
     AutoscaleSetting,
@@ -268,7 +268,7 @@ class Autoscale:
                 "Delete an autoscale setting",
                 query=("workspace",),
                 conditional=True,
-                answers={200: "deleted", 204: "there was none"},
+                answers=REMOVALS,
                 action=Action.ANY,
             ),
             Route(

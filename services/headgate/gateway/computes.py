@@ -21,7 +21,7 @@ from headgate.gateway.backend import (
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.patches import patch_stored, patched
 from headgate.gateway.routes import WORKSPACE, Route
-from headgate.gateway.things import answer_list, is_chosen, is_filtered, removal_answer
+from headgate.gateway.things import REMOVALS, answer_list, is_chosen, is_filtered, removal_answer
 from headgate_contracts.nodes import ListNodes, Node, NodesReply
 from headgate_contracts.storage import (
     Compute,
@@ -169,7 +169,7 @@ class Computes:
                 "Delete a compute",
                 conditional=True,
                 query=("underlyingResourceAction",),
-                answers={200: "deleted", 204: "there was none"},
+                answers=REMOVALS,
             ),
             Route(
                 "POST",

@@ -18,9 +18,9 @@ from headgate.gateway.access import Action
 from headgate.gateway.backend import Backend
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.routes import WORKSPACE, Route
-from headgate.gateway.things import removal_answer
+from headgate.gateway.things import REMOVALS, answer_removal
 from headgate_contracts import limits
-from headgate_contracts.envelope import Done, Value
+from headgate_contracts.envelope import Value
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.metering import (
     Budget,
@@ -183,14 +183,8 @@ class Costs:
         return answer(_resource(reply.budgets[0], call))
 
     async def delete(self, call: Call) -> web.StreamResponse:
-        try:
-            command = DeleteBudget(workspace=call.workspace, name=call.params["name"])
-            await self._backend.ask(command, Done)
-        except HeadgateError as error:
-            if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
-                raise
-            return removal_answer(existed=False)
-        return removal_answer(existed=True)
+        command = DeleteBudget(workspace=call.workspace, name=call.params["name"])
+        return await answer_removal(self._backend, command)
 
     async def _budgets(self, call: Call, name: str) -> tuple[BudgetStanding, ...]:
         query = ListBudgets(workspace=call.workspace, name=name)
@@ -222,7 +216,7 @@ class Costs:
                 _BUDGET,
                 self.delete,
                 "Delete a budget",
-                answers={200: "deleted", 204: "there was none"},
+                answers=REMOVALS,
             ),
         )
 

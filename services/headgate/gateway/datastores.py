@@ -21,7 +21,14 @@ from headgate.gateway.backend import (
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.routes import WORKSPACE, Route
 from headgate.gateway.sas import container_sas
-from headgate.gateway.things import FILTERS, answer_list, is_chosen, is_filtered, removal_answer
+from headgate.gateway.things import (
+    FILTERS,
+    REMOVALS,
+    answer_list,
+    is_chosen,
+    is_filtered,
+    removal_answer,
+)
 from headgate_contracts.storage import (
     Datastore,
     DatastoreReply,
@@ -161,7 +168,7 @@ class Datastores:
                 self.delete,
                 "Forget a datastore; what lies in it stays",
                 conditional=True,
-                answers={200: "deleted", 204: "there was none"},
+                answers=REMOVALS,
             ),
             Route(
                 "POST",

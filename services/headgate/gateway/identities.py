@@ -18,6 +18,7 @@ from headgate.gateway.access import Action
 from headgate.gateway.backend import Backend
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.routes import Route
+from headgate.gateway.things import REMOVALS
 from headgate.gateway.tokens import GRANTS
 from headgate_contracts.envelope import Done
 from headgate_contracts.errors import ErrorCode, HeadgateError
@@ -159,7 +160,7 @@ class Identities:
                 self.delete,
                 "Delete a named identity",
                 query=query,
-                answers={200: "deleted", 204: "there was none"},
+                answers=REMOVALS,
                 action=Action.ANY,
             ),
         )

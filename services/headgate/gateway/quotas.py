@@ -20,10 +20,10 @@ from headgate.gateway.backend import Backend
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.live_core import LiveLoad
 from headgate.gateway.routes import WORKSPACE, Route
-from headgate.gateway.things import removal_answer
+from headgate.gateway.things import REMOVALS, answer_removal
 from headgate_contracts import limits
-from headgate_contracts.envelope import Done, Value
-from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.envelope import Value
+from headgate_contracts.errors import HeadgateError
 from headgate_contracts.quotas import (
     EACH,
     RESOURCES,
@@ -125,14 +125,8 @@ class Quotas:
         return await self.get(call)
 
     async def delete(self, call: Call) -> web.StreamResponse:
-        try:
-            command = DeleteQuota(workspace=call.workspace, name=call.params["name"])
-            await self._backend.ask(command, Done)
-        except HeadgateError as error:
-            if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
-                raise
-            return removal_answer(existed=False)
-        return removal_answer(existed=True)
+        command = DeleteQuota(workspace=call.workspace, name=call.params["name"])
+        return await answer_removal(self._backend, command)
 
     async def _described(self, call: Call, query: ListQuotas) -> list[Json]:
         """Quotas as resources. What nobody can tell now of their use is null."""
@@ -194,7 +188,7 @@ class Quotas:
                 _QUOTA,
                 self.delete,
                 "Delete a quota",
-                answers={200: "deleted", 204: "there was none"},
+                answers=REMOVALS,
             ),
         )
 

@@ -14,10 +14,9 @@ from headgate.azure.arm_resources import page, timestamp
 from headgate.gateway.backend import Backend
 from headgate.gateway.http import Call, Handle, answer
 from headgate.gateway.routes import WORKSPACE, Route
-from headgate.gateway.things import removal_answer
+from headgate.gateway.things import REMOVALS, answer_removal
 from headgate_contracts import limits
-from headgate_contracts.envelope import Done, Value
-from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.envelope import Value
 from headgate_contracts.sla import (
     AVAILABILITY_PERCENT,
     LATENCY_PERCENT,
@@ -130,14 +129,8 @@ class Slas:
         return answer(_resource(reply.standings[0], call))
 
     async def delete(self, call: Call) -> web.StreamResponse:
-        try:
-            command = DeleteObjective(workspace=call.workspace, endpoint=call.params["endpoint"])
-            await self._backend.ask(command, Done)
-        except HeadgateError as error:
-            if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
-                raise
-            return removal_answer(existed=False)
-        return removal_answer(existed=True)
+        command = DeleteObjective(workspace=call.workspace, endpoint=call.params["endpoint"])
+        return await answer_removal(self._backend, command)
 
     async def _standings(self, call: Call, names: tuple[str, ...]) -> tuple[SlaStanding, ...]:
         query = GetSla(workspace=call.workspace, endpoints=names)
@@ -160,7 +153,7 @@ class Slas:
                 _SLA,
                 self.delete,
                 "Give an endpoint the usual objective again",
-                answers={200: "deleted", 204: "there was none"},
+                answers=REMOVALS,
             ),
         )
 

@@ -9,13 +9,16 @@ from aiohttp import web
 
 from headgate.azure.arm_fields import Json
 from headgate.gateway import core
-from headgate.gateway.backend import all_of, list_answer, page_answer, read_page
+from headgate.gateway.backend import Backend, all_of, list_answer, page_answer, read_page
 from headgate.gateway.cursors import Position
 from headgate.gateway.http import Call
+from headgate_contracts.envelope import Command, Done
+from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.resources import Resource
 
 R = TypeVar("R", bound=Resource)
 Part = Callable[[str, int], Awaitable[tuple[Sequence[R], str]]]
+REMOVALS = {200: "deleted", 204: "there was none"}
 FILTERS = ("tags", "$tags", "properties", "names", "searchText")
 
 
@@ -56,6 +59,17 @@ def is_chosen(call: Call, name: str, tags: dict[str, str], properties: dict[str,
         and core.has_labels(tags, query.get("tags", "") or query.get("$tags", ""))
         and core.has_labels(properties, query.get("properties", ""))
     )
+
+
+async def answer_removal(backend: Backend, command: Command) -> web.Response:
+    """Give a service the command to forget something that may be gone already."""
+    try:
+        await backend.ask(command, Done)
+    except HeadgateError as error:
+        if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
+            raise
+        return removal_answer(existed=False)
+    return removal_answer(existed=True)
 
 
 def removal_answer(existed: bool) -> web.Response:
