@@ -99,19 +99,36 @@ class Credentials(Value):
         return DatastoreCredentials(), ""
 
 
-class DatastoreFile(Value):
-    """A datastore as a file says it."""
+class StoreFile(Value):
+    """What files of every kind of datastore say."""
 
     name: DatastoreName
+    description: Description = ""
+    tags: Tags = {}
+    properties: Tags = {}
+
+
+class BucketFile(StoreFile):
+    """A datastore in a bucket, as a file says it; the credentials are those of its kind."""
+
+    bucket: HostPart
+    endpoint: OptionalHostPart = ""
+    protocol: Literal["https", "http"] = "https"
+
+    def spec(self, shown: DatastoreCredentials) -> DatastoreSpec:
+        values = self.model_dump(exclude={"credentials", "bucket"})
+        return DatastoreSpec(**values, container_name=self.bucket, credentials=shown)
+
+
+class DatastoreFile(StoreFile):
+    """A datastore as a file says it."""
+
     type: Literal["azure_blob"] = "azure_blob"
     account_name: HostPart
     container_name: HostPart
     endpoint: HostPart = "core.windows.net"
     protocol: Literal["https", "http"] = "https"
     credentials: Credentials = Credentials()
-    description: Description = ""
-    tags: Tags = {}
-    properties: Tags = {}
 
 
 class BucketCredentials(Value):
@@ -121,19 +138,12 @@ class BucketCredentials(Value):
     secret_access_key: str = Field("", max_length=limits.SECRET_CHARS_MAX, repr=False)
 
 
-class BucketFile(Value):
+class S3File(BucketFile):
     """A datastore in S3, as a file says it: a type of our own."""
 
-    name: DatastoreName
     type: Literal["s3"]
-    bucket: HostPart
-    endpoint: OptionalHostPart = ""
-    protocol: Literal["https", "http"] = "https"
     region: ShortText = "us-east-1"
     credentials: BucketCredentials = BucketCredentials()
-    description: Description = ""
-    tags: Tags = {}
-    properties: Tags = {}
 
 
 class GoogleCredentials(Value):
@@ -148,24 +158,16 @@ class GoogleCredentials(Value):
         return key if isinstance(key, str) else json.dumps(key)
 
 
-class GoogleBucketFile(Value):
+class GoogleFile(BucketFile):
     """A datastore in Google's cloud storage, as a file says it: a type of our own."""
 
-    name: DatastoreName
     type: Literal["gcs"]
-    bucket: HostPart
-    endpoint: OptionalHostPart = ""
-    protocol: Literal["https", "http"] = "https"
     credentials: GoogleCredentials = GoogleCredentials()
-    description: Description = ""
-    tags: Tags = {}
-    properties: Tags = {}
 
 
-class WebFile(Value):
+class WebFile(StoreFile):
     """A web server as a datastore that is only read, as a file says it: a type of our own."""
 
-    name: DatastoreName
     type: Literal["http"]
     url: Annotated[
         str,
@@ -174,9 +176,6 @@ class WebFile(Value):
             description="an address of a folder, without a query",
         ),
     ]
-    description: Description = ""
-    tags: Tags = {}
-    properties: Tags = {}
 
 
 class ComputeFile(ComputeSpec):
@@ -213,9 +212,9 @@ def datastore(file: YamlFile) -> tuple[DatastoreSpec, str]:
         )  # fmt: skip
     match kind:
         case "s3":
-            return _bucket(file.typed(BucketFile, DATASTORE))
+            return _s3(file.typed(S3File, DATASTORE))
         case "gcs":
-            return _google_bucket(file.typed(GoogleBucketFile, DATASTORE))
+            return _google(file.typed(GoogleFile, DATASTORE))
         case "http":
             return _web(file.typed(WebFile, DATASTORE)), ""
     fields = file.typed(DatastoreFile, DATASTORE)
@@ -224,22 +223,18 @@ def datastore(file: YamlFile) -> tuple[DatastoreSpec, str]:
     return DatastoreSpec(**values, credentials=shown), secret
 
 
-def _bucket(fields: BucketFile) -> tuple[DatastoreSpec, str]:
+def _s3(fields: S3File) -> tuple[DatastoreSpec, str]:
     key = fields.credentials
     shown = DatastoreCredentials()
     if key.access_key_id or key.secret_access_key:
         shown = DatastoreCredentials(type="access_key", access_key_id=key.access_key_id)
-    values = fields.model_dump(exclude={"credentials", "bucket"})
-    spec = DatastoreSpec(**values, container_name=fields.bucket, credentials=shown)
-    return spec, key.secret_access_key
+    return fields.spec(shown), key.secret_access_key
 
 
-def _google_bucket(fields: GoogleBucketFile) -> tuple[DatastoreSpec, str]:
+def _google(fields: GoogleFile) -> tuple[DatastoreSpec, str]:
     secret = fields.credentials.text()
     shown = DatastoreCredentials(type="service_account" if secret else "none")
-    values = fields.model_dump(exclude={"credentials", "bucket"})
-    spec = DatastoreSpec(**values, container_name=fields.bucket, credentials=shown)
-    return spec, secret
+    return fields.spec(shown), secret
 
 
 def _web(fields: WebFile) -> DatastoreSpec:
