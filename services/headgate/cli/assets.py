@@ -11,6 +11,8 @@ from headgate.cli import options
 from headgate.cli.session import Session, client_command, confirm
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from headgate_contracts.assets import AssetKind
 
 models = typer.Typer(no_args_is_help=True, help="Models: register, list, show, archive, delete.")
@@ -32,6 +34,38 @@ NoLabel = Annotated[str, Option("--label", "-l", help="Label instead of a versio
 OptionalVersion = Annotated[
     str, Option("--version", "-v", help="Version; the newest when it is not given.")
 ]
+
+
+def add_list(app: typer.Typer, kind: AssetKind, words: str, columns: Sequence[str]) -> None:
+    """The command that lists names, or the versions of one, is the same for every kind."""
+
+    async def list_all(
+        session: Session,
+        name: options.AssetName = "",
+        archived_only: ArchivedOnly = False,
+        include_archived: IncludeArchived = False,
+    ) -> None:
+        from headgate.cli import shapes
+        from headgate.client.storage import Storage, read_view
+
+        view = read_view(archived_only=archived_only, include_archived=include_archived)
+        async with session.client() as client:
+            storage = Storage(client)
+            if not name:
+                rows = await storage.containers(kind, view)
+                session.show([shapes.container(body) for body in rows], NAME_COLUMNS)
+            elif kind == "models":
+                models = await storage.models(name, view)
+                session.show([shapes.model(each) for each in models], columns)
+            elif kind == "environments":
+                environments = await storage.environments(name, view)
+                session.show([shapes.environment(each) for each in environments], columns)
+            else:
+                data = await storage.data(name, view)
+                session.show([shapes.data(each) for each in data], columns)
+
+    list_all.__doc__ = f"List {words}, or the versions of one."
+    client_command(app, "list")(list_all)
 
 
 @client_command(models, "create")
@@ -64,26 +98,7 @@ async def create_model(
         session.show(shapes.model(await register_model(client, local, upload_bar)))
 
 
-@client_command(models, "list")
-async def list_models(
-    session: Session,
-    name: options.AssetName = "",
-    archived_only: ArchivedOnly = False,
-    include_archived: IncludeArchived = False,
-) -> None:
-    """List models, or the versions of one."""
-    from headgate.cli import shapes
-    from headgate.client.storage import Storage, read_view
-
-    view = read_view(archived_only=archived_only, include_archived=include_archived)
-    async with session.client() as client:
-        storage = Storage(client)
-        if name:
-            found = await storage.models(name, view)
-            session.show([shapes.model(each) for each in found], MODEL_COLUMNS)
-        else:
-            rows = await storage.containers("models", view)
-            session.show([shapes.container(body) for body in rows], NAME_COLUMNS)
+add_list(models, "models", "models", MODEL_COLUMNS)
 
 
 @client_command(models, "show")
@@ -149,26 +164,7 @@ async def refresh_environments(
     await refresh(session, name, version, dry_run=dry_run, no_wait=no_wait)
 
 
-@client_command(environments, "list")
-async def list_environments(
-    session: Session,
-    name: options.AssetName = "",
-    archived_only: ArchivedOnly = False,
-    include_archived: IncludeArchived = False,
-) -> None:
-    """List environments, or the versions of one."""
-    from headgate.cli import shapes
-    from headgate.client.storage import Storage, read_view
-
-    view = read_view(archived_only=archived_only, include_archived=include_archived)
-    async with session.client() as client:
-        storage = Storage(client)
-        if name:
-            found = await storage.environments(name, view)
-            session.show([shapes.environment(each) for each in found], ENVIRONMENT_COLUMNS)
-        else:
-            rows = await storage.containers("environments", view)
-            session.show([shapes.container(body) for body in rows], NAME_COLUMNS)
+add_list(environments, "environments", "environments", ENVIRONMENT_COLUMNS)
 
 
 @client_command(environments, "show")

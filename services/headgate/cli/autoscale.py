@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Option
@@ -15,6 +15,7 @@ from headgate.cli.autoscale_common import (
     Most,
     OfDeployment,
     Setting,
+    change,
     find,
     shown,
     store,
@@ -22,6 +23,9 @@ from headgate.cli.autoscale_common import (
 from headgate.cli.autoscale_rules import profiles, rules
 from headgate.cli.errors import UsageError
 from headgate.cli.session import Session, client_command, confirm
+
+if TYPE_CHECKING:
+    from headgate_contracts.autoscale import AutoscaleSpec
 
 app = typer.Typer(no_args_is_help=True, help="Change the number of instances by rule and schedule.")
 app.add_typer(rules, name="rule")
@@ -87,21 +91,21 @@ async def update(
     """Change the bounds of the default profile, or switch the setting on or off."""
     from headgate.cli import autoscale_edit as edit
 
-    async with session.client() as client:
-        found = await find(client, name, endpoint, deployment)
-        spec = found.spec
+    def changed(spec: AutoscaleSpec) -> AutoscaleSpec:
         if enabled is not None:
             spec = spec.model_copy(update={"enabled": enabled})
-        if (min_count, max_count, count) != (None, None, None):
-            default = edit.default_profile(spec)
-            kept = default.capacity
-            bounds = edit.capacity(
-                kept.minimum if min_count is None else min_count,
-                kept.maximum if max_count is None else max_count,
-                kept.default if count is None else count,
-            )
-            spec = edit.with_profile(spec, default.model_copy(update={"capacity": bounds}))
-        await store(session, client, spec, found.etag)
+        if (min_count, max_count, count) == (None, None, None):
+            return spec
+        default = edit.default_profile(spec)
+        kept = default.capacity
+        bounds = edit.capacity(
+            kept.minimum if min_count is None else min_count,
+            kept.maximum if max_count is None else max_count,
+            kept.default if count is None else count,
+        )
+        return edit.with_profile(spec, default.model_copy(update={"capacity": bounds}))
+
+    await change(session, name, endpoint, deployment, changed)
 
 
 @client_command(app, "show")

@@ -10,6 +10,8 @@ from headgate.cli.errors import UsageError
 from headgate.cli.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headgate.client import Client, Found
     from headgate_contracts.autoscale import AutoscaleSpec
 
@@ -35,6 +37,25 @@ async def find(client: Client, name: str, endpoint: str, deployment: str) -> Fou
     if not (endpoint and deployment):
         raise UsageError("say which: --name, or --endpoint and --deployment")
     return await Autoscale(client).of(endpoint, deployment)
+
+
+async def read(session: Session, name: str, endpoint: str, deployment: str) -> AutoscaleSpec:
+    """What the setting says that is meant."""
+    async with session.client() as client:
+        return (await find(client, name, endpoint, deployment)).spec
+
+
+async def change(
+    session: Session,
+    name: str,
+    endpoint: str,
+    deployment: str,
+    changed: Callable[[AutoscaleSpec], AutoscaleSpec],
+) -> None:
+    """Store the setting that is meant as it is after a change, and show it."""
+    async with session.client() as client:
+        found = await find(client, name, endpoint, deployment)
+        await store(session, client, changed(found.spec), found.etag)
 
 
 async def store(session: Session, client: Client, spec: AutoscaleSpec, etag: str) -> None:

@@ -158,6 +158,11 @@ def profile_named(spec: AutoscaleSpec, name: str) -> Profile:
     raise UsageError(f"the setting {spec.name!r} has no profile {name!r}; it has {known}")
 
 
+def profile_of(spec: AutoscaleSpec, name: str) -> Profile:
+    """The profile of that name; the default one where none is named."""
+    return profile_named(spec, name) if name else default_profile(spec)
+
+
 def default_profile(spec: AutoscaleSpec) -> Profile:
     """The profile without a date, or, when all have one, what ends a recurrence, or the first."""
     plain = [p for p in spec.profiles if p.fixed_date is None and p.recurrence is None]
@@ -220,7 +225,7 @@ def fixed(profile: Profile, zone: str, start: str, end: str) -> Profile:
 
 def with_rules(spec: AutoscaleSpec, name: str, rules: Sequence[Rule]) -> AutoscaleSpec:
     """The setting with other rules in a profile, and in what ends others with the same."""
-    chosen = profile_named(spec, name) if name else default_profile(spec)
+    chosen = profile_of(spec, name)
     base = _for(chosen)[0] or chosen.name
     profiles = tuple(
         each.model_copy(update={"rules": tuple(rules)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Option
@@ -15,11 +15,14 @@ from headgate.cli.autoscale_common import (
     OfDeployment,
     ProfileName,
     Setting,
-    find,
-    store,
+    change,
+    read,
 )
 from headgate.cli.errors import UsageError
 from headgate.cli.session import Session, client_command
+
+if TYPE_CHECKING:
+    from headgate_contracts.autoscale import AutoscaleSpec
 
 rules = typer.Typer(no_args_is_help=True, help="Rules of a profile.")
 profiles = typer.Typer(no_args_is_help=True, help="Profiles: bounds and rules for a time.")
@@ -53,9 +56,7 @@ async def create_rule(
     from headgate.cli import autoscale_edit as edit
     from headgate_contracts.autoscale import Rule
 
-    async with session.client() as client:
-        found = await find(client, name, endpoint, deployment)
-        spec = found.spec
+    def with_rule(spec: AutoscaleSpec) -> AutoscaleSpec:
         where = f"endpoints/{spec.endpoint}" if resource == "endpoint" else ""
         if resource and not where:
             try:
@@ -66,10 +67,10 @@ async def create_rule(
             condition, resource=where, grain=timegrain, per_instance=per_instance
         )
         rule = Rule(trigger=looked_at, action=edit.action(scale, cooldown, looked_at.operator))
-        chosen = edit.profile_named(spec, profile_name) if profile_name else None
-        present = (chosen or edit.default_profile(spec)).rules
-        spec = edit.with_rules(spec, profile_name, (*present, rule))
-        await store(session, client, spec, found.etag)
+        present = edit.profile_of(spec, profile_name).rules
+        return edit.with_rules(spec, profile_name, (*present, rule))
+
+    await change(session, name, endpoint, deployment, with_rule)
 
 
 @client_command(rules, "list")
@@ -83,16 +84,14 @@ async def list_rules(
     """List the rules of a profile with their numbers."""
     from headgate.cli import autoscale_edit as edit
 
-    async with session.client() as client:
-        spec = (await find(client, name, endpoint, deployment)).spec
-        chosen = edit.profile_named(spec, profile_name) if profile_name else None
-        session.show(
-            [
-                {"index": number, **rule.model_dump(mode="json")}
-                for number, rule in enumerate((chosen or edit.default_profile(spec)).rules)
-            ],
-            ("index", "trigger", "action"),
-        )
+    profile = edit.profile_of(await read(session, name, endpoint, deployment), profile_name)
+    session.show(
+        [
+            {"index": number, **rule.model_dump(mode="json")}
+            for number, rule in enumerate(profile.rules)
+        ],
+        ("index", "trigger", "action"),
+    )
 
 
 @client_command(rules, "delete")
@@ -107,18 +106,16 @@ async def delete_rule(
     """Remove rules from a profile."""
     from headgate.cli import autoscale_edit as edit
 
-    async with session.client() as client:
-        found = await find(client, name, endpoint, deployment)
-        spec = found.spec
-        chosen = edit.profile_named(spec, profile_name) if profile_name else None
-        present = (chosen or edit.default_profile(spec)).rules
-        gone = set(map(str, range(len(present)))) if "*" in index else set(index)
-        unknown = gone - set(map(str, range(len(present))))
-        if unknown:
+    def without_rules(spec: AutoscaleSpec) -> AutoscaleSpec:
+        present = dict(enumerate(edit.profile_of(spec, profile_name).rules))
+        known = set(map(str, present))
+        gone = known if "*" in index else set(index)
+        if unknown := gone - known:
             raise UsageError(f"--index: there is no rule {', '.join(sorted(unknown))}")
-        left = [rule for number, rule in enumerate(present) if str(number) not in gone]
-        spec = edit.with_rules(spec, profile_name, left)
-        await store(session, client, spec, found.etag)
+        left = [rule for number, rule in present.items() if str(number) not in gone]
+        return edit.with_rules(spec, profile_name, left)
+
+    await change(session, name, endpoint, deployment, without_rules)
 
 
 # --- profiles ----------------------------------------------------------------------------------
@@ -149,17 +146,15 @@ async def create_profile(
     from headgate.cli import autoscale_edit as edit
     from headgate_contracts.autoscale import Profile
 
-    async with session.client() as client:
-        found = await find(client, name, endpoint, deployment)
-        spec = found.spec
+    def with_profile(spec: AutoscaleSpec) -> AutoscaleSpec:
         copied = edit.profile_named(spec, copy_rules).rules if copy_rules else ()
         bounds = edit.capacity(min_count, max_count, count)
         profile = Profile(name=profile_name, capacity=bounds, rules=copied)
         if recurrence:
-            spec = edit.recurring(spec, profile, recurrence, timezone, start, end)
-        else:
-            spec = edit.with_profile(spec, edit.fixed(profile, timezone, start, end))
-        await store(session, client, spec, found.etag)
+            return edit.recurring(spec, profile, recurrence, timezone, start, end)
+        return edit.with_profile(spec, edit.fixed(profile, timezone, start, end))
+
+    await change(session, name, endpoint, deployment, with_profile)
 
 
 @client_command(profiles, "list")
@@ -170,12 +165,11 @@ async def list_profiles(
     deployment: OfDeployment = "",
 ) -> None:
     """List the profiles of a setting."""
-    async with session.client() as client:
-        found = await find(client, name, endpoint, deployment)
-        session.show(
-            [each.model_dump(mode="json", exclude_none=True) for each in found.spec.profiles],
-            ("name", "capacity", "fixed_date", "recurrence"),
-        )
+    spec = await read(session, name, endpoint, deployment)
+    session.show(
+        [each.model_dump(mode="json", exclude_none=True) for each in spec.profiles],
+        ("name", "capacity", "fixed_date", "recurrence"),
+    )
 
 
 @client_command(profiles, "show")
@@ -189,10 +183,8 @@ async def show_profile(
     """Show a profile."""
     from headgate.cli import autoscale_edit as edit
 
-    async with session.client() as client:
-        found = await find(client, name, endpoint, deployment)
-        profile = edit.profile_named(found.spec, profile_name)
-        session.show(profile.model_dump(mode="json", exclude_none=True))
+    profile = edit.profile_named(await read(session, name, endpoint, deployment), profile_name)
+    session.show(profile.model_dump(mode="json", exclude_none=True))
 
 
 @client_command(profiles, "delete")
@@ -206,6 +198,7 @@ async def delete_profile(
     """Remove a profile, and the one that ends it."""
     from headgate.cli import autoscale_edit as edit
 
-    async with session.client() as client:
-        found = await find(client, name, endpoint, deployment)
-        await store(session, client, edit.without_profile(found.spec, profile_name), found.etag)
+    def without_profile(spec: AutoscaleSpec) -> AutoscaleSpec:
+        return edit.without_profile(spec, profile_name)
+
+    await change(session, name, endpoint, deployment, without_profile)

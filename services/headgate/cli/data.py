@@ -9,12 +9,10 @@ from typer import Option
 
 from headgate.cli import options
 from headgate.cli.assets import (
-    NAME_COLUMNS,
-    ArchivedOnly,
-    IncludeArchived,
     Label,
     OptionalVersion,
     add_lifecycle,
+    add_list,
 )
 from headgate.cli.session import Session, client_command
 
@@ -52,26 +50,7 @@ async def create(
         session.show(shapes.data(await Storage(client).create_data(local, upload_bar)))
 
 
-@client_command(app, "list")
-async def list_all(
-    session: Session,
-    name: options.AssetName = "",
-    archived_only: ArchivedOnly = False,
-    include_archived: IncludeArchived = False,
-) -> None:
-    """List data assets, or the versions of one."""
-    from headgate.cli import shapes
-    from headgate.client.storage import Storage, read_view
-
-    view = read_view(archived_only=archived_only, include_archived=include_archived)
-    async with session.client() as client:
-        storage = Storage(client)
-        if name:
-            found = await storage.data(name, view)
-            session.show([shapes.data(each) for each in found], COLUMNS)
-        else:
-            rows = await storage.containers("data", view)
-            session.show([shapes.container(body) for body in rows], NAME_COLUMNS)
+add_list(app, "data", "data assets", COLUMNS)
 
 
 @client_command(app, "show")
