@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
+
 from headgate_contracts.autoscale import (
     AutoscaleSpec,
     Capacity,
@@ -18,8 +20,15 @@ from headgate_contracts.autoscale import (
     ScaleAction,
     Weekday,
 )
+from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.resources import ScaleSettings
 
 WEEK = tuple(Weekday)
+FAST = {"time_grain": 1, "time_window": 2}
+FOLLOWS = ScaleSettings(
+    type="target_utilization", min_instances=0, max_instances=8, target_concurrency=1,
+    stable_window=6, scale_to_zero_grace=0, polling_interval=1,
+)  # fmt: skip
 SIGNS = {
     ">": Operator.GREATER_THAN,
     ">=": Operator.GREATER_THAN_OR_EQUAL,
@@ -79,3 +88,24 @@ def setting(*profiles: Profile, endpoint: str = "ep-1", deployment: str = "blue"
 def at(text: str, zone: str = "UTC") -> float:
     """Unix time of a local time such as ``2030-01-31 08:00``."""
     return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp()
+
+
+async def refused(code: ErrorCode, asked: object, *words: str) -> None:
+    with pytest.raises(HeadgateError) as caught:
+        await asked  # type: ignore[misc] # an awaitable
+    assert caught.value.error.code is code, caught.value
+    for word in words:
+        assert word in str(caught.value)
+
+
+def latency(endpoint: str, *, cooldown: int = 60) -> AutoscaleSpec:
+    """Out when the endpoint is slow, in when it is fast."""
+    where = f"endpoints/{endpoint}"
+    return setting(
+        profile(
+            rule("RequestLatency > 70", "Increase", 2, cooldown, resource=where, **FAST),
+            rule("RequestLatency < 50", "Decrease", 1, cooldown, resource=where, **FAST),
+            bounds=(1, 5, 1),
+        ),
+        endpoint=endpoint,
+    )

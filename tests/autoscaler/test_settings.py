@@ -4,41 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from autoscaler.settings import WEEK, profile, rule, setting
+from autoscaler.settings import WEEK, latency, profile, refused, rule, setting
 from autoscaler.world import World
 from headgate_contracts import autoscale, registry
-from headgate_contracts.autoscale import AutoscaleSpec
-from headgate_contracts.errors import ErrorCode, HeadgateError
-from headgate_contracts.resources import ScaleSettings
+from headgate_contracts.errors import ErrorCode
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-FAST = {"time_grain": 1, "time_window": 2}
-FOLLOWS = ScaleSettings(
-    type="target_utilization", min_instances=0, max_instances=8, target_concurrency=1,
-    stable_window=6, scale_to_zero_grace=0, polling_interval=1,
-)  # fmt: skip
-
-
-async def refused(code: ErrorCode, asked: object, *words: str) -> None:
-    with pytest.raises(HeadgateError) as caught:
-        await asked  # type: ignore[misc] # an awaitable
-    assert caught.value.error.code is code, caught.value
-    for word in words:
-        assert word in str(caught.value)
-
-
-def latency(endpoint: str, *, cooldown: int = 60) -> AutoscaleSpec:
-    """Out when the endpoint is slow, in when it is fast."""
-    where = f"endpoints/{endpoint}"
-    return setting(
-        profile(
-            rule("RequestLatency > 70", "Increase", 2, cooldown, resource=where, **FAST),
-            rule("RequestLatency < 50", "Decrease", 1, cooldown, resource=where, **FAST),
-            bounds=(1, 5, 1),
-        ),
-        endpoint=endpoint,
-    )
 
 
 async def test_a_setting_is_stored_listed_replaced_and_deleted(any_world: World, name: str) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
-import sysconfig
 import tempfile
 import urllib.error
 import urllib.request
@@ -22,12 +20,12 @@ import pytest
 import yaml
 
 from acceptance.system import EXAMPLES, PROGRAM, Headgate, environment
+from pythons import INSTALL_TIMEOUT_S, python_with
 
 HERE = Path(__file__).parent
 EXAMPLE = EXAMPLES / "mlflow"
 CACHE = HERE.parents[1] / ".cache" / "mlflow-venv"
 PACKAGES = ("mlflow>=3.1,<4", "scikit-learn>=1.5", "pandas>=2.2")
-INSTALL_TIMEOUT_S = 400
 SERVING_TIMEOUT_S = 300.0  # the environment's build and the first import of everything in it
 BOTH = {name: {"enabled": "True"} for name in ("model_inputs", "model_outputs")}
 MODELS: dict[str, dict[str, Any]] = {  # and what their deployments say besides
@@ -49,21 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def mlflow_python() -> Path:
     """The Python in which MLflow is installed; made on first use."""
-    python = CACHE / "bin" / "python"
-    stamp = CACHE / "packages.txt"
-    wanted = "\n".join(PACKAGES)
-    if not stamp.exists() or stamp.read_text() != wanted:
-        uv = str(Path(sysconfig.get_path("scripts")) / "uv")
-        make = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(CACHE)]
-        fill = [uv, "pip", "install", "--quiet", "--python", str(python), *PACKAGES]
-        for command in (make, fill):
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S
-            )
-            if done.returncode != 0:
-                pytest.skip(f"MLflow cannot be installed: {done.stderr.strip()}")
-        stamp.write_text(wanted)
-    return python
+    return python_with(PACKAGES, CACHE)
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import subprocess
-import sys
-import sysconfig
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -22,11 +19,11 @@ import pytest_asyncio
 from headgate.runtime import natsd
 from oracle.cases import CASES, ENVIRONMENTS, IDS_CASES, SCRIPTS
 from oracle.servers import OnPort, Ours, ours, ours_on_port, reference
+from pythons import python_with
 from worker.harness import Router
 
 CACHE = Path(__file__).parents[2] / ".cache" / "oracle-venv"
 PACKAGES = ("azureml-inference-server-http==1.5.1", "inference-schema==1.8", "numpy", "pandas")
-INSTALL_TIMEOUT_S = 300
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,21 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def oracle_python() -> Path:
     """The Python in which the reference server is installed; made on first use."""
-    python = CACHE / "bin" / "python"
-    stamp = CACHE / "packages.txt"
-    wanted = "\n".join(PACKAGES)
-    if not stamp.exists() or stamp.read_text() != wanted:
-        uv = str(Path(sysconfig.get_path("scripts")) / "uv")
-        make = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(CACHE)]
-        fill = [uv, "pip", "install", "--quiet", "--python", str(python), *PACKAGES]
-        for command in (make, fill):
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S
-            )
-            if done.returncode != 0:
-                pytest.skip(f"the reference server cannot be installed: {done.stderr.strip()}")
-        stamp.write_text(wanted)
-    return python
+    return python_with(PACKAGES, CACHE)
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ import pytest
 
 from headgate.runtime import natsd
 from headgate_contracts.scoring import InstanceState
-from oracle.conftest import INSTALL_TIMEOUT_S
+from pythons import python_with
 from worker.harness import Router, worker
 
 CACHE = Path(__file__).parents[2] / ".cache" / "monitoring-venv"
@@ -44,21 +41,7 @@ SCRIPT = """
 @pytest.fixture(scope="session")
 def monitoring_python() -> Path:
     """A Python with Azure's package; made on first use."""
-    python = CACHE / "bin" / "python"
-    stamp = CACHE / "packages.txt"
-    wanted = "\n".join(PACKAGES)
-    if not stamp.exists() or stamp.read_text() != wanted:
-        uv = str(Path(sysconfig.get_path("scripts")) / "uv")
-        make = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(CACHE)]
-        fill = [uv, "pip", "install", "--quiet", "--python", str(python), *PACKAGES]
-        for command in (make, fill):
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S
-            )
-            if done.returncode != 0:
-                pytest.skip(f"azureml-ai-monitoring cannot be installed: {done.stderr.strip()}")
-        stamp.write_text(wanted)
-    return python
+    return python_with(PACKAGES, CACHE)
 
 
 async def test_azures_package_collects_through_the_worker(

@@ -64,6 +64,18 @@ async def in_hand(stage: Stage, name: str, instance: Instance, count: int = 1) -
     return asyncio.gather(*asked)
 
 
+async def last_words(stage: Stage, name: str, folder: Path) -> tuple[Instance, Instance, Any]:
+    """An instance that has said its last word with a request in hand; another; the answer."""
+    await stage.route(name, {"blue": 100}, concurrency=2)
+    leaving = await linked(stage, name, folder, capacity=2)
+    leaving.gate.clear()
+    answers = await in_hand(stage, name, leaving)
+    other = await linked(stage, name, folder)
+    leaving.beating = False
+    await leaving.beat(InstanceState.STOPPED)
+    return leaving, other, answers
+
+
 def statuses(answers: list[Response]) -> list[int]:
     return [answer.status for answer in answers]
 
@@ -250,14 +262,7 @@ async def test_an_answer_before_the_last_word_is_heard(
     stage: Stage, unique: Names, folder: Path
 ) -> None:
     """The last word comes by the bus, and may overtake what was said on the link before."""
-    name = unique("ep")
-    await stage.route(name, {"blue": 100}, concurrency=2)
-    leaving = await linked(stage, name, folder, capacity=2)
-    leaving.gate.clear()
-    answers = await in_hand(stage, name, leaving)
-    other = await linked(stage, name, folder)
-    leaving.beating = False
-    await leaving.beat(InstanceState.STOPPED)
+    leaving, other, answers = await last_words(stage, unique("ep"), folder)
     await until(lambda: stage.seen(leaving).state is InstanceState.STOPPED, "it is known")
     leaving.gate.set()
     assert statuses(await answers) == [200]
@@ -269,14 +274,7 @@ async def test_what_an_instance_left_undone_is_tried_elsewhere(
     stage: Stage, unique: Names, folder: Path
 ) -> None:
     """Its link stays open after its last word, as that of a child that outlives it."""
-    name = unique("ep")
-    await stage.route(name, {"blue": 100}, concurrency=2)
-    leaving = await linked(stage, name, folder, capacity=2)
-    leaving.gate.clear()
-    answers = await in_hand(stage, name, leaving)
-    other = await linked(stage, name, folder)
-    leaving.beating = False
-    await leaving.beat(InstanceState.STOPPED)
+    leaving, other, answers = await last_words(stage, unique("ep"), folder)
     assert statuses(await answers) == [200]
     assert len(other.runs) == 1
     assert not is_linked(stage, leaving)

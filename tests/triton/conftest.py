@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from acceptance.system import Headgate
+from pythons import python_with
 
 CACHE = Path(__file__).parents[2] / ".cache" / "triton-venv"
-PACKAGE = "tritonclient[http]==2.73.0"
-INSTALL_TIMEOUT_S = 300
+PACKAGES = ("tritonclient[http]==2.73.0",)
 ENDPOINT = "tensors"
 SCRIPTS = {
     "blue": """\
@@ -45,21 +42,7 @@ def infer(inputs):
 @pytest.fixture(scope="session")
 def triton_python() -> Path:
     """A Python that has the client; made on first use."""
-    python = CACHE / "bin" / "python"
-    stamp = CACHE / "packages.txt"
-    if not stamp.exists() or stamp.read_text() != PACKAGE:
-        uv = str(Path(sysconfig.get_path("scripts")) / "uv")
-        for command in (
-            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(CACHE)],
-            [uv, "pip", "install", "--quiet", "--python", str(python), PACKAGE],
-        ):
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S
-            )
-            if done.returncode != 0:
-                pytest.skip(f"tritonclient cannot be installed: {done.stderr.strip()}")
-        stamp.write_text(PACKAGE)
-    return python
+    return python_with(PACKAGES, CACHE)
 
 
 @pytest.fixture(scope="module")

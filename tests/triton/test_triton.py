@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from acceptance.system import Headgate, environment, wait_for
-from triton.conftest import ENDPOINT, INSTALL_TIMEOUT_S
+from pythons import INSTALL_TIMEOUT_S
+from triton.conftest import ENDPOINT
 
 pytestmark = pytest.mark.slow
 ROW = {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}
