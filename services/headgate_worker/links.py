@@ -17,6 +17,8 @@ from headgate_worker.inbox import Inbox
 from headgate_worker.nats import Connection
 
 BACKLOG = 64
+# So much the kernel holds, if it may: an answer that leaves in few pieces wakes its reader seldom.
+SEND_BUFFER_BYTES = 4 * 1024 * 1024
 
 Handler = Callable[[str, str, memoryview], None]
 
@@ -25,6 +27,11 @@ class Link(Connection):
     """A connection of one router. Neither side greets."""
 
     reply = ""  # where its answers go: the subject that they would have on the bus
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        raw = transport.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        super().connection_made(transport)
 
     def _head(self, subject: str, size: int) -> bytes:
         return b"MSG %b 1 %d" % (subject.encode(), size)

@@ -12,6 +12,7 @@ from typing import Any, Optional, cast
 
 LINE_BYTES_MAX = 1024 * 1024  # an INFO line lists every server of a cluster
 READ_BYTES = 64 * 1024
+READ_LARGE_BYTES = 1024 * 1024  # of a message that needs it
 
 # subject, reply subject, payload
 Handler = Callable[[str, str, memoryview], None]
@@ -165,7 +166,8 @@ class Connection(asyncio.Protocol):
     def read(self, descriptor: int) -> bool:
         """Takes what has come on ``descriptor``; False when that was the end."""
         try:
-            data = os.read(descriptor, READ_BYTES)
+            missing_bytes = min(self._needed_bytes - self._held_bytes, READ_LARGE_BYTES)
+            data = os.read(descriptor, max(missing_bytes, READ_BYTES))
         except (BlockingIOError, InterruptedError):
             return True
         except OSError:

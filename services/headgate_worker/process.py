@@ -24,6 +24,7 @@ from headgate_worker import (
     __version__,
     collector,
     core,
+    memory,
     monitoring,
     output,
     script,
@@ -51,6 +52,7 @@ _PR_SET_PDEATHSIG = 1
 def main() -> int:
     """The exit status of this process."""
     faulthandler.enable()
+    memory.keep_freed()
     try:
         chosen = settings.load(os.environ, version=__version__)
     except settings.SettingsError as error:

@@ -185,6 +185,7 @@ async def test_requests_take_the_bus_while_a_link_is_congested(
     stage: Stage, unique: Names, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(links, "UNSENT_BYTES_MAX", 64 * 1024)
+    monkeypatch.setattr(links, "SEND_BUFFER_BYTES", 64 * 1024)
     name = unique("ep")
     await stage.route(name, {"blue": 100}, timeout_ms=60_000, concurrency=8)
     instance = await linked(stage, name, folder, capacity=8)
@@ -199,6 +200,18 @@ async def test_requests_take_the_bus_while_a_link_is_congested(
     assert (await stuck).body == large
     assert is_linked(stage, instance)
     assert [run.by_link for run in instance.runs] == [False, True]
+
+
+async def test_many_large_bodies_at_once_stay_on_their_link(
+    stage: Stage, unique: Names, folder: Path
+) -> None:
+    name = unique("ep")
+    await stage.route(name, {"blue": 100}, timeout_ms=60_000, concurrency=32)
+    instance = await linked(stage, name, folder, capacity=32)
+    bodies = [bytes([number]) * 1024 * 1024 for number in range(24)]
+    answers = await asyncio.gather(*(stage.ask(name, body) for body in bodies))
+    assert [answer.body for answer in answers] == bodies
+    assert all(run.by_link for run in instance.runs)
 
 
 def said(subject: str, payload: bytes) -> bytes:

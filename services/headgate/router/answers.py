@@ -17,7 +17,6 @@ from headgate.router.headers import Ids, Pairs
 if TYPE_CHECKING:
     from headgate.router.streams import AnswerStream
 
-Body = bytes | bytearray
 
 DEPLOYMENT_HEADER = "azureml-model-deployment"
 MODEL_STATUS_HEADER = "ms-azureml-model-error-statuscode"
@@ -32,7 +31,7 @@ class Answer(NamedTuple):
 
     status: int
     headers: Pairs
-    body: Body = b""
+    body: bytes = b""
     stream: AnswerStream | None = None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from nats.errors import Error as NatsError
 
 from headgate import __version__
-from headgate.router import compiled
+from headgate.router import allocator, compiled
 from headgate.router.dispatch import Dispatcher
 from headgate.router.entry import BusEntry
 from headgate.router.ingress import Ingress
@@ -115,6 +115,7 @@ class Router:
 
     async def start(self) -> None:
         """Know the routes and the instances, then open the doors."""
+        allocator.keep_freed()
         form = compiled.state()
         if form == "stale":
             _log.warning("scoring_path_outdated", hint="run python -m headgate.compile again")

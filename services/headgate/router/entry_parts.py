@@ -27,7 +27,7 @@ class Joined:
         self._done = done
         self._body = bytearray()
         stream.sink = self
-        self.write(bytes(answer.body))
+        self.write(answer.body)
 
     def write(self, part: bytes) -> None:
         self._body += part
@@ -56,7 +56,7 @@ class Parted:
         self._done = done
         self._sequence = 0
         stream.sink = self
-        self._next(answer.headers, bytes(answer.body))
+        self._next(answer.headers, answer.body)
 
     def write(self, part: bytes) -> None:
         self._next([], part)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from headgate.router.answers import Answer, Body
+from headgate.router.answers import Answer
 from headgate.router.core import Refusal
 from headgate.router.headers import Head
 from headgate.router.shape import Shape
@@ -27,7 +27,7 @@ class Application(Protocol):
     @property
     def message_bytes_max(self) -> int: ...
 
-    def spool(self, body: Body) -> Spool:
+    def spool(self, body: bytes) -> Spool:
         """Where a body goes that is larger than ``message_bytes_max``. Raises SpoolError."""
 
     def receive(self, exchange: Exchange) -> Answer | None:
@@ -43,6 +43,10 @@ class Application(Protocol):
         """The answer to a request that HTTP itself refuses."""
 
 
+# Pieces of a body that are smaller grow together: a body in single bytes takes no more memory.
+_PIECE_BYTES_MIN = 16 * 1024
+
+
 class Answering(Protocol):
     """The connection that an exchange came by."""
 
@@ -54,14 +58,16 @@ class Exchange:
     """One request and its answer."""
 
     __slots__ = (
-        "admission", "body", "complete", "connection", "head", "keep_alive", "method", "place",
-        "refused", "started", "ticket", "url", "version_1_0",
+        "_pieces", "admission", "body", "body_bytes", "complete", "connection", "head",
+        "keep_alive", "method", "place", "refused", "started", "ticket", "url", "version_1_0",
     )  # fmt: skip
 
     def __init__(self, connection: Answering, shape: Shape | None = None) -> None:
         """One that is about to be read, or of a shape that is known."""
         self.connection = connection
-        self.body: RequestBody = b""
+        self.body: RequestBody = b""  # the whole of it, once there is no more to come
+        self.body_bytes = 0  # so far
+        self._pieces: list[bytes | bytearray] = []
         self.complete = False  # nothing more of it will be read
         self.started = False
         self.refused: Answer | None = None
@@ -80,24 +86,30 @@ class Exchange:
     def repeated(cls, connection: Answering, shape: Shape, body: bytes) -> Exchange:
         """A whole request whose header block is known."""
         made = cls(connection, shape)
-        made.body = body
+        made.body, made.body_bytes = body, len(body)
         made.keep_alive = made.complete = True
         return made
 
     def add(self, data: bytes, application: Application) -> None:
         """More of its body: in memory, or on disk when no message can hold it. SpoolError."""
-        body = self.body
-        if not body:
-            self.body = data
-        elif isinstance(body, Spool):
+        pieces, body = self._pieces, self.body
+        self.body_bytes += len(data)
+        if isinstance(body, Spool):
             body += data
-        elif len(body) + len(data) > application.message_bytes_max:
-            self.body = spool = application.spool(body)
-            spool += data
+        elif self.body_bytes > application.message_bytes_max:
+            self.body = application.spool(b"".join([*pieces, data]))
+            pieces.clear()
+        elif pieces and len(pieces[-1]) < _PIECE_BYTES_MIN:
+            pieces[-1] += data
         else:
-            if isinstance(body, bytes):
-                self.body = body = bytearray(body)
-            body.extend(data)
+            pieces.append(data)
+
+    def end(self) -> None:
+        """There is no more of it."""
+        if self._pieces:
+            self.body = b"".join(self._pieces)
+            self._pieces.clear()
+        self.complete = True
 
     def reply(self, answer: Answer) -> None:
         """Send the answer, unless the client has gone."""

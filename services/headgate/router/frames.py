@@ -29,9 +29,7 @@ def traced(meta: bytes) -> bytes:
     return b'"tr":1,' + meta
 
 
-def encode(
-    number: int, deadline_ms: int, meta: bytes, body: RequestBody
-) -> tuple[bytes, bytes | bytearray]:
+def encode(number: int, deadline_ms: int, meta: bytes, body: RequestBody) -> tuple[bytes, bytes]:
     """A frame up to its body, and the body; without it where that follows in parts.
 
     ``meta`` is as of :func:`encode_request`.

@@ -215,7 +215,7 @@ class Connection(asyncio.Protocol):
                 self._end_after_this()
             return
         bytes_max = self._application.body_bytes_max
-        if len(exchange.body) + len(data) > bytes_max:
+        if exchange.body_bytes + len(data) > bytes_max:
             exchange.refused = self._application.refuse(core.too_large(bytes_max), exchange.head)
             self._end_after_this()
             return
@@ -234,7 +234,7 @@ class Connection(asyncio.Protocol):
         self._since = self._loop.time()
         if exchange is None or self._deaf:
             return
-        exchange.complete = True
+        exchange.end()
         if self._data and exchange.admission is not None:
             self._shape = Shape.of(exchange, self._data)
         self._data = b""
@@ -254,7 +254,7 @@ class Connection(asyncio.Protocol):
             parts = self._parts = PartsWriter(self, exchange, answer.stream, last)
             date = self._application.date
             head = answer_head(exchange, answer, parts.framing, parts.last, date)
-            parts.begin(head, bytes(answer.body))
+            parts.begin(head, answer.body)
             return
         self._write(exchange, answer, last)
         self.finish(exchange, last)
@@ -359,7 +359,7 @@ class Connection(asyncio.Protocol):
                     Refusal(431, "RequestHeaderFieldsTooLarge", "the headers are too large")
                 )
         elif self._exchange is not None and self._exchange.refused is None:
-            body_bytes = len(self._exchange.body)
+            body_bytes = self._exchange.body_bytes
             if self._received > _FRAMING_BYTES_MAX + (1 + _FRAMING_PER_BODY_BYTE) * body_bytes:
                 self._refuse_and_close(Refusal(400, "BadRequest", "too much besides the body"))
         elif self._received > _IGNORED_BYTES_MAX + _FRAMING_BYTES_MAX:

@@ -15,7 +15,7 @@ from email.utils import formatdate
 from typing import Any, NamedTuple
 
 from headgate.router import answers, core
-from headgate.router.answers import Answer, Body
+from headgate.router.answers import Answer
 from headgate.router.core import Refusal
 from headgate.router.exchange import Exchange
 from headgate.router.headers import Head
@@ -142,7 +142,7 @@ class Ingress:
     def message_bytes_max(self) -> int:
         return self._scoring.message_bytes_max
 
-    def spool(self, body: Body) -> Spool:
+    def spool(self, body: bytes) -> Spool:
         return self._scoring.spool(body)
 
     def refuse(self, refusal: Refusal, head: Head) -> Answer:

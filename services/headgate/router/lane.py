@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import nkeys
 
 from headgate import __version__
-from headgate.router.wire import Deliver, Outbox, Part, Wire
+from headgate.router.wire import Deliver, Outbox, Wire
 from headgate.runtime.log import Log
 from headgate_contracts import limits
 
@@ -121,7 +121,7 @@ class Lane:
 
         return end
 
-    def send(self, subject: str, reply: str, parts: Sequence[Part] = ()) -> bool:
+    def send(self, subject: str, reply: str, parts: Sequence[bytes] = ()) -> bool:
         """Send one message; False when it cannot leave now (then it never will).
 
         ValueError when it is larger than the server takes: that would end the connection.
@@ -135,7 +135,7 @@ class Lane:
         wire.send(f"PUB {subject} {reply} {size}\r\n".encode(), *parts, b"\r\n")
         return True
 
-    def post(self, box: Outbox, head: bytes, body: Part) -> bool:
+    def post(self, box: Outbox, head: bytes, body: bytes) -> bool:
         """Send one frame; small ones of one turn of the loop in the same box share a message.
 
         False and ValueError as with :meth:`send`.
@@ -156,7 +156,7 @@ class Lane:
         box.size += size
         return True
 
-    def send_with_headers(self, subject: str, head: bytes, body: Part, reply: str = "") -> bool:
+    def send_with_headers(self, subject: str, head: bytes, body: bytes, reply: str = "") -> bool:
         """Send one message with a header block (``NATS/1.0`` to the blank line)."""
         wire = self._wire
         if wire is None:

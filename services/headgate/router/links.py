@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -21,8 +22,11 @@ from headgate.runtime.log import Log
 from headgate_contracts import limits
 from headgate_contracts.scoring import Heartbeat
 
-# Above this much unsent data its instance is not reading, and requests take the bus again.
-UNSENT_BYTES_MAX = limits.BUS_PAYLOAD_BYTES_MAX
+# Above this much unsent data its instance is not reading, and requests take the bus again. Some of
+# the largest bodies that come together are not that.
+UNSENT_BYTES_MAX = 8 * limits.BUS_PAYLOAD_BYTES_MAX
+# So much the kernel holds, if it may: a body that leaves in few pieces wakes its reader seldom.
+SEND_BUFFER_BYTES = 4 * 1024 * 1024
 REOPEN_S = 5.0
 # An instance has said its last word on the bus: what it wrote here before is still read.
 LINGER_S = 0.25
@@ -96,6 +100,8 @@ class Link(Wire):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._transport.set_write_buffer_limits(high=UNSENT_BYTES_MAX)
+        raw = transport.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._on_made(self)
 
     def pause_writing(self) -> None:

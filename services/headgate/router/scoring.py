@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Collection
 
 from headgate.router import answers, core, frames
-from headgate.router.answers import Answer, Body, ModelAnswer
+from headgate.router.answers import Answer, ModelAnswer
 from headgate.router.core import Plan, Refusal
 from headgate.router.dispatch import Dispatcher
 from headgate.router.headers import Head, Ids
@@ -184,7 +184,7 @@ class Scoring:
         """Those of clients that are open, as a set that changes with them."""
         self._table.meters.connections = live
 
-    def spool(self, body: Body) -> Spool:
+    def spool(self, body: bytes) -> Spool:
         """A larger one, that begins so. Raises SpoolError."""
         return self._spools.spool(body)
 

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Union
 
-RequestBody = Union[bytes, bytearray, "Spool"]
+RequestBody = Union[bytes, "Spool"]
 
 
 class SpoolError(Exception):
@@ -28,7 +28,7 @@ class Spool:
     def __len__(self) -> int:
         return self._bytes
 
-    def __iadd__(self, data: bytes | bytearray) -> Spool:
+    def __iadd__(self, data: bytes) -> Spool:
         """Raises SpoolError."""
         self._spools.note(len(data))
         self._bytes += len(data)
@@ -61,7 +61,7 @@ class Spools:
     def has_room(self, count: int) -> bool:
         return self.bytes + count <= self.bytes_max
 
-    def spool(self, body: bytes | bytearray) -> Spool:
+    def spool(self, body: bytes) -> Spool:
         """A body that begins so. Raises SpoolError."""
         spool = Spool(self)
         spool += body

@@ -17,7 +17,6 @@ from headgate.runtime.log import Log
 
 # subject, reply subject, header block (empty without headers), payload
 Deliver = Callable[[str, str, bytes, bytes], None]
-Part = bytes | bytearray
 
 PING_INTERVAL_S = 2.0
 PINGS_OUTSTANDING_MAX = 2
@@ -44,12 +43,12 @@ class Outbox:
         ).encode()
         self.link = link
         self.message = 0
-        self.parts: list[Part] = []
+        self.parts: list[bytes] = []
         self.size = 0
 
-    def take(self) -> list[Part]:
+    def take(self) -> list[bytes]:
         """The message as parts of the stream; empty from now on."""
-        taken: list[Part] = [b"%b%d\r\n" % (self.head, self.size), *self.parts, b"\r\n"]
+        taken: list[bytes] = [b"%b%d\r\n" % (self.head, self.size), *self.parts, b"\r\n"]
         self.clear()
         return taken
 
@@ -70,19 +69,19 @@ class Wire(asyncio.Protocol):
         self.congested = False
         self._loop = loop
         self._subscribers = subscribers
-        self._out: list[Part] = []
+        self._out: list[bytes] = []
         self._boxes: list[Outbox] = []
         self._pongs: deque[asyncio.Future[None] | None] = deque()
         self._kept: list[bytes] = []
         self._missing = 0
 
-    def send(self, *parts: Part) -> None:
+    def send(self, *parts: bytes) -> None:
         """Queue bytes for the end of this turn of the loop."""
         if not (self._out or self._boxes):
             self._loop.call_soon(self._flush)
         self._out += parts
 
-    def send_now(self, *parts: Part) -> None:
+    def send_now(self, *parts: bytes) -> None:
         """Write without waiting for the end of the turn, if nothing has to leave before."""
         transport = self._transport
         if self._out or transport.is_closing() or transport.get_write_buffer_size():
