@@ -25,8 +25,9 @@ def batch_endpoint(cli: Command, unique: Unique) -> str:
 
 
 @pytest.fixture
-def recipe(folder: Path) -> Path:
-    """``folder`` with a batch deployment in the layout of Azure's examples."""
+def recipe(cli: Command, folder: Path) -> Path:
+    """``folder`` with a batch deployment as in Azure's examples; its compute is there."""
+    cli("compute", "create", "-n", "batch-cluster")
     (folder / "code" / "batch_driver.py").write_text("def init(): ...\ndef run(files): ...\n")
     file = folder / "batch.yml"
     file.write_text(
@@ -96,6 +97,17 @@ def test_a_key_is_no_way_into_a_batch_endpoint(system: System, unique: Unique) -
 
 
 # --- deployments -------------------------------------------------------------------------------
+
+
+def test_a_deployment_on_a_compute_that_is_not_there_is_refused(
+    batch_endpoint: str, recipe: Path
+) -> None:
+    create = ("batch-deployment", "create", "-f", recipe, "-e", batch_endpoint)
+    ran = headgate(*create, "--set", "compute=azureml:batch-clutter")
+    assert ran.code == 1
+    assert "compute: there is no compute 'batch-clutter' in this workspace" in ran.err
+    assert "batch-cluster" in ran.err
+    assert "headgate compute create --name batch-clutter" in ran.err
 
 
 def test_a_deployment_from_a_file_in_the_newer_layout(

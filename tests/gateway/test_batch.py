@@ -45,6 +45,8 @@ async def assets(api: Api, registry: Service) -> None:
     ):
         reply = await api.put(f"~/{path}/versions/1", {"properties": body})
         assert reply.status == 201, reply.body
+    compute = {"properties": {"computeType": "AmlCompute"}}
+    assert (await api.put("~/computes/batch-cluster", compute)).status in (200, 201)
 
 
 def from_the_client(**properties: Any) -> dict[str, Any]:
@@ -275,6 +277,7 @@ async def test_the_server_fills_defaults(api: Api, endpoint: str, assets: None) 
             "/properties/deploymentConfiguration",
         ),
         ({"compute": "not a name"}, "/properties/compute"),
+        ({"compute": "azureml:nowhere"}, "/properties/compute"),
         ({"environmentId": "azureml:unknown:1"}, "/properties/environmentId"),
     ],
 )
@@ -356,8 +359,6 @@ async def test_an_invocation_is_read_whatever_the_case_of_its_fields(
     api: Api, endpoint: str, assets: None
 ) -> None:
     await deploy(api, endpoint)
-    compute = {"properties": {"computeType": "AmlCompute", "properties": {"vmSize": "F2"}}}
-    assert (await api.put("~/computes/batch-cluster", compute)).status in (200, 201)
     uri = (await api.get(f"~/batchEndpoints/{endpoint}")).body["properties"]["scoringUri"]
     path = uri.removeprefix(api.base)
     place = "azureml://datastores/workspaceblobstore/paths/in"
@@ -426,8 +427,7 @@ async def test_an_endpoint_without_public_access_takes_jobs_from_listed_networks
     connect: Connect, settings: Settings, api: Api, endpoint: str, assets: None
 ) -> None:
     await deploy(api, endpoint)
-    path, compute = f"~/batchEndpoints/{endpoint}", {"properties": {"computeType": "AmlCompute"}}
-    assert (await api.put("~/computes/batch-cluster", compute)).status in (200, 201)
+    path = f"~/batchEndpoints/{endpoint}"
     shown = (await api.get(path)).body
     assert shown["properties"]["publicNetworkAccess"] == "Enabled"
     shown["properties"]["publicNetworkAccess"] = "Disabled"

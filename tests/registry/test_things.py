@@ -191,7 +191,14 @@ async def test_a_compute_keeps_its_size_and_its_bounds(world: World) -> None:
     assert [(each.spec.name, each.spec.max_instances) for each in found] == [("cpu", 5)]
 
 
-async def test_a_compute_in_use_stays(world: World, name: str) -> None:
+async def test_a_compute_of_an_unknown_size_is_refused(world: World) -> None:
+    made = put_compute(world, size="Standard_DS3_v3")
+    await refused(ErrorCode.BAD_ARGUMENT, made, "Standard_DS3_v2")
+
+
+async def test_a_compute_in_use_stays_and_one_that_is_not_there_is_not_used(
+    world: World, name: str
+) -> None:
     await put_compute(world)
     model = ModelSpec(name="m", version="1", path="uploads/m", type="mlflow_model")
     await world.ask(registry.PutModel(workspace=world.workspace, spec=model))
@@ -202,6 +209,9 @@ async def test_a_compute_in_use_stays(world: World, name: str) -> None:
     )
     put = batch.PutBatchDeployment(workspace=world.workspace, spec=deployment)
     await world.ask(put)
+    elsewhere = deployment.model_copy(update={"compute": "azureml:gpu"})
+    moved = batch.PutBatchDeployment(workspace=world.workspace, spec=elsewhere)
+    await refused(ErrorCode.BAD_ARGUMENT, world.ask(moved), "there is no compute 'gpu'")
     delete = storage.DeleteCompute(workspace=world.workspace, name="cpu")
     await refused(ErrorCode.RESOURCE_CONFLICT, world.ask(delete), f"{name}/blue")
     await world.ask(batch.DeleteBatchEndpoint(workspace=world.workspace, name=name))

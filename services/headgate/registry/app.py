@@ -49,7 +49,7 @@ async def build(settings: Settings, bus: Bus, clock: Clock) -> Service:
             **AssetHandlers(database, outbox, clock).table(),
             **BatchHandlers(database, outbox, clock, refusals).table(),
             **QuotaHandlers(database, outbox, relay, clock).table(),
-            **StorageHandlers(database, outbox, sealing, clock).table(),
+            **StorageHandlers(database, outbox, sealing, clock, sizes).table(),
         },
         loops={"outbox": outbox.run, "routes": relay.run, "housekeeping": housekeeping},
         stops=(database.close,),

@@ -5,7 +5,7 @@ Nothing runs until a job comes, so every change succeeds at once or is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.resources import Model, Operation
 
 DEFAULT = "defaults.deployment_name"
+SHOWN_MAX = 10  # computes that a refusal names
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,17 @@ def absent_endpoint(name: str) -> HeadgateError:
         ErrorCode.RESOURCE_NOT_FOUND,
         f"there is no batch endpoint {name[:80]!r} in this workspace",
         name[:80],
+    )
+
+
+def unknown_compute(name: str, known: Sequence[str]) -> HeadgateError:
+    """The refusal of a deployment on a compute that is none of the workspace's."""
+    others = ", ".join(known[:SHOWN_MAX]) + (", ..." if len(known) > SHOWN_MAX else "")
+    return core.error(
+        ErrorCode.BAD_ARGUMENT,
+        f"compute: there is no compute {name[:80]!r} in this workspace (known: {others or 'none'});"
+        f" make it first: 'headgate compute create --name {name[:80]}'",
+        "compute",
     )
 
 

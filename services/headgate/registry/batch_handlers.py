@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from headgate.registry import asset_state, assets, batch, batch_state, quota_state
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from headgate.registry import asset_state, assets, batch, batch_state, quota_state, things, usage
 from headgate.registry.batch import BatchGroup, BatchOutcome
 from headgate.registry.handlers import fitting
 from headgate.registry.quota_handlers import Refusals
@@ -155,9 +157,10 @@ class BatchHandlers:
         uses: tuple[str, messages.BatchDeploymentSpec] | None = None,
     ) -> BatchOutcome:
         async with self.database.transaction() as session:
+            group = await batch_state.group(session, endpoint)
             if uses is not None:
                 await asset_state.check_known(session, *uses)
-            group = await batch_state.group(session, endpoint)
+                await _check_compute(session, *uses, group)
             moment = await batch_state.moment(session, self.clock.now(), new_id(), endpoint)
             outcome = decide(group, moment)
             beyond = await quota_state.of_change(session, endpoint, group, outcome.group)
@@ -169,3 +172,19 @@ class BatchHandlers:
         if outcome.events:
             self.outbox.wake()
         return outcome
+
+
+async def _check_compute(
+    session: AsyncSession,
+    workspace: str,
+    spec: messages.BatchDeploymentSpec,
+    group: BatchGroup | None,
+) -> None:
+    """Refuse a deployment on a compute that is not there. What is stored with it already stays."""
+    stored = group.deployments.get(spec.name) if group is not None else None
+    name = usage.compute_name(spec.compute)
+    if not name or (stored is not None and stored.spec.compute == spec.compute):
+        return
+    if await things.find(session, workspace, things.COMPUTES, name) is None:
+        shown = await things.page(session, workspace, things.COMPUTES, limit=batch.SHOWN_MAX + 1)
+        raise batch.unknown_compute(name, [row.name for row in shown])

@@ -14,6 +14,7 @@ from headgate.registry import core
 from headgate.registry.records import Moment
 from headgate_contracts import limits, storage
 from headgate_contracts.errors import ErrorCode, HeadgateError
+from headgate_contracts.instance_types import InstanceTypes
 from headgate_contracts.storage import (
     BUILT_IN_DATASTORES,
     DEFAULT_DATASTORE,
@@ -171,7 +172,11 @@ def _opened_by(spec: DatastoreSpec) -> tuple[object, ...]:
 
 
 def put_compute(
-    command: storage.PutCompute, stored: Compute | None, count: int, moment: Moment
+    command: storage.PutCompute,
+    stored: Compute | None,
+    count: int,
+    sizes: InstanceTypes,
+    moment: Moment,
 ) -> Change[Compute]:
     """The compute as it is from now on. ``count`` is how many the workspace has."""
     spec = command.spec
@@ -187,6 +192,7 @@ def put_compute(
     _check_put(f"the compute {spec.name!r}", command, stored)
     if stored is None:
         _check_count("computes", count, limits.COMPUTES_PER_WORKSPACE_MAX)
+        sizes.find(spec.size, "size")
         value = Compute(workspace=command.workspace, spec=spec, **moment.made)
         return Change(value, _told(storage.ComputeCreated, value), created=True)
     if stored.spec.size != spec.size:

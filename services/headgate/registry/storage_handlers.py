@@ -14,6 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from headgate.registry import core, state, storage, things, usage
 from headgate.registry.handlers import fitting
 from headgate.registry.rows import ThingRow
+from headgate.registry.things import COMPUTES
 from headgate.runtime.answers import Request
 from headgate.runtime.bus import Handler
 from headgate.runtime.clock import Clock, new_id
@@ -22,10 +23,10 @@ from headgate.runtime.tables import Database
 from headgate.runtime.vault import SealedWithAnotherKeyError, Vault
 from headgate_contracts import storage as messages
 from headgate_contracts.errors import ErrorCode
+from headgate_contracts.instance_types import InstanceTypes
 from headgate_contracts.storage import Compute, ComputeSpec, Datastore, DatastoreSpec, ThingEvent
 
 DATASTORES = "datastores"
-COMPUTES = "computes"
 T = TypeVar("T")
 
 
@@ -37,6 +38,7 @@ class StorageHandlers:
     outbox: Outbox
     vault: Vault
     clock: Clock
+    sizes: InstanceTypes
 
     def table(self) -> Mapping[Request, Handler]:
         """Which message is answered by which method."""
@@ -129,7 +131,8 @@ class StorageHandlers:
             row = await things.find(session, workspace, COMPUTES, spec.name)
             count = await things.count(session, COMPUTES, workspace)
             moment = await state.moment(session, self.clock.now(), new_id(), by=command.by)
-            change = storage.put_compute(command, _compute(row) if row else None, count, moment)
+            stored = _compute(row) if row else None
+            change = storage.put_compute(command, stored, count, self.sizes, moment)
             if change.event is not None:
                 await state.spend_revision(session, moment)
                 await things.save(session, _row(COMPUTES, change.value))

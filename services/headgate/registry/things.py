@@ -12,6 +12,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from headgate.registry.rows import ThingRow
 
+COMPUTES = "computes"  # a kind that several modules ask for
+
 
 async def find(session: AsyncSession, workspace: str, kind: str, name: str) -> ThingRow | None:
     """The thing of this name in the workspace."""

@@ -34,12 +34,13 @@ async def of_asset(
 async def of_compute(session: AsyncSession, workspace: str, name: str) -> str:
     """The batch deployment that runs on a compute; empty when none does."""
     for spec in await _mentioning(session, workspace, name):
-        if isinstance(spec, BatchDeploymentSpec) and _compute_name(spec.compute) == name:
+        if isinstance(spec, BatchDeploymentSpec) and compute_name(spec.compute) == name:
             return f"{spec.endpoint_name}/{spec.name}"
     return ""
 
 
-def _compute_name(reference: str | None) -> str:
+def compute_name(reference: str | None) -> str:
+    """The name in a reference to a compute, in Azure's short form or its long one."""
     return (reference or "").rsplit("/", 1)[-1].removeprefix("azureml:")
 
 
