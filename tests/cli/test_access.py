@@ -63,7 +63,7 @@ def log_in(system: System, token: str, *flags: str | Path) -> Ran:
 def test_a_login_is_checked_kept_and_used(
     system: System, reader: str, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ran = log_in(system, reader, "--workspace", "elsewhere")
+    ran = log_in(system, reader)
     assert ran.code == 0, ran.err
     assert ran.document["grants"] == ["local/reader"]
     assert stat.S_IMODE(config.stat().st_mode) == 0o600
@@ -71,12 +71,38 @@ def test_a_login_is_checked_kept_and_used(
     assert reader not in ran.out + ran.err
     monkeypatch.delenv("HEADGATE_DATA")
     assert headgate("whoami").document["grants"] == ["local/reader"]
-    assert headgate("online-endpoint", "list").code == 4, "the workspace is that of the login"
-    assert headgate("online-endpoint", "list", "-w", "local").code == 0
-    assert headgate("online-endpoint", "create", "-n", "abc", "-w", "local").code == 3
+    assert headgate("online-endpoint", "list").code == 0
+    assert headgate("online-endpoint", "list", "-w", "elsewhere").code == 4
+    assert headgate("online-endpoint", "create", "-n", "abc").code == 3
     assert headgate("logout").code == 0
     assert not config.exists()
     assert "there was no login" in headgate("logout").err
+
+
+def test_the_workspace_of_a_login_is_one_in_which_its_token_has_a_role(
+    system: System, reader: str, cli: Command, unique: Unique, config: Path
+) -> None:
+    refused = log_in(system, reader, "--workspace", "elsewhere")
+    assert refused.code == 3
+    assert "no role in the workspace 'elsewhere', but local/reader" in refused.err
+    assert not config.exists()
+    guest = ("--role", "reader", "--workspace", "elsewhere", "--workspace", "there")
+    secret = make_token(cli, unique("guest"), *guest)["token"]
+    assert log_in(system, secret, "-w", "there").code == 0
+    assert json.loads(config.read_text())["workspace"] == "there"
+    assert "workspace elsewhere" in log_in(system, secret).err
+    assert log_in(system, secret, "-w", "local").code == 3
+
+
+def test_what_is_no_file_with_a_token_is_not_to_be_made_private(
+    system: System, tmp_path: Path
+) -> None:
+    url = read_running(system.data)["gateway"]
+    for place in (tmp_path, Path(os.devnull)):
+        ran = headgate("login", "--url", url, "--token-file", place)
+        assert ran.code == 3
+        assert "is no file" in ran.err and "chmod" not in ran.err
+    assert "is not a file" in headgate("login", "--url", url, "--ca", tmp_path).err
 
 
 def test_a_wrong_token_is_not_kept(system: System, config: Path) -> None:

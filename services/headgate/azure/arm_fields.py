@@ -325,7 +325,7 @@ def _describe(
         text = "this field is required"
     return (
         shape.locate(path) or "/".join(map(str, path)),
-        text.removeprefix("Value error, "),
+        text.removeprefix("Value error, ").replace("Input should", "must", 1),
         ErrorCode.BAD_ARGUMENT,
     )
 

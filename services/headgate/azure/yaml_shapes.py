@@ -52,7 +52,9 @@ class Findings:
     warnings: list[Problem] = field(default_factory=list)
 
     def refuse(self, place: Place, path: str, message: str) -> None:
-        self.problems.append(Problem(place, path, message))
+        problem = Problem(place, path, message)
+        if problem not in self.problems:  # two looks may find the same
+            self.problems.append(problem)
 
     def warn(self, place: Place, path: str, message: str) -> None:
         self.warnings.append(Problem(place, path, message))

@@ -31,12 +31,35 @@ async def login(session: Session) -> None:
 
     target = session.target(require_token=False, use_login=False)
     token = session.token() or _ask_for_token(target.url)
+    if not token:
+        raise errors.UsageError("no token was given; 'headgate token create' makes one")
     target = dataclasses.replace(target, token=token)
     async with Client(target) as client:
         who = await Access(client).whoami()
-    path = logins.save(logins.Login(target.url, token, target.ca, target.workspace))
-    errors.say(f"logged in to {target.url}; kept in {path}")
+    workspace = workspace_of(who["grants"], session.workspace)
+    path = logins.save(logins.Login(target.url, token, target.ca, workspace))
+    errors.say(f"logged in to {target.url}, workspace {workspace}; kept in {path}")
     session.show(shapes.principal(who))
+
+
+def workspace_of(grants: list[str], asked: str) -> str:
+    """The workspace of a login: the one asked for, else the usual one, else one with a role.
+
+    Raises CommandFailedError where the token has none: every command would find nothing there.
+    """
+    from headgate.client.logins import DEFAULT_WORKSPACE
+
+    places = [grant.partition("/")[0] for grant in grants]
+    wanted = asked or DEFAULT_WORKSPACE
+    if wanted in places or "*" in places:
+        return wanted
+    if places and not asked:
+        return places[0]
+    raise errors.CommandFailedError(
+        f"the token has no role in the workspace {wanted!r}, but {', '.join(grants) or 'none'}; "
+        "name another workspace with --workspace, or have a token made with a role in this one",
+        errors.AUTH,
+    )
 
 
 def _ask_for_token(url: str) -> str:

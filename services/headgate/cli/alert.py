@@ -9,6 +9,7 @@ import typer
 from typer import Option
 
 from headgate.cli import errors, options
+from headgate.cli.errors import tell_removal
 from headgate.cli.session import Session, client_command, confirm
 
 app = typer.Typer(
@@ -124,7 +125,7 @@ async def remove(session: Session, name: options.AssetName, yes: options.Yes = F
 
     confirm(f"Remove the alert rule {name!r}?", yes=yes)
     async with session.client() as client:
-        await calls.delete_rule(client, name)
+        tell_removal(await calls.delete_rule(client, name), f"alert rule {name!r}")
 
 
 def _flat(rule: dict[str, Any]) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from headgate import __version__
 from headgate.cli import (
@@ -43,8 +44,35 @@ SPREAD = (
     *("--scale", "--recurrence", "--index"),
 )
 
+_KINDS = {"int_parsing": "whole number", "float_parsing": "number"}
+
+
+class Root(TyperGroup):
+    """The root command, which words bad values of options as Headgate does, not as pydantic."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = _worded(error)
+            raise
+
+
+def _worded(error: typer.BadParameter) -> str:
+    """What is wrong with the value, and the value itself."""
+    find = getattr(error.__cause__, "errors", None)
+    if find is None:  # none of pydantic's
+        return error.message
+    found: dict[str, Any] = find()[0]
+    kind, value = str(found["type"]), repr(found["input"])
+    if kind.endswith("_parsing"):
+        return f"{value} is no {_KINDS.get(kind, kind.removesuffix('_parsing'))}"
+    return str(found["msg"]).removeprefix("Value error, ").replace("Input", value, 1)
+
+
 app = typer.Typer(
     name="headgate",
+    cls=Root,
     help="Online endpoints for machine learning models, on your own machines.",
     no_args_is_help=True,
     add_completion=False,

@@ -8,6 +8,7 @@ import typer
 from typer import Option
 
 from headgate.cli import options
+from headgate.cli.errors import tell_removal
 from headgate.cli.session import Session, client_command, confirm
 
 if TYPE_CHECKING:
@@ -200,10 +201,12 @@ def add_lifecycle(app: typer.Typer, kind: AssetKind, word: str) -> None:
     ) -> None:
         from headgate.client.storage import Storage
 
-        what = f"version {version} of the {word} {name!r}" if version else f"the {word} {name!r}"
-        confirm(f"Delete {what}?", yes=yes)
+        what = f"{word} {name!r}"
+        of = f"version {version} of the " if version else "the "
+        confirm(f"Delete {of}{what}?", yes=yes)
         async with session.client() as client:
-            await Storage(client).delete_asset(kind, name, version)
+            existed = await Storage(client).delete_asset(kind, name, version)
+        tell_removal(existed, f"version {version} of the {what}" if version else what)
 
     archive.__doc__ = f"Hide a {word} version (or all of them) from lists; it stays usable."
     restore.__doc__ = f"Show an archived {word} version (or all of them) in lists again."

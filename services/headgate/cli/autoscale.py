@@ -17,11 +17,12 @@ from headgate.cli.autoscale_common import (
     Setting,
     change,
     find,
+    show_setting,
     shown,
     store,
 )
 from headgate.cli.autoscale_rules import profiles, rules
-from headgate.cli.errors import UsageError
+from headgate.cli.errors import UsageError, tell_removal
 from headgate.cli.session import Session, client_command, confirm
 
 if TYPE_CHECKING:
@@ -117,19 +118,20 @@ async def show(
 ) -> None:
     """Show a setting."""
     async with session.client() as client:
-        session.show(shown(await find(client, name, endpoint, deployment)))
+        show_setting(session, await find(client, name, endpoint, deployment))
 
 
 @client_command(app, "list")
 async def list_all(session: Session) -> None:
     """List settings."""
+    from headgate.cli import autoscale_words as words
     from headgate.client.autoscale import Autoscale
 
     async with session.client() as client:
         rows = []
         for found in await Autoscale(client).list_all():
-            names = [profile.name for profile in found.spec.profiles]
-            rows.append({**shown(found), "profiles": names})
+            told = words.name if session.is_table else (lambda profile: profile.name)
+            rows.append({**shown(found), "profiles": [*map(told, found.spec.profiles)]})
         session.show(rows, COLUMNS)
 
 
@@ -148,7 +150,7 @@ async def delete(
         if not name:
             name = (await find(client, name, endpoint, deployment)).spec.name
         confirm(f"Delete the autoscale setting {name!r}?", yes=yes)
-        await Autoscale(client).delete(name)
+        tell_removal(await Autoscale(client).delete(name), f"autoscale setting {name!r}")
 
 
 @client_command(app, "history")

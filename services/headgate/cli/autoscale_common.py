@@ -62,7 +62,14 @@ async def store(session: Session, client: Client, spec: AutoscaleSpec, etag: str
     """Store a setting and show it."""
     from headgate.client.autoscale import Autoscale
 
-    session.show(shown(await Autoscale(client).put(spec, etag)))
+    show_setting(session, await Autoscale(client).put(spec, etag))
+
+
+def show_setting(session: Session, found: Found[AutoscaleSpec]) -> None:
+    """A setting on stdout: for people in the words of the flags."""
+    from headgate.cli import autoscale_words as words
+
+    session.show(words.fields(found.spec) if session.is_table else shown(found))
 
 
 def shown(found: Found[AutoscaleSpec]) -> dict[str, Any]:

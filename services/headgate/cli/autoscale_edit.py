@@ -26,7 +26,7 @@ from headgate_contracts.autoscale import (
 )
 
 DEFAULT_PROFILE = "default"
-_SIGNS = {
+SIGNS = {
     "==": Operator.EQUALS,
     "!=": Operator.NOT_EQUALS,
     ">": Operator.GREATER_THAN,
@@ -34,7 +34,7 @@ _SIGNS = {
     "<": Operator.LESS_THAN,
     "<=": Operator.LESS_THAN_OR_EQUAL,
 }
-_AGGREGATIONS = {
+AGGREGATIONS = {
     "avg": TimeAggregation.AVERAGE,
     "min": TimeAggregation.MINIMUM,
     "max": TimeAggregation.MAXIMUM,
@@ -55,7 +55,7 @@ _CONDITION = re.compile(
     r"(?:\s+where\s+(?P<where>.+?))?\s*\Z"
 )
 _WHERE = re.compile(r"(?P<name>\w+)\s*(?P<sign>==|!=)\s*(?P<values>.+)\Z")
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DAYS = {day.value[:3].lower(): day for day in Weekday}
 _GRAINS_PER_WINDOW = 5
 _GRAIN_S_MAX = 60
@@ -66,7 +66,7 @@ def seconds(text: str, flag: str) -> int:
     parts = re.findall(r"([0-9]+)([smhd])", text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise UsageError(f"{flag}: {text!r} is no length of time such as 30s, 5m or 1h30m")
-    return sum(int(number) * _UNITS[unit] for number, unit in parts)
+    return sum(int(number) * UNITS[unit] for number, unit in parts)
 
 
 def trigger(condition: str, *, resource: str, grain: str, per_instance: bool) -> MetricTrigger:
@@ -75,7 +75,7 @@ def trigger(condition: str, *, resource: str, grain: str, per_instance: bool) ->
     Without ``grain`` (``avg 1m``) a grain is a minute, or a fifth of a shorter window.
     """
     found = _CONDITION.match(condition)
-    if found is None or found["aggregation"] not in _AGGREGATIONS:
+    if found is None or found["aggregation"] not in AGGREGATIONS:
         raise UsageError(
             f"--condition {condition!r} is not understood; write it as "
             '"CpuUtilizationPercentage > 70 avg 5m": a metric, one of == != > >= < <=, a number, '
@@ -93,9 +93,9 @@ def trigger(condition: str, *, resource: str, grain: str, per_instance: bool) ->
         statistic, grain_s = _STATISTICS[word], seconds(length.strip(), "--timegrain")
     return MetricTrigger(
         metric_name=found["metric"],
-        operator=_SIGNS[found["sign"]],
+        operator=SIGNS[found["sign"]],
         threshold=float(found["threshold"]),
-        time_aggregation=_AGGREGATIONS[found["aggregation"]],
+        time_aggregation=AGGREGATIONS[found["aggregation"]],
         time_window=window_s,
         time_grain=grain_s,
         statistic=statistic,
@@ -113,7 +113,7 @@ def _dimensions(where: str) -> tuple[MetricDimension, ...]:
             raise UsageError(
                 f"--condition: {part!r} is not understood; write 'where NAME == VALUE or VALUE'"
             )
-        operator = _SIGNS[one["sign"]].value
+        operator = SIGNS[one["sign"]].value
         values = tuple(each.strip() for each in re.split(r"\s+or\s+", one["values"]))
         found.append(
             MetricDimension.model_validate(
@@ -152,7 +152,7 @@ def capacity(least: int | None, most: int | None, count: int | None) -> Capacity
 def profile_named(spec: AutoscaleSpec, name: str) -> Profile:
     """The profile; UsageError that lists those that there are."""
     for profile in spec.profiles:
-        if profile.name == name or _for(profile) == ("", name):
+        if profile.name == name or ended_by(profile) == ("", name):
             return profile
     known = ", ".join(profile.name for profile in spec.profiles)
     raise UsageError(f"the setting {spec.name!r} has no profile {name!r}; it has {known}")
@@ -166,7 +166,7 @@ def profile_of(spec: AutoscaleSpec, name: str) -> Profile:
 def default_profile(spec: AutoscaleSpec) -> Profile:
     """The profile without a date, or, when all have one, what ends a recurrence, or the first."""
     plain = [p for p in spec.profiles if p.fixed_date is None and p.recurrence is None]
-    ends = [p for p in spec.profiles if _for(p)[0]]
+    ends = [p for p in spec.profiles if ended_by(p)[0]]
     return (plain or ends or list(spec.profiles))[0]
 
 
@@ -180,7 +180,7 @@ def with_profile(spec: AutoscaleSpec, profile: Profile) -> AutoscaleSpec:
 def without_profile(spec: AutoscaleSpec, name: str) -> AutoscaleSpec:
     """The setting without a profile and what ends it."""
     profile_named(spec, name)
-    left = tuple(p for p in spec.profiles if p.name != name and _for(p)[1] != name)
+    left = tuple(p for p in spec.profiles if p.name != name and ended_by(p)[1] != name)
     if not left:
         raise UsageError(f"{name!r} is the last profile; a setting needs one: delete the setting")
     return spec.model_copy(update={"profiles": left})
@@ -207,7 +207,7 @@ def recurring(
         return Recurrence(time_zone=zone, days=tuple(days), hours=(at[0],), minutes=(at[1],))
 
     one = profile.model_copy(update={"recurrence": weekly(begin), "fixed_date": None})
-    name = json.dumps({"name": _for(rest)[0] or rest.name, "for": profile.name})
+    name = json.dumps({"name": ended_by(rest)[0] or rest.name, "for": profile.name})
     ending = rest.model_copy(
         update={"name": name, "recurrence": weekly(finish), "fixed_date": None}
     )
@@ -226,18 +226,21 @@ def fixed(profile: Profile, zone: str, start: str, end: str) -> Profile:
 def with_rules(spec: AutoscaleSpec, name: str, rules: Sequence[Rule]) -> AutoscaleSpec:
     """The setting with other rules in a profile, and in what ends others with the same."""
     chosen = profile_of(spec, name)
-    base = _for(chosen)[0] or chosen.name
+    base = ended_by(chosen)[0] or chosen.name
     profiles = tuple(
         each.model_copy(update={"rules": tuple(rules)})
-        if each.name == chosen.name or _for(each)[0] == base
+        if each.name == chosen.name or ended_by(each)[0] == base
         else each
         for each in spec.profiles
     )
     return spec.model_copy(update={"profiles": profiles})
 
 
-def _for(profile: Profile) -> tuple[str, str]:
-    """Of a profile that only ends another: the name it stands for, and the one that it ends."""
+def ended_by(profile: Profile) -> tuple[str, str]:
+    """Of a profile that only ends another: the name it stands for, and the one that it ends.
+
+    Empty ones for any other profile.
+    """
     try:
         found = json.loads(profile.name)
     except ValueError:

@@ -83,15 +83,15 @@ async def list_rules(
 ) -> None:
     """List the rules of a profile with their numbers."""
     from headgate.cli import autoscale_edit as edit
+    from headgate.cli import autoscale_words as words
 
     profile = edit.profile_of(await read(session, name, endpoint, deployment), profile_name)
-    session.show(
-        [
-            {"index": number, **rule.model_dump(mode="json")}
-            for number, rule in enumerate(profile.rules)
-        ],
-        ("index", "trigger", "action"),
-    )
+    numbered = list(enumerate(profile.rules))
+    if session.is_table:
+        rows = [words.rule_row(number, rule) for number, rule in numbered]
+        session.show(rows, ("index", "condition", "scale", "cooldown"))
+    else:
+        session.show([{"index": at, **rule.model_dump(mode="json")} for at, rule in numbered])
 
 
 @client_command(rules, "delete")
@@ -165,11 +165,14 @@ async def list_profiles(
     deployment: OfDeployment = "",
 ) -> None:
     """List the profiles of a setting."""
+    from headgate.cli import autoscale_words as words
+
     spec = await read(session, name, endpoint, deployment)
-    session.show(
-        [each.model_dump(mode="json", exclude_none=True) for each in spec.profiles],
-        ("name", "capacity", "fixed_date", "recurrence"),
-    )
+    if session.is_table:
+        rows = [words.profile_row(each) for each in spec.profiles]
+        session.show(rows, ("name", "capacity", "when", "rules"))
+    else:
+        session.show([each.model_dump(mode="json", exclude_none=True) for each in spec.profiles])
 
 
 @client_command(profiles, "show")
@@ -182,9 +185,13 @@ async def show_profile(
 ) -> None:
     """Show a profile."""
     from headgate.cli import autoscale_edit as edit
+    from headgate.cli import autoscale_words as words
 
     profile = edit.profile_named(await read(session, name, endpoint, deployment), profile_name)
-    session.show(profile.model_dump(mode="json", exclude_none=True))
+    if session.is_table:
+        session.show(words.profile_row(profile))
+    else:
+        session.show(profile.model_dump(mode="json", exclude_none=True))
 
 
 @client_command(profiles, "delete")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from headgate.cli.errors import UsageError
+from headgate_contracts import limits
 from headgate_contracts.jobs import JOB_NAME_RULE, SubmitJob
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def _problems(error: ValidationError) -> Iterator[str]:
         name, rule = ".".join(place), None
         if place == ["name"]:
             name, rule = "job_name", JOB_NAME_RULE
+        elif place in (["endpoint"], ["deployment"]):
+            rule = limits.NAME_RULE
         yield f"{name}: {explained(detail, rule)}"
 
 

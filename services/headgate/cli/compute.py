@@ -8,6 +8,7 @@ import typer
 from typer import Option
 
 from headgate.cli import options
+from headgate.cli.errors import tell_removal
 from headgate.cli.session import Session, client_command, confirm
 
 app = typer.Typer(
@@ -134,4 +135,4 @@ async def delete(session: Session, name: options.AssetName, yes: options.Yes = F
 
     confirm(f"Delete the compute {name!r}?", yes=yes)
     async with session.client() as client:
-        await Storage(client).delete_compute(name)
+        tell_removal(await Storage(client).delete_compute(name), f"compute {name!r}")

@@ -10,6 +10,7 @@ import typer
 from typer import Option
 
 from headgate.cli import options
+from headgate.cli.errors import tell_removal
 from headgate.cli.session import Session, client_command, confirm
 
 budgets = typer.Typer(no_args_is_help=True, help="Budgets: create, list, delete.")
@@ -76,7 +77,7 @@ async def costs(
     """
     from headgate.cli.errors import say
     from headgate.cli.observed import renamed
-    from headgate.cli.output import form_of, write
+    from headgate.cli.output import form_of, people_time, write
     from headgate.client import costs as calls
 
     given = {
@@ -93,12 +94,12 @@ async def costs(
     async with session.client() as client:
         answer = await calls.costs(client, question)
     form = form_of(session.form)
-    if form is options.Format.TABLE and not session.query:
+    if session.is_table:
         session.show(chart(answer, by.value), {**COLUMNS, "group": by.value})
         total = answer["total"]
         write(
-            f"in all {total['cost']:.2f} {answer['currency']} from {answer['since']} to "
-            f"{answer['until']}: instances {total['instanceCost']:.2f}, "
+            f"in all {total['cost']:.2f} {answer['currency']} from {people_time(answer['since'])} "
+            f"to {people_time(answer['until'])}: instances {total['instanceCost']:.2f}, "
             f"nodes of batch jobs {total['nodeCost']:.2f}, traffic {total['trafficCost']:.2f}\n"
         )
     elif form in (options.Format.CSV, options.Format.TSV):
@@ -182,7 +183,7 @@ async def delete(
 
     confirm(f"Delete the budget {name!r}?", yes=yes)
     async with session.client() as client:
-        await calls.delete_budget(client, name)
+        tell_removal(await calls.delete_budget(client, name), f"budget {name!r}")
 
 
 def _flat(budget: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from headgate.cli import options
+from headgate.cli.errors import tell_removal
 from headgate.cli.session import Session, client_command, confirm
 
 app = typer.Typer(no_args_is_help=True, help="Datastores: create, list, show, delete.")
@@ -60,4 +61,4 @@ async def delete(session: Session, name: options.AssetName, yes: options.Yes = F
 
     confirm(f"Forget the datastore {name!r}?", yes=yes)
     async with session.client() as client:
-        await Storage(client).delete_datastore(name)
+        tell_removal(await Storage(client).delete_datastore(name), f"datastore {name!r}")

@@ -59,6 +59,12 @@ def warn(text: str) -> None:
     say(f"warning: {text}")
 
 
+def tell_removal(existed: bool, what: str) -> None:
+    """A word about a deletion that found nothing: it is gone, as was wanted, or misspelt."""
+    if not existed:
+        say(f"there was no {what}")
+
+
 def report(error: Exception) -> int:
     """Tells about a user's error and gives its exit code. Anything else is a bug, and raised."""
     from headgate.azure.yaml_changes import ChangeError

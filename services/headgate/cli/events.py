@@ -47,6 +47,11 @@ def describe(event: dict[str, Any]) -> str:
     hidden = ("id", "at", "cause", "workspace", "revision", "endpoint", "deployment", "instance")
     data = event.get("data") or {}
     subject = str(event.get("subject") or event.get("type", "")).removeprefix("hg.v1.evt.")
-    told = [f"{key}={value}" for key, value in data.items() if key not in hidden and value]
+    told = [f"{key}={_told(value)}" for key, value in data.items() if key not in hidden and value]
     details = " ".join(told)
     return f"{str(event.get('time', ''))[11:23]}  {subject:<48}  {details}".rstrip()
+
+
+def _told(value: Any) -> Any:
+    """Of numbers as many digits as a person reads."""
+    return f"{value:.4g}" if isinstance(value, float) else value

@@ -101,9 +101,11 @@ async def download(
         raise errors.UsageError(f"--output-name {output_name!r}: a job has one output, score")
     async with session.client() as client:
         jobs = Jobs(client)
-        outputs = (await jobs.get(name))["properties"]["outputs"]
+        about = (await jobs.get(name))["properties"]
         folder = download_path / "named-outputs" / output_name
-        found = await jobs.download(str(outputs[output_name]["uri"]), folder)
+        found = await jobs.download(str(about["outputs"][output_name]["uri"]), folder)
+        if not found:
+            errors.say(f"the job is {about['status']}; it has written no output")
         session.show([{"file": str(path), "bytes": path.stat().st_size} for path in found])
 
 

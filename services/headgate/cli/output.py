@@ -7,7 +7,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +149,7 @@ def _rows(rows: list[dict[str, Any]], columns: Columns) -> None:
     widths = {heading: _width(heading, column) for heading, column in shown.items()}
     if _total(widths) > console.width:
         widths = {
-            heading: _width(max(heading.split(), key=len), column)
+            heading: _width(max(heading.split(), key=len, default=""), column)
             for heading, column in shown.items()
         }
     table = Table(box=box.SIMPLE_HEAD)
@@ -163,7 +163,7 @@ def _rows(rows: list[dict[str, Any]], columns: Columns) -> None:
 
 def _width(heading: str, cells: list[str]) -> int | None:
     """Characters that a column needs; None for long texts, which share what is left."""
-    longest = max(map(len, (heading, *cells)))
+    longest = max(len(line) for text in (heading, *cells) for line in text.splitlines() or [""])
     return None if longest > TEXT_CHARS and any(" " in cell for cell in cells) else longest
 
 
@@ -180,7 +180,7 @@ def _fields(document: dict[str, Any]) -> None:
     lines: dict[str, str] = {}
     for key, value in document.items():
         named = {key: value}
-        if isinstance(value, dict) and any(isinstance(item, dict) for item in value.values()):
+        if isinstance(value, dict) and all(isinstance(item, dict) for item in value.values()):
             named = {f"{key} {name}": item for name, item in value.items()}
         for name, item in named.items():
             if item not in (None, "", {}, []):
@@ -200,8 +200,28 @@ def _fields(document: dict[str, Any]) -> None:
 
 
 def _cell_for_people(value: Any) -> str:
-    """A cell; of times without microseconds, which tell a person nothing."""
-    return _TIME.sub(r"\1 \2Z", _cell(value)) if isinstance(value, str) else _cell(value)
+    """A cell without what tells a person nothing: microseconds, empty fields, brackets."""
+    if isinstance(value, str):
+        return people_time(value)
+    if isinstance(value, dict):
+        return " ".join(f"{path}={text}" for path, text in _leaves(value) if text)
+    if isinstance(value, list) and all(isinstance(i, dict) and "name" not in i for i in value):
+        return "\n".join(map(_cell_for_people, value))
+    return _cell(value)
+
+
+def people_time(text: str) -> str:
+    """An RFC 3339 time without microseconds; any other text as it is."""
+    return _TIME.sub(r"\1 \2Z", text)
+
+
+def _leaves(fields: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """What a mapping holds with what is within it, each by its path."""
+    for name, item in fields.items():
+        if isinstance(item, dict):
+            yield from _leaves(item, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", _cell_for_people(item)
 
 
 def _console() -> Console:

@@ -10,6 +10,7 @@ import typer
 from typer import Option
 
 from headgate.cli import options
+from headgate.cli.errors import tell_removal
 from headgate.cli.session import Session, client_command, confirm
 
 app = typer.Typer(
@@ -98,12 +99,11 @@ async def list_all(session: Session) -> None:
 @client_command(app, "show")
 async def show(session: Session, name: options.AssetName) -> None:
     """Show one quota, with who has used how much of it."""
-    from headgate.cli.output import form_of
     from headgate.client import quotas as calls
 
     async with session.client() as client:
         found = _flat(await calls.quota(client, name))
-    if form_of(session.form) is options.Format.TABLE and not session.query:
+    if session.is_table:
         uses = found.pop("uses") or []
         session.show([found], COLUMNS)
         if uses:
@@ -119,7 +119,7 @@ async def remove(session: Session, name: options.AssetName, yes: options.Yes = F
 
     confirm(f"Remove the quota {name!r}?", yes=yes)
     async with session.client() as client:
-        await calls.delete_quota(client, name)
+        tell_removal(await calls.delete_quota(client, name), f"quota {name!r}")
 
 
 def _flat(quota: dict[str, Any]) -> dict[str, Any]:

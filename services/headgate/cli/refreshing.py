@@ -7,10 +7,8 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from headgate.cli import output
 from headgate.cli.errors import CommandFailedError, say
 from headgate.cli.observed import renamed
-from headgate.cli.options import Format
 from headgate.cli.progress import Spinner
 from headgate.cli.session import Session
 from headgate.cli.waiting import POLL_FIRST_S, POLL_S_MAX, UNREACHABLE_S_MAX
@@ -38,7 +36,7 @@ async def refresh(
             return
         found = await _ended(session, calls, found)
     looks = [renamed(look) for look in found.environments]
-    if output.form_of(session.form) is Format.TABLE and not session.query:
+    if session.is_table:
         session.show([_row(look) for look in looks], COLUMNS)
     else:
         session.show(looks)

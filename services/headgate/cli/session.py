@@ -69,6 +69,11 @@ class Session:
 
         return Client(self.target())
 
+    @property
+    def is_table(self) -> bool:
+        """Whether the whole result is for people: it may be told in other words than JSON has."""
+        return output.form_of(self.form) is options.Format.TABLE and not self.query
+
     def show(self, document: Any, columns: output.Columns = ()) -> None:
         """The result of the command, on stdout."""
         output.show(document, self.form, self.query, columns)

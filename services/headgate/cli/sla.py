@@ -8,6 +8,7 @@ import typer
 from typer import Option
 
 from headgate.cli import options
+from headgate.cli.errors import tell_removal
 from headgate.cli.session import Session, client_command
 
 app = typer.Typer(no_args_is_help=True, help="Service levels: list, show, set, reset.")
@@ -41,7 +42,7 @@ async def list_all(session: Session) -> None:
 
     async with session.client() as client:
         found = [renamed(each["properties"]) for each in await calls.all_slas(client)]
-    session.show([row(each) for each in found] if _is_table(session) else found, COLUMNS)
+    session.show([row(each) for each in found] if session.is_table else found, COLUMNS)
 
 
 @client_command(app, "show")
@@ -51,18 +52,20 @@ async def show(session: Session, endpoint: options.OfEndpoint) -> None:
     A burn of 1 uses the budget up exactly within its window.
     """
     from headgate.cli.observed import renamed
-    from headgate.cli.output import write
+    from headgate.cli.output import people_time, write
     from headgate.client import sla as calls
 
     async with session.client() as client:
         found = renamed((await calls.sla(client, endpoint))["properties"])
-    if not _is_table(session):
+    if not session.is_table:
         session.show(found)
         return
     session.show([row(found)], COLUMNS)
     session.show([window_row(each) for each in found["windows"]], WINDOWS)
     for alert in found["alerts"]:
-        write(f"{alert['severity']}: {alert['indicator']} burns since {alert['since']}\n")
+        write(
+            f"{alert['severity']}: {alert['indicator']} burns since {people_time(alert['since'])}\n"
+        )
 
 
 @client_command(app, "set")
@@ -96,7 +99,7 @@ async def set_objective(
         known = (await calls.sla(client, endpoint))["properties"]
         wanted = {name: known[name] if value is None else value for name, value in given.items()}
         made = renamed((await calls.put_objective(client, endpoint, wanted))["properties"])
-    session.show([row(made)] if _is_table(session) else made, COLUMNS)
+    session.show([row(made)] if session.is_table else made, COLUMNS)
 
 
 @client_command(app, "reset")
@@ -105,7 +108,8 @@ async def reset(session: Session, endpoint: options.OfEndpoint) -> None:
     from headgate.client import sla as calls
 
     async with session.client() as client:
-        await calls.delete_objective(client, endpoint)
+        existed = await calls.delete_objective(client, endpoint)
+    tell_removal(existed, f"objective of the endpoint {endpoint!r} but the usual one")
 
 
 def row(found: dict[str, Any]) -> dict[str, Any]:
@@ -145,9 +149,3 @@ def _percent(value: float | None) -> str:
 
 def _rate(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.3g}"
-
-
-def _is_table(session: Session) -> bool:
-    from headgate.cli.output import form_of
-
-    return form_of(session.form) is options.Format.TABLE and not session.query

@@ -41,7 +41,7 @@ async def trace(
     Requests are traced that have the header x-headgate-trace: true, and the share of the others
     that the setting trace_share says.
     """
-    from headgate.cli.errors import CommandFailedError
+    from headgate.cli.errors import NOT_FOUND, CommandFailedError
     from headgate.cli.options import Format
     from headgate.cli.output import form_of, show
 
@@ -50,7 +50,8 @@ async def trace(
     if not found:
         raise CommandFailedError(
             f"there is no trace of request {request_id!r}; send it with the header "
-            "'x-headgate-trace: true', or set trace_share"
+            "'x-headgate-trace: true', or set trace_share",
+            NOT_FOUND,
         )
     if form_of(session.form) is not Format.TABLE:
         session.show(found[0] if len(found) == 1 else found)

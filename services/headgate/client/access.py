@@ -66,8 +66,9 @@ class Access:
     async def list_identities(self) -> list[Json]:
         return _items((await self._identity("GET")).object)
 
-    async def delete_identity(self, name: str) -> None:
-        await self._identity("DELETE", name)
+    async def delete_identity(self, name: str) -> bool:
+        """Whether there was one."""
+        return (await self._identity("DELETE", name)).is_removal
 
     async def _identity(self, method: str, name: str = "", body: Json | None = None) -> Answer:
         path = f"{self._identities}/{quote(name, safe='')}" if name else self._identities

@@ -28,9 +28,9 @@ async def put_rule(client: Client, name: str, properties: Json) -> Json:
     return (await client.http.send("PUT", _path(client, name), query=_QUERY, body=body)).object
 
 
-async def delete_rule(client: Client, name: str) -> None:
-    """Deletes a rule with its deliveries; there need not be one."""
-    await client.http.send("DELETE", _path(client, name), query=_QUERY)
+async def delete_rule(client: Client, name: str) -> bool:
+    """Deletes a rule with its deliveries; whether there was one."""
+    return (await client.http.send("DELETE", _path(client, name), query=_QUERY)).is_removal
 
 
 async def send_test(client: Client, name: str) -> Json:

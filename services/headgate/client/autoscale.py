@@ -42,8 +42,9 @@ class Autoscale:
             "with 'headgate autoscale create'",
         )
 
-    async def delete(self, name: str) -> None:
-        await self._send("DELETE", name)
+    async def delete(self, name: str) -> bool:
+        """Whether there was one."""
+        return (await self._send("DELETE", name)).is_removal
 
     async def decisions(self, endpoint: str, deployment: str, since: str, limit: int) -> list[Json]:
         """Newest first."""

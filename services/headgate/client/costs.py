@@ -30,9 +30,9 @@ async def put_budget(client: Client, name: str, properties: Json) -> Json:
     return (await client.http.send("PUT", _path(client, name), query=_QUERY, body=body)).object
 
 
-async def delete_budget(client: Client, name: str) -> None:
-    """Deletes a budget; there need not be one."""
-    await client.http.send("DELETE", _path(client, name), query=_QUERY)
+async def delete_budget(client: Client, name: str) -> bool:
+    """Deletes a budget; whether there was one."""
+    return (await client.http.send("DELETE", _path(client, name), query=_QUERY)).is_removal
 
 
 def _path(client: Client, name: str) -> str:

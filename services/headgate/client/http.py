@@ -22,6 +22,7 @@ API_VERSION = "2025-12-01"
 ATTEMPTS_MAX = 4
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 5.0
+NO_CONTENT = 204
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 _CONTROL_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=5)
 _UPLOAD_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=300)
@@ -50,6 +51,11 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: Any
+
+    @property
+    def is_removal(self) -> bool:
+        """Of a deletion: whether there was anything to delete."""
+        return self.status != NO_CONTENT
 
     @property
     def object(self) -> dict[str, Any]:

@@ -78,6 +78,8 @@ def read_private(file: Path, bytes_max: int) -> str:
     """A text from a file that nobody else can read."""
     try:
         mode = file.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):  # a pipe: <(pass headgate)
+            raise HeadgateError(ErrorCode.UNAUTHORIZED, f"{file} is no file with a token")
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise HeadgateError(
                 ErrorCode.FORBIDDEN,

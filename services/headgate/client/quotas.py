@@ -28,9 +28,9 @@ async def put_quota(client: Client, name: str, properties: Json) -> Json:
     return (await client.http.send("PUT", _path(client, name), query=_QUERY, body=body)).object
 
 
-async def delete_quota(client: Client, name: str) -> None:
-    """Deletes a quota; there need not be one."""
-    await client.http.send("DELETE", _path(client, name), query=_QUERY)
+async def delete_quota(client: Client, name: str) -> bool:
+    """Deletes a quota; whether there was one."""
+    return (await client.http.send("DELETE", _path(client, name), query=_QUERY)).is_removal
 
 
 def _path(client: Client, name: str) -> str:

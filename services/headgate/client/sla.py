@@ -28,9 +28,9 @@ async def put_objective(client: Client, endpoint: str, properties: Json) -> Json
     return (await client.http.send("PUT", _path(client, endpoint), query=_QUERY, body=body)).object
 
 
-async def delete_objective(client: Client, endpoint: str) -> None:
-    """Gives it the usual one again."""
-    await client.http.send("DELETE", _path(client, endpoint), query=_QUERY)
+async def delete_objective(client: Client, endpoint: str) -> bool:
+    """Gives it the usual one again; whether it had another."""
+    return (await client.http.send("DELETE", _path(client, endpoint), query=_QUERY)).is_removal
 
 
 def _path(client: Client, endpoint: str) -> str:

@@ -101,10 +101,10 @@ class Storage:
         body["properties"] = {**body.get("properties", {}), "isArchived": is_archived}
         await self._send("PUT", path, body=body)
 
-    async def delete_asset(self, kind: AssetKind, name: str, version: str = "") -> None:
-        """Deletes a version, or all of a name. It need not exist."""
+    async def delete_asset(self, kind: AssetKind, name: str, version: str = "") -> bool:
+        """Deletes a version, or all of a name; whether there was any."""
         path = _version_path(kind, name, version) if version else _name_path(kind, name)
-        await self._send("DELETE", path)
+        return (await self._send("DELETE", path)).is_removal
 
     async def _versions(
         self, kind: AssetKind, name: str, view: View, read: Callable[[str, str, Json], S]
@@ -134,8 +134,9 @@ class Storage:
             async for body in self._pages("/datastores")
         ]
 
-    async def delete_datastore(self, name: str) -> None:
-        await self._send("DELETE", _name_path("datastores", name))
+    async def delete_datastore(self, name: str) -> bool:
+        """Whether there was one."""
+        return (await self._send("DELETE", _name_path("datastores", name))).is_removal
 
     # --- computes ------------------------------------------------------------------------------
 
@@ -159,8 +160,9 @@ class Storage:
         answer = await self._send("POST", f"{_name_path('computes', name)}/listNodes")
         return list(answer.object.get("nodes") or ())
 
-    async def delete_compute(self, name: str) -> None:
-        await self._send("DELETE", _name_path("computes", name))
+    async def delete_compute(self, name: str) -> bool:
+        """Whether there was one."""
+        return (await self._send("DELETE", _name_path("computes", name))).is_removal
 
     # --- workspaces ----------------------------------------------------------------------------
 

@@ -64,7 +64,8 @@ def find_target(
         ca = local_ca
     _check_url(url)
     if ca is not None and not ca.is_file():
-        raise HeadgateError(ErrorCode.BAD_ARGUMENT, f"the CA file {ca} does not exist")
+        why = "is not a file" if ca.exists() else "does not exist"
+        raise HeadgateError(ErrorCode.BAD_ARGUMENT, f"the CA file {ca} {why}")
     if not token and token_file is not None:
         token = read_token(token_file)
     if not token and require_token:

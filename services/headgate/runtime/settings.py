@@ -274,7 +274,8 @@ def load(
             source = str(path)
         raise HeadgateError(
             ErrorCode.BAD_ARGUMENT,
-            f"setting {name!r} ({source}): {first['msg'].removeprefix('Value error, ')}",
+            f"setting {name!r} ({source}): "
+            + first["msg"].removeprefix("Value error, ").replace("Input", repr(first["input"]), 1),
             target=name,
         ) from None
 

@@ -75,7 +75,7 @@ class NamedTable:
         """Offer it in every row; before the table is drawn."""
         self._actions.append((icon, label, act))
 
-    def removal(self, what: str, call: Callable[[str], Awaitable[None]]) -> None:
+    def removal(self, what: str, call: Callable[[str], Awaitable[object]]) -> None:
         """Offer to remove what is in a row."""
 
         def ask(name: str) -> None:
