@@ -123,11 +123,13 @@ class Rollout:
     def roll_back(self) -> None:
         if not self.old:
             return
-        say(f"all traffic back to {self.old}")
         try:
             shares = headgate("online-endpoint", "show", "-n", self.endpoint)["traffic"]
-            if shares.get(self.old) != 100:
-                self.set_traffic(0)
+            if shares.get(self.old) == 100:
+                say(f"{self.old} has kept all traffic")
+                return
+            say(f"all traffic back to {self.old}")
+            self.set_traffic(0)
         except Failed as error:
             say(f"that failed as well, look at {self.endpoint} at once: {error}")
 

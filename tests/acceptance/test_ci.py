@@ -29,14 +29,28 @@ def repository(headgate: Headgate, tmp_path: Path) -> Iterator[Path]:
     headgate.cli("online-endpoint", "delete", "-n", ENDPOINT, "--yes")
 
 
-def roll_out(headgate: Headgate, repository: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def pipeline(headgate: Headgate) -> dict[str, str]:
+    """What the workflow sets: an address, an authority and a token that is no more than it says."""
+    running = headgate.running()
+    made = headgate.cli_json("token", "create", "ci", "--role", "operator")
+    return {
+        "HEADGATE_URL": running["gateway"],
+        "HEADGATE_CA": running["ca"],
+        "HEADGATE_TOKEN": made["token"],
+    }
+
+
+def roll_out(
+    headgate: Headgate, repository: Path, *flags: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
     command = ["./rollout.py", "--endpoint", ENDPOINT, "--file", "deployment.yml"]
     command += ["--request", "sample_request.json", "--tests", "2", "--pause-s", "0", *flags]
     path = f"{PROGRAM.parent}:{Path(sys.executable).parent}:/usr/bin:/bin"
     return subprocess.run(
         command,
         cwd=repository,
-        env=environment(HEADGATE_DATA=str(headgate.data), PATH=path),
+        env=environment(**(variables or {"HEADGATE_DATA": str(headgate.data)}), PATH=path),
         capture_output=True,
         text=True,
         timeout=50,
@@ -58,16 +72,18 @@ def new_version(repository: Path, old: str, new: str) -> None:
 
 @pytest.mark.slow
 async def test_good_versions_take_over_and_no_request_is_lost(
-    headgate: Headgate, repository: Path
+    headgate: Headgate, repository: Path, pipeline: dict[str, str]
 ) -> None:
-    first = roll_out(headgate, repository)
+    first = roll_out(headgate, repository, **pipeline)
     assert first.returncode == 0, first.stderr
     assert traffic(headgate) == {"blue": 100}
     new_version(repository, "VERSION = 1", "VERSION = 2")
     body = (repository / "sample_request.json").read_bytes()
-    load = Load(headgate.target(ENDPOINT), body=lambda _: body, pause_s=0.01)
+    opened = headgate.cli_json("online-endpoint", "get-credentials", "-n", ENDPOINT)
+    target = headgate.target(ENDPOINT, opened["accessToken"])
+    load = Load(target, body=lambda _: body, pause_s=0.01)
     async with load.running():
-        second = await asyncio.to_thread(roll_out, headgate, repository)
+        second = await asyncio.to_thread(roll_out, headgate, repository, **pipeline)
     assert second.returncode == 0, second.stderr
     assert traffic(headgate) == {"green": 100}
     assert failures(load) == []
@@ -107,6 +123,11 @@ def test_a_file_that_cannot_be_used_ends_with_its_code(
     assert ran.returncode == 2
     assert "instance_count" in ran.stderr
     assert traffic(headgate) == {}
+
+
+def test_the_token_of_the_workflow_is_the_one_of_the_tests() -> None:
+    text = (CI / ".github" / "workflows" / "rollout.yml").read_text()
+    assert "headgate token create ci --role operator" in text
 
 
 def test_the_workflow_calls_the_script_with_files_that_are_there() -> None:

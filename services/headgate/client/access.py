@@ -9,6 +9,7 @@ from headgate.azure.arm_fields import Json
 from headgate.client.api import Client, Found
 from headgate.client.http import API_VERSION, Answer, not_understood
 from headgate.runtime.clock import new_id
+from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.identity import DATA_AUDIENCE
 from headgate_contracts.resources import AuthMode, EndpointSpec
 
@@ -91,7 +92,12 @@ class Access:
                 "tokenType": "Bearer",
             }
         action = "listKeys" if spec.auth_mode is AuthMode.KEY else "token"
-        answer = await self._http.send("POST", path + action, query=query, repeatable=True)
+        try:
+            answer = await self._http.send("POST", path + action, query=query, repeatable=True)
+        except HeadgateError as error:
+            if error.error.code is ErrorCode.FORBIDDEN and spec.auth_mode is AuthMode.KEY:
+                raise _keys_withheld(spec.name, error) from None
+            raise
         return answer.object
 
     async def scoring_secret(self, endpoint: Found[EndpointSpec]) -> str:
@@ -101,6 +107,14 @@ class Access:
         if not isinstance(secret, str):
             raise not_understood()
         return secret
+
+
+def _keys_withheld(endpoint: str, error: HeadgateError) -> HeadgateError:
+    return HeadgateError(
+        ErrorCode.FORBIDDEN,
+        f"{error.error.message}: the endpoint {endpoint!r} is opened by its keys (auth_mode key), "
+        "which are for owners; with auth_mode aml_token or aad_token the role operator is enough",
+    )
 
 
 def _items(body: Json) -> list[Json]:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from headgate.runtime.files import PRIVATE_FILE, PUBLIC_FILE, private_dir, write_atomic
+from headgate.runtime.plain_http import ServerContext
 from headgate_contracts.errors import ErrorCode, HeadgateError
 
 AUTHORITY_LIFE = timedelta(days=3650)
@@ -39,8 +40,8 @@ class Tls:
     server: Path
 
     def server_context(self) -> ssl.SSLContext:
-        """For listeners: TLS 1.2 or newer."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        """For listeners: TLS 1.2 or newer; plain HTTP is told so."""
+        context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.load_into(context)
         return context
