@@ -7,7 +7,6 @@ handshake, which fails in any case: what is encrypted passes through here once, 
 from __future__ import annotations
 
 import ssl
-from typing import Any
 
 _BODY = (
     b'{"error": {"code": "BadArgument", "message": '
