@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from batch.house import WORKSPACE, House, eventually
+from headgate.batch import core
+from headgate_contracts import limits
+from headgate_contracts.assets import DataSpec, PutData
 from headgate_contracts.batch import RetrySettings
 from headgate_contracts.errors import ErrorCode, HeadgateError
 from headgate_contracts.jobs import JobStatus, RedriveDeadLetters
@@ -31,6 +36,32 @@ async def test_a_new_job_runs_over_what_a_completed_one_gave_up(home: House) -> 
     assert [letter.number for letter in await home.dead_letters(first)] == [2, 4]
 
 
+async def test_a_new_job_is_of_the_one_before_and_reads_what_that_has_read(home: House) -> None:
+    for name in ("blue", "green"):  # which is the default from now on
+        await home.deploy(name=name, mini_batch_size=1, retry_settings=ONCE)
+
+    async def latest(version: str, files: dict[str, str]) -> None:
+        spec = DataSpec(name="rows", version=version, path=await home.upload(version, files))
+        await home.ask(PutData(workspace=WORKSPACE, spec=spec))
+
+    await latest("1", {"a": "bad", "b": "2", "c": "bad"})
+    about = {"deployment": "blue", "name": "n" * 64, "experiment_name": "trials"}
+    first = await home.until((await home.submit("azureml:rows@latest", **about)).name)
+    await latest("2", {"z": "9"})
+    await home.upload("1", {"a": "1"})
+    command = RedriveDeadLetters(workspace=WORKSPACE, name=first.name, numbers=(0, 0))
+    made = (await home.ask(command.model_copy(update={"by": "somebody"}))).job
+    assert (made.deployment, made.experiment_name) == ("blue", "trials")
+    assert (made.created_by, made.input) == ("somebody", first.input)
+    made = await home.until(made.name)
+    assert (made.status, await home.output(made)) == (JobStatus.COMPLETED, "a,2\n")
+    made = (await home.ask(command.model_copy(update={"numbers": (2,)}))).job
+    made = await home.until(made.name)  # it fails as before, and its numbers are its own
+    assert [letter.number for letter in await home.dead_letters(made)] == [0]
+    submitted = [json.loads(data)["job"] for what, data in home.events if what == "submitted"]
+    assert len(submitted) == 3 and submitted[::2] == [first.name, made.name]
+
+
 async def test_some_of_what_a_completed_job_gave_up_of_rows(home: House) -> None:
     await home.deploy(
         "def init(): pass\n"
@@ -53,16 +84,24 @@ async def test_some_of_what_a_completed_job_gave_up_of_rows(home: House) -> None
     )
 
 
-async def test_a_failed_job_takes_up_what_it_gave_up(home: House) -> None:
-    await home.deploy(mini_batch_size=1, retry_settings=ONCE)
+async def test_a_failed_job_takes_up_what_it_gave_up(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core, "BACKOFF_S", (0.0,))
+    await home.deploy(mini_batch_size=1, retry_settings=RetrySettings(max_retries=1))
     uri = await home.upload("some", {"a": "bad", "b": "bad"})
     job = await home.until((await home.submit(uri)).name)
-    assert job.status is JobStatus.FAILED
-    await home.upload("some", {"a": "1", "b": "2"})
+    assert (job.status, job.counts.retries) == (JobStatus.FAILED, 2)
     command = RedriveDeadLetters(workspace=WORKSPACE, name=job.name, numbers=(1,))
+    await home.ask(command)
+    job = await home.until(job.name)
+    assert (job.status, job.counts.retries) == (JobStatus.FAILED, 3)  # as often as the first time
+    await home.upload("some", {"a": "1", "b": "2"})
     assert (await home.ask(command)).job.name == job.name
     job = await home.until(job.name)
-    assert (job.status, job.counts.failed) == (JobStatus.COMPLETED, 1)
+    counts = job.counts
+    assert (counts.settled, counts.failed, counts.failed_mini_batches) == (2, 1, 1)
+    assert job.status is JobStatus.COMPLETED
     assert await home.output(job) == "b,4\n"
 
 
@@ -97,3 +136,18 @@ async def test_what_was_not_given_up_is_refused(home: House) -> None:
         with pytest.raises(HeadgateError, match=r"has given up no mini-batch of") as refused:
             await home.ask(RedriveDeadLetters(workspace=WORKSPACE, name=job.name, numbers=numbers))
         assert refused.value.error.code is ErrorCode.RESOURCE_NOT_FOUND
+    fine = await home.until((await home.submit(await home.upload("fine", {"a": "1"}))).name)
+    with pytest.raises(HeadgateError, match="has given up no mini-batch; "):
+        await home.ask(RedriveDeadLetters(workspace=WORKSPACE, name=fine.name))
+
+
+async def test_a_new_job_counts_as_one_of_the_workspace(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.deploy(mini_batch_size=1, retry_settings=ONCE)
+    uri = await home.upload("some", {"a": "bad", "b": "2"})
+    first = await home.until((await home.submit(uri)).name)
+    monkeypatch.setattr(limits, "JOBS_ACTIVE_MAX", 0)
+    with pytest.raises(HeadgateError) as refused:
+        await home.ask(RedriveDeadLetters(workspace=WORKSPACE, name=first.name))
+    assert refused.value.error.code is ErrorCode.QUOTA_EXCEEDED

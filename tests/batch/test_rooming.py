@@ -35,6 +35,12 @@ def test_a_job_with_two_more_gives_way_at_once_first_with_what_does_not_work_yet
     assert giving_way(WAITING, nodes, NOTHING) == ["a2"]
 
 
+def test_priority_goes_first_and_then_who_has_the_most() -> None:
+    nodes = [held("a1", 90), held("b1", 1), held("b2", 1), held("b3", 1)]
+    assert giving_way(WAITING, nodes, NOTHING) == ["b1"]
+    assert giving_way(WAITING, [*nodes, held("c1", 1, priority=-1)], NOTHING) == ["c1"]
+
+
 def test_a_job_gives_way_until_it_has_one_more() -> None:
     waiting = replace(WAITING, needs=TWO)
     nodes = [held("a1", 1), held("a2", 2), held("a3", 3)]

@@ -61,14 +61,15 @@ async def test_nodes_take_room_of_the_machine_and_wait_for_it(tmp_path: Path) ->
 ONE_CORE = "Standard_DS1_v2"
 
 
-async def test_small_nodes_give_way_to_a_large_one_that_waits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [3, 2])  # 2: what is free already is kept for it, too
+async def test_small_nodes_give_way_to_a_large_one_that_waits(tmp_path: Path, count: int) -> None:
     async with house(tmp_path, host_cores=3.0, host_memory_gib=100, elastic_types=False) as home:
         for name, size in (("small", ONE_CORE), ("large", TWO_CORES)):
             compute = await home.compute(name, size=size, max_instances=3)
             await home.deploy(SLEEPING, name=name, compute=compute, mini_batch_size=1)
-        uri, overrides = await home.numbers(2_000), {"instance_count": 3}
+        uri, overrides = await home.numbers(2_000), {"instance_count": count}
         small = await home.submit(uri, deployment="small", overrides=overrides)
-        await eventually(lambda: _has_nodes(home, small, 3))
+        await eventually(lambda: _has_nodes(home, small, count))
         large = await home.submit(uri, deployment="large")
         await home.until(large.name, JobStatus.RUNNING)
         assert (await home.job(small.name)).status is JobStatus.RUNNING
@@ -81,13 +82,15 @@ async def test_small_nodes_give_way_to_a_large_one_that_waits(tmp_path: Path) ->
 async def test_jobs_take_turns_with_room_for_a_single_node(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, computes: tuple[str, str]
 ) -> None:
-    monkeypatch.setattr(rooming, "TURN_S", 1.0)
+    """A turn begins when a script has been loaded: shorter ones than that are turns, too."""
+    monkeypatch.setattr(rooming, "TURN_S", 0.3)
+    slow = SLEEPING.replace("def init(): pass", "def init(): time.sleep(0.6)")
     async with house(tmp_path, host_cores=3.0, host_memory_gib=100, elastic_types=False) as home:
         jobs = []
         uri = await home.numbers(2_000)
         for name, pool in zip(("first", "second"), computes, strict=True):
             compute = await home.compute(pool, size=TWO_CORES, max_instances=4)
-            await home.deploy(SLEEPING, name=name, compute=compute, mini_batch_size=1)
+            await home.deploy(slow, name=name, compute=compute, mini_batch_size=1)
             jobs.append(await home.submit(uri, deployment=name))
         for _ in range(2):
             for job in jobs:  # each goes on again and again
@@ -95,6 +98,25 @@ async def test_jobs_take_turns_with_room_for_a_single_node(
                 await eventually(lambda job=job, n=settled: _has_settled(home, job, n + 5))
         for job in jobs:
             assert (await home.job(job.name)).counts.retries == 0
+            await home.ask(CancelJob(workspace=WORKSPACE, name=job.name))
+
+
+async def test_an_idle_node_ends_before_one_that_works(tmp_path: Path) -> None:
+    async with house(tmp_path, host_cores=3.0, host_memory_gib=100, elastic_types=False) as home:
+        for name in ("before", "busy", "new"):
+            compute = await home.compute(name, size=ONE_CORE, max_instances=2)
+            await home.deploy(SLEEPING, name=name, compute=compute, mini_batch_size=1)
+        before = await home.submit(await home.numbers(1), deployment="before")
+        await home.until(before.name)
+        uri = await home.numbers(2_000)
+        busy = await home.submit(uri, deployment="busy", overrides={"instance_count": 2})
+        await eventually(lambda: _has_nodes(home, busy, 2))
+        states = [node.state for node in (await home.ask(ListNodes())).nodes]
+        assert sorted(states) == ["idle", "running", "running"]
+        new = await home.submit(uri, deployment="new")
+        await home.until(new.name, JobStatus.RUNNING)
+        assert await _has_nodes(home, busy, 2)
+        for job in (busy, new):
             await home.ask(CancelJob(workspace=WORKSPACE, name=job.name))
 
 

@@ -47,6 +47,7 @@ LEAVING_S = 5.0
 FAILURES_MAX = 5
 _BACKOFF_FIRST_S = 1.0
 _BACKOFF_MAX_S = 60.0
+_GOING = ("idle", "stopping")  # states of nodes whose room is free soon, if somebody waits for it
 
 _log = Log("batch")
 
@@ -132,8 +133,8 @@ class Pool:
             job, nodes = jobs.get(job_id), by_job.get(job_id, [])
             lacking[job_id] = await self._adjust(job, nodes, given.get(job_id, 0))
         self._note_leaving(found)
-        working = [node for node in found if node.state not in ("ended", "idle")]
-        await self._start_all(jobs, lacking, working)
+        alive = [node for node in found if node.state != "ended"]
+        await self._start_all(jobs, lacking, alive)
         await self._end_idle(jobs.values(), given)
         self.nodes = {
             job_id: sum(node.state != "ended" for node in nodes) for job_id, nodes in by_job.items()
@@ -281,9 +282,8 @@ class Pool:
         if ending is None:
             return False
         self._of(job.id).not_before = 0.0
-        is_leaving = any(n.state == "stopping" or n.id in self._of(n.job).stopping for n in nodes)
-        if is_leaving or self._idle:  # it is seen first what that is good for
-            return True
+        if any(n.state in _GOING or n.id in self._of(n.job).stopping for n in nodes):
+            return True  # it is seen first what that is good for
         for node in (node for node in nodes if node.id in ending):
             other = jobs[node.job]
             _log.info("node_gives_way", node=node.id, job=other.name, to=job.name)
