@@ -367,3 +367,35 @@ def test_how_long_nothing_was_in_hand() -> None:
     found = window.read(11.0)
     assert found is not None
     assert (found.stable, found.idle_s) == (0.0, 10.0)
+
+
+def test_how_long_a_request_takes_is_remembered_while_none_is_served() -> None:
+    window = LoadWindow(6.0, 2.0)
+    window.feed(1.0, 1.0, 0.5, 1, 0, served=1, service_s=0.5)
+    for second in range(2, 12):
+        window.feed(float(second), 1.0, 1.0, 0, 1)
+    found = window.read(11.0)
+    assert found is not None and found.service_s == 0.5
+
+
+@pytest.mark.parametrize(
+    ("seconds", "standing"),
+    [
+        ([(4.0, 10, 10), (4.2, 10, 10), (4.1, 10, 10)], 4.0),
+        ([(90.0, 10, 10), (4.0, 10, 10), (4.2, 10, 10), (4.1, 10, 10)], 4.0),
+        ([(4.0, 10, 10), (4.0, 10, 10)], None),  # not long enough
+        ([(4.0, 10, 10), (4.0, 10, 10), (4.6, 10, 10)], None),  # it moves
+        ([(4.0, 10, 10), (4.0, 10, 8), (4.0, 10, 10)], None),  # more come than go
+        ([(4.0, 10, 10), (4.0, 8, 10), (4.0, 10, 10)], None),  # more go than come
+        ([(4.0, 2, 1), (4.0, 1, 2), (4.0, 2, 1)], 4.0),  # one more or less says nothing
+        ([(4.0, 0, 0), (4.0, 0, 0), (4.0, 0, 0)], None),  # nothing is served
+    ],
+)
+def test_a_queue_stands_while_as_many_go_as_come(
+    seconds: list[tuple[float, int, int]], standing: float | None
+) -> None:
+    window = LoadWindow(60.0, 6.0)
+    for second, (busy_s, arrivals, served) in enumerate(seconds):
+        window.feed(float(second), 1.0, busy_s, arrivals, 4, served=served, service_s=0.1)
+    found = window.read(float(len(seconds)))
+    assert found is not None and found.standing == standing

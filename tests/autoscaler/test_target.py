@@ -76,6 +76,17 @@ def test_panic_goes_on_while_the_threshold_is_crossed_again() -> None:
     assert again.memory.panic_since == 1_050.0
 
 
+def test_in_panic_the_stable_window_counts_as_well() -> None:
+    memory = Memory(panic_since=999.0)
+    assert decide(load(90.0, 20.0), 4, memory=memory).instances == 9
+
+
+@pytest.mark.parametrize("panic", [0.0, 1e9])
+def test_a_count_grows_at_most_a_thousandfold_at_once(panic: float) -> None:
+    policy = Policy(target=1.0, least=1, most=10_000)
+    assert decide(load(1e9, panic), 2, policy=policy).instances == 2_000
+
+
 def test_in_panic_what_is_still_being_started_is_not_taken_back() -> None:
     """Of eight wanted one is ready: the figures of the one say less than what was decided."""
     found = decide(load(5.0, 22.0), 8, ready=1, memory=Memory(panic_since=999.0))
@@ -355,3 +366,9 @@ def test_a_standing_queue_at_most_doubles_the_count() -> None:
     assert (found.instances, found.reason) == (4, Reason.PANIC)
     alone = decide(standing._replace(standing=None), 2, policy=Policy(1.0, 1, 100))
     assert alone.instances == 2  # how long the queue would take is no reason for more
+    more_ready = decide(standing, 2, ready=4, policy=Policy(1.0, 1, 100))
+    assert more_ready.instances == 8  # those that are leaving serve it, too
+
+
+def test_a_queue_that_stands_does_not_hide_what_comes_besides() -> None:
+    assert decide(load(20.0, 80.0)._replace(standing=10.0), 4).instances == 8
