@@ -146,6 +146,19 @@ def test_a_budget_is_told_in_words_and_comes_back_into_its_form() -> None:
         "share": "20 %", "amount": "250", "grain": "month", "until": "2030-02-01 00:00:00",
         "alerted": "50 %",
     }  # fmt: skip
+    unread = {"name": made.name, "properties": {**properties, "currentSpend": None}}
+    shown = budget_core.row(unread)
+    assert (shown["spent"], shown["share"]) == (UNKNOWN, UNKNOWN)
+
+
+def test_a_budget_of_the_workspace_tells_its_thresholds_in_their_order() -> None:
+    given = {**BUDGET, "endpoint": "", "tag": "", "thresholds": "100, 50, 80"}
+    made = budget_core.budget_of("local", given)
+    assert "the whole workspace has cost 125 (50 %), 200 (80 %) and 250 (100 %)" in (
+        budget_core.meaning(made, "")
+    )
+    told = {"name": made.name, "properties": budget_core.body(made)}
+    assert budget_core.row(told)["of"] == "the workspace"
 
 
 @pytest.mark.parametrize(
