@@ -33,9 +33,9 @@ def links_are_tried_with_every_heartbeat(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(links, "REOPEN_S", 0.0)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def nobody_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Missed heartbeats tell nothing."""
+    """Missed heartbeats tell nothing: not of links, nor of a machine that has other work."""
     monkeypatch.setattr(table, "SILENT_AFTER_S", 1e9)
 
 
@@ -103,7 +103,6 @@ async def test_a_body_in_parts_goes_the_way_of_its_parts(
     assert [run.by_link for run in instance.runs] == [True, False]
 
 
-@pytest.mark.usefixtures("nobody_is_silent")
 async def test_what_a_killed_instance_had_in_hand_is_tried_elsewhere(
     stage: Stage, unique: Names, folder: Path
 ) -> None:
@@ -120,7 +119,6 @@ async def test_what_a_killed_instance_had_in_hand_is_tried_elsewhere(
     assert stage.seen(killed).state is InstanceState.LOST
 
 
-@pytest.mark.usefixtures("nobody_is_silent")
 async def test_an_instance_that_hangs_up_and_lives_keeps_what_it_has(
     stage: Stage, unique: Names, folder: Path
 ) -> None:
@@ -141,7 +139,6 @@ async def test_an_instance_that_hangs_up_and_lives_keeps_what_it_has(
     assert instance.runs[-1].by_link
 
 
-@pytest.mark.usefixtures("nobody_is_silent")
 async def test_what_was_not_read_on_a_link_goes_by_the_bus(
     stage: Stage, unique: Names, folder: Path
 ) -> None:
@@ -214,8 +211,31 @@ async def test_many_large_bodies_at_once_stay_on_their_link(
     assert all(run.by_link for run in instance.runs)
 
 
-def said(subject: str, payload: bytes) -> bytes:
-    return b"MSG %b 1 %d\r\n%b\r\n" % (subject.encode(), len(payload), payload)
+async def test_what_has_not_left_when_an_instance_says_no_more_goes_by_the_bus(
+    stage: Stage, unique: Names, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "UNSENT_BYTES_MAX", 64 * 1024)
+    name = unique("ep")
+    await stage.route(name, {"blue": 100}, timeout_ms=60_000)
+    instance = await linked(stage, name, folder)
+    (peer,) = instance.peers
+    peer.transport.pause_reading()  # type: ignore[attr-defined]
+    large = bytes(1024 * 1024)
+    stuck = asyncio.create_task(stage.ask(name, large))
+    await until(lambda: not is_linked(stage, instance), "it is full")
+    peer.write_eof()
+    assert (await stuck).body == large
+    assert [run.by_link for run in instance.runs] == [False]
+
+
+def said(subject: str, payload: bytes, verb: bytes = b"MSG") -> bytes:
+    return b"%b %b 1 %d\r\n%b\r\n" % (verb, subject.encode(), len(payload), payload)
+
+
+def backward(subject: str) -> bytes:
+    """A message that would end where it begins, again and again."""
+    line = b"MSG %b 1 -%d\r\n"
+    return line % (subject.encode(), len(line % (subject.encode(), 10)) + 2)
 
 
 @pytest.mark.parametrize(
@@ -224,12 +244,13 @@ def said(subject: str, payload: bytes) -> bytes:
         lambda own, other: said(other, b""),
         lambda own, other: said(own.rpartition(".")[0], b""),
         lambda own, other: b"MSG %b 1 99999999999\r\n" % own.encode(),
-        lambda own, other: b"MSG %b 1 -5\r\n" % own.encode(),
+        lambda own, other: backward(own),
+        lambda own, other: said(own, b"", b"PUB"),
         lambda own, other: b"HMSG %b 1 12 12\r\nNATS/1.0 503\r\n" % own.encode(),
         lambda own, other: b"PING\r\n",
         lambda own, other: bytes(4096),
     ],
-    ids=["another's", "nobody's", "huge", "negative", "no responders", "ping", "endless"],
+    ids=["another's", "nobody's", "huge", "negative", "a verb", "no responders", "ping", "endless"],
 )
 async def test_a_link_brings_answers_of_its_own_instance_and_nothing_else(
     stage: Stage, unique: Names, folder: Path, lies: Callable[[str, str], bytes]
@@ -270,7 +291,6 @@ async def test_an_id_that_is_a_path_opens_nothing(
     assert [each.id for each in stage.router.table.instances()] == [instance.name]
 
 
-@pytest.mark.usefixtures("nobody_is_silent")
 async def test_an_answer_before_the_last_word_is_heard(
     stage: Stage, unique: Names, folder: Path
 ) -> None:
@@ -282,7 +302,6 @@ async def test_an_answer_before_the_last_word_is_heard(
     assert (len(leaving.runs), len(other.runs)) == (1, 0)
 
 
-@pytest.mark.usefixtures("nobody_is_silent")
 async def test_what_an_instance_left_undone_is_tried_elsewhere(
     stage: Stage, unique: Names, folder: Path
 ) -> None:
