@@ -55,6 +55,8 @@ LEAKS = re.compile(
     + "|".join(re.escape(f"{folder}/") for folder in OUR_FOLDERS),
     re.IGNORECASE,
 )
+# What the gateway says of its connection while other work holds it up; no request is to blame.
+OF_THE_BUS = ("bus_error", "bus_disconnected", "bus_reconnected", "bucket_unreadable")
 
 
 @dataclass(frozen=True)
@@ -299,7 +301,7 @@ async def test_a_bad_request_is_refused_politely(
     house: House, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = ROWS[name]
-    before = (await house.api.get(ENDPOINT)).headers["ETag"]
+    before = await revision(house)
     caplog.clear()
     with caplog.at_level(logging.INFO, "headgate.gateway"):
         reply = await send(house, bad)
@@ -309,13 +311,23 @@ async def test_a_bad_request_is_refused_politely(
     assert_is_an_error(reply)
     request_id = reply.headers["x-request-id"]
     lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == 1, lines
+    assert [line for line in lines if line not in OF_THE_BUS] in (
+        ["request"],
+        ["malformed_request"],
+    )
     if reply.status == 405:
         assert reply.headers["Allow"]
     again = await send(house, bad)
     assert again.body == reply.body
     assert again.headers["x-request-id"] != request_id
-    assert (await house.api.get(ENDPOINT)).headers["ETag"] == before
+    assert await revision(house) == before
+
+
+async def revision(house: House) -> str:
+    """Of the endpoint, which no bad request changes."""
+    found = await house.api.get(ENDPOINT)
+    assert found.status == 200, found.raw
+    return str(found.headers["ETag"])
 
 
 def assert_is_an_error(reply: Reply) -> None:
