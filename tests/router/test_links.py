@@ -39,6 +39,12 @@ def nobody_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "SILENT_AFTER_S", 1e9)
 
 
+@pytest.fixture
+def links_hold_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("UNSENT_BYTES_MAX", "SEND_BUFFER_BYTES"):
+        monkeypatch.setattr(links, name, 64 * 1024)
+
+
 @pytest_asyncio.fixture
 async def stage(nats: natsd.RunningServer, data_dir: Path, folder: Path) -> AsyncIterator[Stage]:
     async with staged(nats, data_dir) as made:
@@ -47,7 +53,8 @@ async def stage(nats: natsd.RunningServer, data_dir: Path, folder: Path) -> Asyn
 
 async def linked(stage: Stage, name: str, folder: Path, **behaviour: Any) -> Instance:
     made = await stage.instance(name, links=folder, **behaviour)
-    await until(lambda: is_linked(stage, made), "it is linked")
+    # The router is connected before the other side has taken the connection up.
+    await until(lambda: is_linked(stage, made) and made.peers, "it is linked")
     return made
 
 
@@ -178,11 +185,10 @@ async def test_what_has_not_left_when_a_link_is_lost_goes_by_the_bus(
     assert [run.by_link for run in instance.runs] == [False]
 
 
+@pytest.mark.usefixtures("links_hold_little")
 async def test_requests_take_the_bus_while_a_link_is_congested(
-    stage: Stage, unique: Names, folder: Path, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, unique: Names, folder: Path
 ) -> None:
-    monkeypatch.setattr(links, "UNSENT_BYTES_MAX", 64 * 1024)
-    monkeypatch.setattr(links, "SEND_BUFFER_BYTES", 64 * 1024)
     name = unique("ep")
     await stage.route(name, {"blue": 100}, timeout_ms=60_000, concurrency=8)
     instance = await linked(stage, name, folder, capacity=8)
@@ -211,10 +217,10 @@ async def test_many_large_bodies_at_once_stay_on_their_link(
     assert all(run.by_link for run in instance.runs)
 
 
+@pytest.mark.usefixtures("links_hold_little")
 async def test_what_has_not_left_when_an_instance_says_no_more_goes_by_the_bus(
-    stage: Stage, unique: Names, folder: Path, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, unique: Names, folder: Path
 ) -> None:
-    monkeypatch.setattr(links, "UNSENT_BYTES_MAX", 64 * 1024)
     name = unique("ep")
     await stage.route(name, {"blue": 100}, timeout_ms=60_000)
     instance = await linked(stage, name, folder)
@@ -262,8 +268,9 @@ async def test_a_link_brings_answers_of_its_own_instance_and_nothing_else(
     victim.gate.clear()
     answers = await in_hand(stage, others, victim)
     (peer,) = liar.peers
-    liar.links = None  # no second link
+    liar.links, heard = None, stage.seen(liar).heard  # no second link
     await liar.beat()
+    await until(lambda: stage.seen(liar).heard > heard, "the router knows")
     peer.write(lies(stage.seen(liar).reply, stage.seen(victim).reply))
     await until(lambda: not is_linked(stage, liar), "the link is dropped")
     assert (await stage.ask(mine, b"by the bus")).body == b"by the bus"
