@@ -111,10 +111,12 @@ async def test_an_idle_node_ends_before_one_that_works(tmp_path: Path) -> None:
         uri = await home.numbers(2_000)
         busy = await home.submit(uri, deployment="busy", overrides={"instance_count": 2})
         await eventually(lambda: _has_nodes(home, busy, 2))
-        states = [node.state for node in (await home.ask(ListNodes())).nodes]
-        assert sorted(states) == ["idle", "running", "running"]
+        nodes = (await home.ask(ListNodes())).nodes
+        assert sorted(node.state for node in nodes) == ["idle", "running", "running"]
         new = await home.submit(uri, deployment="new")
-        await home.until(new.name, JobStatus.RUNNING)
+        await eventually(lambda: _has_settled(home, new, 10))
+        still = {node.id for node in (await home.ask(ListNodes())).nodes if node.job == busy.id}
+        assert still == {node.id for node in nodes if node.job == busy.id}
         assert await _has_nodes(home, busy, 2)
         for job in (busy, new):
             await home.ask(CancelJob(workspace=WORKSPACE, name=job.name))
