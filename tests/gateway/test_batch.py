@@ -404,6 +404,10 @@ async def test_an_invocation_is_read_whatever_the_case_of_its_fields(
             "/properties/retrySettings/maxRetries: ",
         ),
         ({"properties": {"inputData": {"x": {"uri": ""}}}}, "/properties/inputData/x/uri: "),
+        (
+            {"properties": {"outputFileName": "a/b", "inputData": {}}},
+            "/properties/outputFileName: a file name without a path",
+        ),
     ],
 )
 async def test_bad_invocations_are_refused(
