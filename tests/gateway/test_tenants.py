@@ -393,6 +393,8 @@ async def test_a_caller_who_follows_the_events_too_often_takes_no_place_of_other
     street: Street, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "READERS_OF_CALLER_MAX", 2)
+    monkeypatch.setattr(events, "KEEP_ALIVE_S", 1e9)  # it is no write that finds readers gone
+    monkeypatch.setattr(events, "LOOK_S", 0.05)
     api, path = street.house.api, "/events?follow=false"
 
     def following() -> Any:
