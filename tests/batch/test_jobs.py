@@ -202,6 +202,17 @@ async def test_an_input_without_files_is_an_error(home: House) -> None:
 # --- results -----------------------------------------------------------------------------------
 
 
+async def test_an_unknown_datastore_is_refused_at_once_and_a_container_is_none(home: House) -> None:
+    """Uploads lie in containers of the own store, by names that no datastore has."""
+    await home.deploy()
+    await home.store.put(f"workspaces/{WORKSPACE}/box/in/a.txt", b"4")
+    job = await home.submit("azureml://datastores/box/paths/in/")
+    assert await home.output(await home.until(job.name)) == "a.txt,8\n"
+    with pytest.raises(HeadgateError) as refused:
+        await home.submit("azureml://datastores/bo/paths/in/")
+    assert refused.value.error.code is ErrorCode.RESOURCE_NOT_FOUND
+
+
 async def test_frames_lists_and_generators_become_lines(home: House) -> None:
     script = """
 import pandas
