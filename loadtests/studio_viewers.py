@@ -14,6 +14,7 @@ import re
 import secrets
 import socket
 import sys
+import time
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ import aiohttp
 
 READS, STALLS, VANISHES = "reads", "stalls", "vanishes"
 PING_S = 3.0
+ACK_S = 3.0
 RCVBUF_BYTES = 4_096  # what is not read is soon not sent, either
 _COOKIE = "headgate_studio"
 _TABS = ("Charts", "Logs")
@@ -114,6 +116,7 @@ class Viewer:
 
     async def read(self) -> None:
         """As a browser does: with an answer to each ping, and word of what has come."""
+        acked, acked_at = 0, time.monotonic()
         try:
             while True:
                 text = await self._hear()
@@ -121,9 +124,10 @@ class Viewer:
                     self._say("3")
                 elif text.startswith("42"):
                     self._next = max(self._next, 1 + _number(json.loads(text[2:])))
-                    if self._next % 20 == 0:
-                        told = {"client_id": self._client, "next_message_id": self._next}
-                        self._say("42" + json.dumps(["ack", told]))
+                if self._next > acked and time.monotonic() - acked_at > ACK_S:
+                    acked, acked_at = self._next, time.monotonic()
+                    told = {"client_id": self._client, "next_message_id": acked}
+                    self._say("42" + json.dumps(["ack", told]))
         finally:
             self._writer.close()
 

@@ -26,7 +26,7 @@ P99_MAX = 1.10
 GROWTH_MAX_MIB = 80.0  # the pages that one session may have open
 _SETTLED_S = 2.0
 _PARTS = {
-    "portal": "run portal", "control": "headgate up", "nats": "nats-server", "router": "run router",
+    "portal": "run portal", "control": "run control", "nats": "nats-server", "router": "run router",
 }  # fmt: skip
 
 
@@ -50,7 +50,6 @@ class Crowd:
 
 NOBODY = Crowd("nobody")
 CROWDS = (
-    NOBODY,
     Crowd("one viewer", 1, READS),
     Crowd(f"{MANY} viewers that never read", MANY),
     Crowd(f"{MANY} viewers that vanish", MANY, VANISHES),
@@ -66,24 +65,49 @@ class Slice:
     latencies_ms: list[float]
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A crowd by nobody: ratios, and how much more memory a process had at most."""
+
+    rate: float
+    p99: float
+    growth_mib: float
+
+
 async def measure(quick: bool) -> Outcome:
-    """Each crowd by turns with nobody, and nobody with nobody: what the noise is."""
-    seconds, turns = (1.5, 4) if quick else (3.0, 6)
+    """Each crowd by turns with nobody, and first nobody with nobody: what the noise is.
+
+    ``CROWDS``: parts of names, with commas between them, of those that are wanted."""
+    seconds, turns = (2.0, 3) if quick else (3.0, 4)
     wanted = os.environ.get("CROWDS", "").split(",")
     outcome = Outcome(f"viewers and readers beside scoring, by turns with nobody ({turns} turns)")
     with System.running() as system:
         system.deploy(BLUE, "small.py", concurrency=128)
         target = system.target()
         await _slice(target, seconds, 0)
+        noise = (await _compare(system, target, NOBODY, seconds, turns, outcome)).p99
         for crowd in CROWDS:
             if any(part in crowd.name for part in wanted):
-                await _compare(system, target, crowd, seconds, turns, outcome)
+                found = await _compare(system, target, crowd, seconds, turns, outcome)
+                _judge(outcome, crowd, found, noise)
     return outcome
+
+
+def _judge(outcome: Outcome, crowd: Crowd, found: Compared, noise: float) -> None:
+    """``noise``: p99 of nobody by nobody. Where that alone breaks the promise, it says nothing
+    about a crowd that does not do worse by more than it allows."""
+    spread = max(noise, 1 / noise)
+    limit, told = P99_MAX, ""
+    if spread > P99_MAX:
+        limit, told = P99_MAX * spread, f" (of noise: nobody by nobody is x{noise:.2f})"
+    outcome.at_least(f"requests/s, {crowd.name} by nobody", found.rate, RATE_MIN)
+    outcome.at_most(f"p99, {crowd.name} by nobody{told}", found.p99, round(limit, 3))
+    outcome.at_most(f"MiB more of any process, {crowd.name}", found.growth_mib, GROWTH_MAX_MIB)
 
 
 async def _compare(
     system: System, target: Target, crowd: Crowd, seconds: float, turns: int, outcome: Outcome
-) -> None:
+) -> Compared:
     rates, before = [], _memory(system)
     alone_ms: list[float] = []
     beside_ms: list[float] = []
@@ -106,10 +130,7 @@ async def _compare(
         f"p99 x{p99:.3f} ({quantile(alone_ms, 0.99):.2f} and {quantile(beside_ms, 0.99):.2f} ms); "
         f"MiB {told}"
     )
-    outcome.at_least(f"requests/s, {crowd.name} by nobody", median(rates), RATE_MIN)
-    outcome.at_most(f"p99, {crowd.name} by nobody", p99, P99_MAX)
-    growth = max(most[part] - before[part] for part in _PARTS)
-    outcome.at_most(f"MiB more of any process, {crowd.name}", growth, GROWTH_MAX_MIB)
+    return Compared(median(rates), p99, max(most[part] - before[part] for part in _PARTS))
 
 
 @asynccontextmanager
@@ -139,11 +160,11 @@ async def gathered(system: System, crowd: Crowd) -> AsyncIterator[None]:
 
 async def _slice(target: Target, seconds: float, seed: int) -> Slice:
     """The rate of a closed loop, then latencies at a rate that leaves room."""
-    full = await open_loop.closed(target, CONNECTIONS, seconds)
+    full = await open_loop.closed(target, CONNECTIONS, seconds / 2)
     shots = await open_loop.run(target, poisson(RATE_PER_S, seconds, seed))
     if full.errors or shots.errors:
         raise ServerError(f"{full.errors + shots.errors} requests failed")
-    return Slice(len(full) / seconds, shots.latencies_ms())
+    return Slice(2 * len(full) / seconds, shots.latencies_ms())
 
 
 def _memory(system: System) -> dict[str, float]:

@@ -193,3 +193,22 @@ async def test_what_outsiders_say_of_where_they_are_does_not_reach_the_studio(
         pass
     assert told["x-headgate-origin"].startswith("127.0.0.1 ")
     assert not {name.lower() for name in forged if name != "X-Headgate-Origin"} & set(told)
+
+
+async def test_who_leaves_before_there_is_a_page_is_not_waited_for(
+    api: Api, settings: Settings
+) -> None:
+    asked, left = asyncio.Event(), asyncio.Event()
+
+    async def wait(request: web.BaseRequest) -> web.StreamResponse:
+        asked.set()
+        while request.transport is not None:
+            await asyncio.sleep(0.05)
+        left.set()
+        return web.Response()
+
+    async with studio(settings, wait), asyncio.timeout(20):
+        getting = asyncio.create_task(api.session.get(f"{api.base}/studio/"))
+        await asked.wait()
+        getting.cancel()
+        await left.wait()

@@ -196,9 +196,11 @@ async def test_nobody_signs_others_out_by_signing_in_again_and_again() -> None:
 
 
 async def test_open_pages_are_bounded_for_each_session_and_in_all() -> None:
-    sessions = Sessions(Clock())
+    clock = Clock()
+    sessions = Sessions(clock)
     session, other = await signed_in(sessions), await signed_in(sessions, "you")
     for number in range(limits.STUDIO_PAGES_OF_SESSION_MAX):
+        clock.at += limits.STUDIO_PAGE_OF_SESSION_EVERY_S
         assert (await ask(sessions, cookie=cookie(session)))[0] == 200
         session.pages[str(number)] = lambda: None
     assert (await ask(sessions, cookie=cookie(session)))[0] == 429

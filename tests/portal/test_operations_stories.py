@@ -99,7 +99,7 @@ async def test_a_budget_is_made_changed_and_removed_in_the_page(
     await dialog.get_by_label("Tell at").fill("50, 90")
     await choose(page, "Per", "week, from Monday")
     await expect(dialog.get_by_role("status")).to_contain_text(
-        re.compile(r"has cost 100 \(50 %\) and 180 \(90 %\).* in a week \(UTC\), once each")
+        re.compile(r"has cost 100 \(50 %\) and 180 \(90 %\) USD in a week \(UTC\), once each")
     )
     await dialog.get_by_role("button", name="Save").click()
     await expect(row(page, name)).to_contain_text("the workspace")

@@ -18,6 +18,11 @@ async def costs(client: Client, question: Json) -> Json:
     return answer.object
 
 
+async def currency(client: Client) -> str:
+    """What prices, costs and budgets are in, which is known before there are any."""
+    return str((await costs(client, {"since": "24h"})).get("currency", ""))
+
+
 async def budgets(client: Client) -> list[Json]:
     """Every budget, and how it stands."""
     answer = await client.http.send("GET", f"{client.context.workspace_id}/budgets", query=_QUERY)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -36,6 +37,7 @@ _STARTING = """<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv
 <p>If it stays away: <code>pip install 'headgate[portal]'</code>, and see
 <code>logs/portal.log</code> in the data folder.</p>"""
 _STARTING_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+_LOOK_S = 0.5  # whether somebody waits for an answer still
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=60)
 
 
@@ -67,7 +69,9 @@ class StudioProxy:
         try:
             if request.headers.get("Upgrade", "").lower() == "websocket":
                 return await self._join(request)
-            return await self._pass(request)
+            if request.can_read_body:
+                return await self._pass(request)
+            return await _unless_gone(request, self._pass(request))
         except (aiohttp.ClientConnectionError, FileNotFoundError):
             if request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
                 return web.Response(
@@ -151,6 +155,21 @@ class StudioProxy:
                     await way
             await outer.close()
             return outer
+
+
+async def _unless_gone(
+    request: web.BaseRequest, answering: Coroutine[Any, Any, web.StreamResponse]
+) -> web.StreamResponse:
+    """The answer, unless its reader has left before there is one: a page that waits for its turn
+    is not built for nobody."""
+    task = asyncio.create_task(answering)
+    try:
+        while not (await asyncio.wait((task,), timeout=_LOOK_S))[0]:
+            if request.transport is None:
+                raise ConnectionResetError("the reader of the studio's answer has left")
+        return task.result()
+    finally:
+        task.cancel()
 
 
 class _Body:

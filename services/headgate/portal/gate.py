@@ -10,6 +10,7 @@ from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headgate.portal.pace import GoneError, Pace, TooManyError
 from headgate.portal.sessions import COOKIE, Session, Sessions
 from headgate_contracts import limits
 
@@ -52,6 +53,7 @@ class Gate:
     def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
         self._app = app
         self._sessions = sessions
+        self._pace = Pace(sessions.monotonic)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -90,6 +92,17 @@ class Gate:
                 f"{limits.STUDIO_PAGES_MAX} of all: close one, and try again in a minute",
                 429,
             )
+        elif is_page and not changes:
+            try:
+                receive = await self._pace.turn(session.line, receive)
+            except GoneError:
+                return
+            except TooManyError as error:
+                answer = PlainTextResponse(
+                    f"{error} for this sign-in: try again in {error.retry_after_s} s",
+                    429,
+                    {"Retry-After": str(error.retry_after_s)},
+                )
         if is_page:
             scope = _uncompressed(scope)
         await answer(scope, receive, _Confined(send, path))

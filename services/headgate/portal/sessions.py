@@ -16,6 +16,7 @@ from pathlib import Path
 from headgate.client.api import Client
 from headgate.client.target import Target
 from headgate.portal.core import Right
+from headgate.portal.pace import Line
 from headgate.portal.watch import Watch
 from headgate.runtime.clock import Clock
 from headgate.runtime.files import write_atomic
@@ -58,6 +59,8 @@ class Session:
     drafts: OrderedDict[tuple[str, str], Draft] = field(default_factory=OrderedDict)
     pages: dict[str, Callable[[], None]] = field(default_factory=dict)
     """Open pages, and what ends each of them when the session ends."""
+    line: Line = field(default_factory=Line)
+    """Those that are asked for."""
 
     @property
     def target(self) -> Target:
@@ -99,6 +102,7 @@ class Sessions:
     :data:`limits.STUDIO_SESSIONS_OF_SUBJECT_MAX`; the one that was used longest ago goes first."""
 
     def __init__(self, clock: Clock) -> None:
+        self.monotonic = clock.monotonic
         self._clock = clock
         self._by_id: OrderedDict[str, Session] = OrderedDict()
 

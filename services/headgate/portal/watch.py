@@ -1,6 +1,7 @@
 """What a session sees of the system, asked once for all of its pages and kept for a while.
 
-Pages read what is here and never wait for the gateway; a session without a page asks nothing.
+Pages read what is here and never wait for the gateway; a session without a page that is read
+asks nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from headgate.client import events, overview
 from headgate.client.api import Client, Found
 from headgate.portal import core
+from headgate.portal.answers import Answers
 from headgate.portal.core import Live, Series
 from headgate.runtime.clock import Clock
 from headgate.runtime.log import Log
@@ -55,13 +57,16 @@ class View:
 
 
 class Watch:
-    """Looks at the system while somebody looks at a page."""
+    """Looks at the system while somebody looks at a page, and once when a page is opened.
+
+    ``answers``: what several pages ask at about the same time is asked once."""
 
     def __init__(self, client: Client, clock: Clock) -> None:
         self.view = View()
+        self.answers = Answers(clock.monotonic)
         self._client = client
         self._clock = clock
-        self._viewers = 0
+        self._pages: dict[str, Callable[[], bool]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
 
@@ -69,8 +74,9 @@ class Watch:
         """Somebody has just changed something: look at once."""
         self._changed.set()
 
-    def begin(self) -> None:
-        self._viewers += 1
+    def begin(self, page_id: str, is_read: Callable[[], bool]) -> None:
+        """A page was opened; ``is_read``: whether somebody looks at it now."""
+        self._pages[page_id] = is_read
         if not self._tasks:
             self._tasks = [
                 asyncio.create_task(self._run(self._look_at_resources, self._until_changed)),
@@ -78,13 +84,14 @@ class Watch:
                 asyncio.create_task(self._run(self._follow, lambda: asyncio.sleep(RESOURCES_S))),
             ]
 
-    def end(self) -> None:
-        self._viewers -= 1
-        if self._viewers <= 0:
+    def end(self, page_id: str) -> None:
+        self._pages.pop(page_id, None)
+        if not self._pages:
             self._stop()
 
     async def close(self) -> None:
-        tasks, self._viewers = self._tasks, 0
+        tasks = self._tasks
+        self._pages.clear()
         self._stop()
         for task in tasks:
             with contextlib.suppress(asyncio.CancelledError):
@@ -94,12 +101,17 @@ class Watch:
         for task in self._tasks:
             task.cancel()
         self._tasks = []
+        self.answers.forget()
 
     async def _run(
         self, look: Callable[[], Awaitable[None]], pause: Callable[[], Awaitable[None]]
     ) -> None:
-        what, fresh_at = look.__name__, self._clock.now()
+        what, fresh_at, is_first = look.__name__, self._clock.now(), True
         while True:
+            if not is_first and not any(is_read() for is_read in self._pages.values()):
+                await asyncio.sleep(LIVE_S)
+                continue
+            is_first = False
             try:
                 await look()
                 self.view.troubles.pop(what, None)

@@ -13,6 +13,7 @@ from nicegui import ui
 from headgate.azure import arm_autoscale, yaml_nodes
 from headgate.client.autoscale import Autoscale
 from headgate.portal import autoscale_core, core
+from headgate.portal.attention import every
 from headgate.portal.pages.autoscale_form import Form
 from headgate.portal.pages.autoscale_trial import Trial
 from headgate.portal.pages.dialogs import confirm
@@ -152,4 +153,4 @@ def draw(session: Session, endpoint: str, deployments: list[str]) -> None:
         if rows != decisions.rows:
             decisions.rows = rows
 
-    ui.timer(DECISIONS_S, refresh, immediate=True)
+    every(DECISIONS_S, refresh)

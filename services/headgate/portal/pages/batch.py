@@ -11,9 +11,10 @@ from nicegui import ui
 
 from headgate.client.jobs import Jobs
 from headgate.portal import batch_core
+from headgate.portal.attention import every
 from headgate.portal.gate import PREFIX
 from headgate.portal.pages import new_endpoint
-from headgate.portal.pages.frame import Studio, empty, heading, later, link_cell, page
+from headgate.portal.pages.frame import Studio, empty, heading, link_cell, page
 from headgate.portal.pages.tables import table
 from headgate.portal.sessions import Session
 from headgate_contracts.errors import HeadgateError
@@ -71,8 +72,7 @@ def _endpoints(session: Session) -> None:
         if rows != listed.rows:
             listed.rows = rows
 
-    later(refresh())
-    ui.timer(ENDPOINTS_S, refresh)
+    every(ENDPOINTS_S, refresh)
 
 
 def jobs_table(ask: Callable[[], Awaitable[list[dict[str, Any]]]]) -> None:
@@ -92,5 +92,4 @@ def jobs_table(ask: Callable[[], Awaitable[list[dict[str, Any]]]]) -> None:
         if rows != listed.rows:
             listed.rows = rows
 
-    later(refresh())
-    ui.timer(REFRESH_S, refresh)
+    every(REFRESH_S, refresh)

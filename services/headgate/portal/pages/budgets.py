@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from functools import partial
 
@@ -14,12 +15,14 @@ from headgate.portal.pages.dialogs import Fields, NamedForm, open_form
 from headgate.portal.pages.frame import heading
 from headgate.portal.pages.tables import NamedTable
 from headgate.portal.sessions import Session
+from headgate_contracts.errors import HeadgateError
 from headgate_contracts.metering import Grain
 
 COLUMNS = (
     ("name", "Budget"), ("of", "Of"), ("spent", "Spent"), ("share", "Share"), ("amount", "Amount"),
     ("grain", "Per"), ("until", "Ends (UTC)"), ("alerted", "Told at"),
 )  # fmt: skip
+CURRENCY_S = 60.0
 _WORKSPACE, _ALL = "the whole workspace", "all of its deployments"
 
 
@@ -27,12 +30,15 @@ class BudgetForm(NamedForm):
     """One budget; ``told`` is the one that is changed, as the gateway told it."""
 
     def __init__(
-        self, session: Session, others: Mapping[str, Json], told: Json | None = None
+        self,
+        session: Session,
+        others: Mapping[str, Json],
+        currency: str,
+        told: Json | None = None,
     ) -> None:
         super().__init__("budget", decide.read(told) if told else None, others)
         self._session = session
-        currencies = (each["properties"].get("currency") for each in others.values())
-        self._currency = str(next(filter(None, currencies), ""))
+        self._currency = currency
 
     def draw(self) -> Fields:
         given = self.given
@@ -93,8 +99,12 @@ def draw(session: Session) -> None:
         numbers=("spent", "share", "amount"),
     )
 
-    def edit(told: Json | None = None) -> None:
-        open_form(BudgetForm(session, table.told, told), table.refresh)
+    async def edit(told: Json | None = None) -> None:
+        currency = ""
+        with contextlib.suppress(HeadgateError):
+            ask = partial(calls.currency, client)
+            currency = await session.watch.answers.get("currency", CURRENCY_S, ask)
+        open_form(BudgetForm(session, table.told, currency, told), table.refresh)
 
     with ui.row().classes("full-width mid"):
         heading("Budgets")

@@ -10,6 +10,7 @@ from nicegui import ui
 
 from headgate.client.autoscale import Autoscale
 from headgate.portal import autoscale_core, charts_core
+from headgate.portal.attention import every
 from headgate.portal.pages import metric_charts
 from headgate.portal.pages.frame import heading
 from headgate.portal.sessions import Session
@@ -18,6 +19,7 @@ from headgate_contracts.errors import HeadgateError
 
 CHART_S = 2.0
 DECISIONS_S = 5.0
+DECISIONS_FRESH_S = 2.5  # another page's answer is as good
 MARKS_MAX = 50
 REASONS_MAX = 10
 _INSTANCES = "Ready instances"
@@ -65,7 +67,11 @@ def draw(session: Session, endpoint: str) -> None:
 
     async def look_at_decisions() -> None:
         try:
-            decided = await Autoscale(session.client).decisions(endpoint, "", "15m", MARKS_MAX)
+            decided = await session.watch.answers.get(
+                ("decisions", endpoint),
+                DECISIONS_FRESH_S,
+                lambda: Autoscale(session.client).decisions(endpoint, "", "15m", MARKS_MAX),
+            )
         except HeadgateError:
             return
         marks[:] = autoscale_core.marks(decided, since=0.0)
@@ -92,15 +98,20 @@ def draw(session: Session, endpoint: str) -> None:
         ui.run_javascript(f"extendCharts({json.dumps(told)}, {limits.STUDIO_POINTS_MAX})")
 
     async def look_at_metrics() -> None:
+        found = await session.watch.answers.get(
+            ("metrics", endpoint),
+            metric_charts.FRESH_S,
+            lambda: metric_charts.look(session, endpoint),
+        )
         told = {
             of_hour[each].id: {"lines": lines, "isStacked": each == metric_charts.STATUSES}
-            for each, lines in (await metric_charts.look(session, endpoint)).items()
+            for each, lines in found.items()
         }
         ui.run_javascript(f"drawCharts({json.dumps(told)})")
 
-    ui.timer(CHART_S, refresh)
-    ui.timer(metric_charts.REFRESH_S, look_at_metrics, immediate=True)
-    ui.timer(DECISIONS_S, look_at_decisions, immediate=True)
+    every(CHART_S, refresh)
+    every(metric_charts.REFRESH_S, look_at_metrics)
+    every(DECISIONS_S, look_at_decisions)
 
 
 def _chart(title: str, unit: str) -> ui.echart:

@@ -9,8 +9,9 @@ from nicegui import ui
 
 from headgate.client import costs as calls
 from headgate.portal import core
+from headgate.portal.attention import every
 from headgate.portal.pages import budgets
-from headgate.portal.pages.frame import GREY, Studio, later, page, tell
+from headgate.portal.pages.frame import GREY, Studio, page, tell
 from headgate.portal.pages.tables import table
 from headgate.portal.sessions import Session
 from headgate_contracts.errors import HeadgateError
@@ -66,8 +67,7 @@ def draw(session: Session, endpoint: str = "") -> None:
 
     by.on_value_change(refresh)
     span.on_value_change(refresh)
-    ui.timer(30.0, refresh)
-    later(refresh())
+    every(30.0, refresh)
 
 
 def _options() -> dict[str, Any]:

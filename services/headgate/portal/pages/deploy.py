@@ -13,13 +13,13 @@ from headgate.azure.yaml_files import YamlFile
 from headgate.client.assets import register_all
 from headgate.client.storage import Storage
 from headgate.portal import core
+from headgate.portal.attention import every
 from headgate.portal.gate import PREFIX
 from headgate.portal.pages import logs
 from headgate.portal.pages.frame import (
     Studio,
     guarded,
     heading,
-    later,
     page,
     state_badge,
     state_color,
@@ -271,7 +271,6 @@ def _deployment(session: Session, endpoint: str, name: str) -> None:
         await session.client.update_endpoint(spec, stored.etag)
         ui.notify(f"{name} has all traffic of {endpoint}", type="positive")
 
-    later(refresh())
-    ui.timer(1.5, refresh)
+    every(1.5, refresh)
     heading("Log")
     logs.LogView(session, endpoint, [name])

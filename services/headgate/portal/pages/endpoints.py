@@ -12,6 +12,7 @@ from nicegui import ui
 
 from headgate.client import costs as calls
 from headgate.portal import core
+from headgate.portal.attention import every
 from headgate.portal.gate import PREFIX
 from headgate.portal.pages import new_endpoint
 from headgate.portal.pages.frame import REFRESH_S, Studio, empty, link_cell, page
@@ -97,5 +98,5 @@ def register(studio: Studio) -> None:
                     listed.rows = rows
 
             refresh()
-            ui.timer(REFRESH_S, refresh)
-            ui.timer(COSTS_S, look_at_costs, immediate=True)
+            every(REFRESH_S, refresh)
+            every(COSTS_S, look_at_costs)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import Request
@@ -13,6 +14,7 @@ from nicegui import Client, background_tasks, ui
 from pydantic import ValidationError
 
 from headgate.client.api import Started
+from headgate.portal.attention import every, is_read, take_back
 from headgate.portal.gate import PREFIX, session_of
 from headgate.portal.pages import scripts, styles
 from headgate.portal.sessions import Session, Sessions
@@ -64,7 +66,6 @@ def page(session: Session, title: str, *, back: tuple[str, str] | None = None) -
     )
     ui.add_body_html(f"<script>{scripts.ALL}</script>")
     dark = ui.dark_mode(None)
-    session.watch.begin()
     _open_in(session, ui.context.client)
     with ui.header().classes("mid q-py-xs"):
         ui.link("Skip to the content", "#content").classes("skip")
@@ -106,7 +107,7 @@ def page(session: Session, title: str, *, back: tuple[str, str] | None = None) -
         trouble.set_text(text[:160])
         trouble.set_visibility(bool(text))
 
-    ui.timer(REFRESH_S, refresh)
+    every(REFRESH_S, refresh)
 
 
 def _open_in(session: Session, client: Client) -> None:
@@ -120,12 +121,14 @@ def _open_in(session: Session, client: Client) -> None:
 
     def forget() -> None:
         session.pages.pop(client.id, None)
-        session.watch.end()
+        session.watch.end(client.id)
 
     def end() -> None:
         background_tasks.create(leave())
 
     session.pages[client.id] = end
+    session.watch.begin(client.id, partial(is_read, client))
+    client.on_connect(take_back)
     client.on_delete(forget)
 
 

@@ -11,6 +11,7 @@ from nicegui import background_tasks, ui
 
 from headgate.client import events
 from headgate.portal import core
+from headgate.portal.attention import every
 from headgate.portal.pages.tables import table
 from headgate.portal.sessions import Session
 from headgate_contracts.errors import HeadgateError
@@ -87,4 +88,4 @@ def draw(
     moment.on("clear", begin)
     ui.context.client.on_delete(stop)
     begin()
-    ui.timer(1.0, refresh)
+    every(1.0, refresh)

@@ -8,6 +8,7 @@ from nicegui import ui
 
 from headgate.client import overview
 from headgate.portal import batch_core
+from headgate.portal.attention import every
 from headgate.portal.gate import PREFIX
 from headgate.portal.pages.frame import REFRESH_S, empty, heading, link_cell
 from headgate.portal.pages.tables import NamedTable
@@ -61,7 +62,7 @@ def _online(session: Session) -> None:
             for endpoint, deployment, state, count, ready in now:
                 _lane(endpoint, deployment, state, count, ready)
 
-    ui.timer(REFRESH_S, refresh, immediate=True)
+    every(REFRESH_S, refresh)
 
 
 def _lane(endpoint: str, deployment: str, state: str, count: int, ready: int) -> None:

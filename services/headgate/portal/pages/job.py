@@ -15,6 +15,7 @@ from nicegui import ui
 
 from headgate.client.jobs import Jobs
 from headgate.portal import batch_core, core
+from headgate.portal.attention import every
 from headgate.portal.pages.frame import Studio, guarded, heading, later, page
 from headgate.portal.pages.tables import table
 from headgate.portal.sessions import Session
@@ -158,8 +159,7 @@ class JobPage:
         self._show_rows([])
         self._show_retry("")
         self._draw_logs()
-        later(self._refresh())
-        ui.timer(REFRESH_S, self._refresh)
+        every(REFRESH_S, self._refresh)
 
     def _button(
         self, word: str, action: Callable[[], Awaitable[None]], states: tuple[str, ...]

@@ -10,6 +10,7 @@ from nicegui import ui
 
 from headgate.client.api import Found, Started
 from headgate.portal import core
+from headgate.portal.attention import every
 from headgate.portal.gate import PREFIX
 from headgate.portal.pages.dialogs import confirm
 from headgate.portal.pages.frame import REFRESH_S, empty, finish, guarded, state_badge, state_color
@@ -67,7 +68,7 @@ class Lanes:
         self._place = ui.column().classes("full-width lanes")
         self._mirror_place = ui.column().classes("full-width")
         self._refresh()
-        ui.timer(REFRESH_S, self._refresh)
+        every(REFRESH_S, self._refresh)
 
     # -- what is shown --------------------------------------------------------------------------
 

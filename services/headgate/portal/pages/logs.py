@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from nicegui import ui
 
 from headgate.portal import core
+from headgate.portal.attention import every
 from headgate.portal.sessions import Session
 from headgate_contracts.errors import HeadgateError
 
 LINES_MAX = 2_000
 FIRST_LINES = 200
 POLL_S = 1.5
+FRESH_S = 0.5  # what another page has just heard is as good
 LEVELS = {"": "all", "INFO": "INFO", "WARNING": "WARNING", "ERROR": "ERROR"}
 CONTAINERS = {"InferenceServer": "Inference server", "StorageInitializer": "Storage initializer"}
 
@@ -38,7 +42,7 @@ class LogView:
             self._deployment, self._container, self._level, self._request_id, self._contains,
         ):  # fmt: skip
             each.on_value_change(self._begin)
-        ui.timer(POLL_S, self._poll)
+        every(POLL_S, self._poll)
 
     def _begin(self) -> None:
         self._cursor = ""
@@ -48,16 +52,19 @@ class LogView:
         if self._busy or not self._deployment.value or (self._cursor and not self._follow.value):
             return
         self._busy = True
+        ask = partial(
+            self._session.client.logs,
+            self._endpoint,
+            str(self._deployment.value),
+            container=str(self._container.value),
+            tail=LINES_MAX if self._level.value else FIRST_LINES,
+            cursor=self._cursor,
+            request_id=self._request_id.value or "",
+            contains=self._contains.value or "",
+        )
+        key = ("logs", *ask.args, *ask.keywords.values())
         try:
-            text, self._cursor = await self._session.client.logs(
-                self._endpoint,
-                str(self._deployment.value),
-                container=str(self._container.value),
-                tail=LINES_MAX if self._level.value else FIRST_LINES,
-                cursor=self._cursor,
-                request_id=self._request_id.value or "",
-                contains=self._contains.value or "",
-            )
+            text, self._cursor = await self._session.watch.answers.get(key, FRESH_S, ask)
             if shown := core.at_least(text, str(self._level.value)).rstrip("\n"):
                 self._log.push(shown)
         except HeadgateError as error:

@@ -11,6 +11,7 @@ from headgate.portal.sessions import Session
 from headgate_contracts.errors import HeadgateError
 
 REFRESH_S = 15.0
+FRESH_S = 7.5  # another page's answer is as good
 STATUSES = ("Requests by status, last hour", "per minute")
 CPU = ("Processor time, last hour", "% of the instance type")
 MEMORY = ("Memory, last hour", "% of the instance type")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nicegui import ui
 
 from headgate.portal import core, mirror_core
+from headgate.portal.attention import every
 from headgate.portal.mirror_core import SHOWN_QUANTILES, Side
 from headgate.portal.pages.frame import GREY, empty
 from headgate.portal.sessions import Session
@@ -40,7 +41,7 @@ def draw(session: Session, endpoint: str) -> None:
         series = [_distribution(side) for side in sides]
         chart.run_chart_method("setOption", {"series": series}, {"replaceMerge": ["series"]})
 
-    ui.timer(REFRESH_S, refresh, immediate=True)
+    every(REFRESH_S, refresh)
 
 
 def _side(side: Side) -> None:

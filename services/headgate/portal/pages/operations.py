@@ -10,6 +10,7 @@ from nicegui import ui
 
 from headgate.azure.arm_fields import Json
 from headgate.portal import core
+from headgate.portal.attention import every
 from headgate.portal.pages import alerts, audit, history, instances, levels, quotas
 from headgate.portal.pages.frame import Studio, heading, page, tabbed
 from headgate.portal.sessions import Session
@@ -48,7 +49,7 @@ def _system(session: Session) -> None:
         with place:
             _show(status)
 
-    ui.timer(STATUS_S, refresh, immediate=True)
+    every(STATUS_S, refresh)
 
 
 def _show(status: Json) -> None:

@@ -8,8 +8,9 @@ from types import MappingProxyType
 from nicegui import events, ui
 
 from headgate.azure.arm_fields import Json
+from headgate.portal.attention import every
 from headgate.portal.pages.dialogs import confirm
-from headgate.portal.pages.frame import guarded, later
+from headgate.portal.pages.frame import guarded
 from headgate_contracts.errors import HeadgateError
 
 REFRESH_S = 10.0
@@ -102,8 +103,7 @@ class NamedTable:
             self._table.add_slot(f"body-cell-{column}", template)
         for number, (_, _, act) in enumerate(self._actions):
             self._table.on(f"act{number}", _told(act))
-        later(self.refresh())
-        ui.timer(self._every_s, self.refresh)
+        every(self._every_s, self.refresh)
 
     async def refresh(self) -> None:
         """Ask now; what nobody answers leaves the rows as they are."""
