@@ -57,6 +57,27 @@ async def test_charts_of_the_hour_are_there_again_when_their_tab_is(visitor: Vis
     await page.wait_for_function(BARS, timeout=10_000)
 
 
+# Notes when charts were sent last; while ``deaf``, nobody tells the studio that they were read.
+LISTEN = """() => {
+  const {extendCharts} = window;
+  window.extendCharts = (...told) => { window.heardAt = Date.now(); extendCharts(...told); };
+  window.deaf = (yes) => { window.ackedMessageId = yes ? Infinity : -1; };
+}"""
+QUIET_MS = 5_000  # two charts' time
+
+
+@pytest.mark.usefixtures("served")
+async def test_a_page_that_nobody_reads_is_left_alone_until_somebody_does(visitor: Visitor) -> None:
+    page = visitor.page
+    await visitor.open(f"/studio/endpoints/{NAME}", "Charts")
+    await page.evaluate(LISTEN)
+    await page.wait_for_function("window.heardAt")
+    await page.evaluate("deaf(true)")
+    await page.wait_for_function("most => Date.now() - heardAt > most", arg=QUIET_MS)
+    await page.evaluate("deaf(false)")
+    await page.wait_for_function("Date.now() - heardAt < 1000", timeout=10_000)
+
+
 @pytest.mark.soak
 async def test_a_browser_that_stood_still_is_cut_off_and_comes_back(
     visitor: Visitor, load: Load
