@@ -157,12 +157,12 @@ STUDIO_SESSION_IDLE_S = 12 * 3_600.0
 STUDIO_SESSION_LIFE_S = 7 * 24 * 3_600.0
 STUDIO_PAGES_MAX = 200  # those that were left a moment ago included; one takes about 1 MiB
 STUDIO_PAGES_OF_SESSION_MAX = 40
-# A person opens a dozen pages at once and then less than one in two seconds for a while.
-STUDIO_PAGES_AT_ONCE = 12  # of a session
-STUDIO_PAGE_OF_SESSION_EVERY_S = 2.0
-STUDIO_PAGES_OF_ALL_AT_ONCE = 40
-STUDIO_PAGE_EVERY_S = 0.5
-STUDIO_WAITING_OF_SESSION_MAX = 20  # pages to be built: 40 s of them
+# Nobody opens more than 30 pages in a minute to look at them.
+STUDIO_PAGES_AT_ONCE = 16  # of a session
+STUDIO_PAGE_OF_SESSION_EVERY_S = 4.0
+STUDIO_PAGES_OF_ALL_AT_ONCE = 50
+STUDIO_PAGE_EVERY_S = 1.0
+STUDIO_WAITING_OF_SESSION_MAX = 20  # pages to be built: 80 s of them
 STUDIO_UNREAD_S = 7.0  # a browser says every three seconds what it has read
 STUDIO_ANSWERS_MAX = 50  # that pages of one session share
 STUDIO_BACKLOG_MESSAGES_MAX = 200  # that wait for one page's browser

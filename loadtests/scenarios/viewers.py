@@ -23,7 +23,7 @@ CONNECTIONS = 8
 RATE_PER_S = 500
 MANY = 20
 CLOSED_S, OPEN_S = 1.0, 2.0  # of a slice
-QUICK_SLICES, SLICES = 4, 7
+QUICK_SLICES, SLICES = 3, 5
 RATE_MIN = 0.95
 P99_MAX = 1.10
 GROWTH_MAX_MIB = 80.0  # the pages that one session may have open
@@ -107,7 +107,7 @@ async def measure(quick: bool) -> Outcome:
             async with gathered(system, crowd):
                 beside = await _slices(target, number)
                 most = {part: max(most[part], mib) for part, mib in _memory(system).items()}
-            await asyncio.sleep(_FORGOTTEN_S if crowd.number else 0)
+            await asyncio.sleep(_FORGOTTEN_S if crowd.number and not crowd.request else 0)
             after = await _slices(target, number)
             found, alone = Compared.of(beside, [*alone, *after]), after
             growth = {part: most[part] - before[part] for part in _PARTS}

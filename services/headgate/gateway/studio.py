@@ -37,8 +37,9 @@ _STARTING = """<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv
 <p>If it stays away: <code>pip install 'headgate[portal]'</code>, and see
 <code>logs/portal.log</code> in the data folder.</p>"""
 _STARTING_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-_LOOK_S = 0.5  # whether somebody waits for an answer still
-_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=60)
+_LOOK_S = 1.0  # whether somebody waits for an answer still
+_READ_S = 100.0  # a page may wait for its turn
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=_READ_S)
 
 
 def is_studio(path: str) -> bool:
