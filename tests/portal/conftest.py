@@ -117,7 +117,11 @@ class Visitor:
         self.page.on("pageerror", lambda error: self.faults.append(f"page error: {error}"))
         self.page.on(
             "console",
-            lambda said: self.faults.append(said.text) if said.type == "error" else None,
+            lambda said: (
+                self.faults.append(f"{said.text} ({said.location.get('url')})")
+                if said.type == "error"
+                else None
+            ),
         )
 
     @property

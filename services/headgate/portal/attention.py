@@ -16,6 +16,8 @@ from nicegui import Client, ui
 
 from headgate_contracts import limits
 
+LOOK_S = 2.0
+
 
 def is_read(client: Client) -> bool:
     """Whether the page's browser is there and has read what it got some seconds ago."""
@@ -27,15 +29,20 @@ def is_read(client: Client) -> bool:
 
 def every(seconds: float, action: Callable[[], object]) -> None:
     """Call a refresh, async or not, as soon as the page is there and again and again from then on,
-    as long as it is read."""
+    as long as it is read; one that was left out comes soon after it is read again."""
+    is_first = True
 
     async def act() -> None:
-        if is_read(ui.context.client):
-            done = action()
-            if inspect.isawaitable(done):
-                await done
+        nonlocal is_first
+        if not is_first and not is_read(ui.context.client):
+            timer.interval = min(seconds, LOOK_S)
+            return
+        is_first, timer.interval = False, seconds
+        done = action()
+        if inspect.isawaitable(done):
+            await done
 
-    ui.timer(seconds, act)
+    timer = ui.timer(seconds, act)
 
 
 def take_back(client: Client) -> None:
