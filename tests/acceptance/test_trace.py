@@ -47,4 +47,4 @@ def test_a_request_is_traced(
     table = headgate.cli("trace", request_id, "-o", "table")
     assert request_id in table and "model" in table
     unknown = headgate.try_cli("trace", "no-such-request", "--wait", "0")
-    assert unknown.returncode == 1 and "x-headgate-trace: true" in unknown.stderr
+    assert unknown.returncode == 4 and "x-headgate-trace: true" in unknown.stderr
