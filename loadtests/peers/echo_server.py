@@ -9,7 +9,7 @@ from email.utils import formatdate
 
 import uvloop
 
-from headgate.router.answers import Answer, Body
+from headgate.router.answers import Answer
 from headgate.router.core import Refusal
 from headgate.router.exchange import Exchange
 from headgate.router.headers import Head
@@ -26,7 +26,7 @@ class Echo:
     def __init__(self) -> None:
         self.date = formatdate(usegmt=True)
 
-    def spool(self, body: Body) -> Spool:
+    def spool(self, body: bytes) -> Spool:
         raise SpoolError("nothing is larger than a message here")
 
     def receive(self, exchange: Exchange) -> Answer | None:
