@@ -211,9 +211,19 @@ async def test_many_large_bodies_at_once_stay_on_their_link(
     name = unique("ep")
     await stage.route(name, {"blue": 100}, timeout_ms=60_000, concurrency=32)
     instance = await linked(stage, name, folder, capacity=32)
+    (peer,) = instance.peers
+    peer.transport.pause_reading()  # type: ignore[attr-defined]
     bodies = [bytes([number]) * 1024 * 1024 for number in range(24)]
-    answers = await asyncio.gather(*(stage.ask(name, body) for body in bodies))
-    assert [answer.body for answer in answers] == bodies
+    first = asyncio.gather(*(stage.ask(name, body) for body in bodies))
+    link = stage.seen(instance).outbox.link
+    assert link is not None
+    await until(lambda: link._transport.get_write_buffer_size() > 16 * 1024 * 1024, "they wait")
+    last = asyncio.create_task(stage.ask(name, b"last"))
+    await asyncio.sleep(0)
+    assert is_linked(stage, instance)
+    peer.transport.resume_reading()  # type: ignore[attr-defined]
+    assert [answer.body for answer in await first] == bodies
+    assert (await last).body == b"last"
     assert all(run.by_link for run in instance.runs)
 
 
