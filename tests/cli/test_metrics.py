@@ -15,9 +15,16 @@ def test_definitions_are_those_of_azure(cli: Command) -> None:
     assert [each["name"] for each in of_deployment] == [metric.name for metric in DEPLOYMENT]
 
 
-def test_what_has_no_values_is_an_empty_list(cli: Command) -> None:
-    told = cli("metrics", "list", "-e", "never-there", "-m", "RequestsPerMinute")
+def test_what_has_no_values_is_an_empty_list(cli: Command, endpoint: str) -> None:
+    told = cli("metrics", "list", "-e", endpoint, "-m", "RequestsPerMinute")
     assert told.document == []
+
+
+def test_metrics_of_what_was_never_there_end_with_4(cli: Command, endpoint: str) -> None:
+    for place in (("-e", "never-there"), ("-e", endpoint, "-d", "blue")):
+        ran = headgate("metrics", "list", *place, "-m", "RequestsPerMinute")
+        assert (ran.code, ran.out) == (4, ""), ran
+        assert place[-1] in ran.err
 
 
 def test_an_unknown_metric_names_a_near_one(cli: Command) -> None:

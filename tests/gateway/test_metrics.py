@@ -12,6 +12,7 @@ from headgate.gateway.metrics import read_filter, read_timespan
 from headgate.metering import app as metering_app
 from headgate.metering.rows import VERSION_TABLE, MetricRow
 from headgate.runtime.clock import SystemClock
+from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings
 from headgate.runtime.tables import open_database
 from headgate_contracts.errors import HeadgateError
@@ -49,6 +50,7 @@ async def remember(settings: Settings, endpoint: str) -> None:
 async def test_values_come_in_azures_form(
     api: Api, metering: None, settings: Settings, unique: Any
 ) -> None:
+    """Also of an endpoint that is there no more."""
     name = unique("ep")
     await remember(settings, name)
     path = f"~/onlineEndpoints/{name}/{INSIGHTS}/metrics?metricnames=RequestsPerMinute"
@@ -66,6 +68,20 @@ async def test_values_come_in_azures_form(
         for each in split.body["value"][0]["timeseries"]
     }
     assert told == {"200": 8, "503": 4}
+
+
+async def test_an_endpoint_is_there_or_has_metrics(
+    api: Api, metering: None, registry: Service, unique: Any
+) -> None:
+    name = unique("ep")
+    path = f"~/onlineEndpoints/{name}"
+    for place in (path, f"{path}/deployments/blue"):
+        reply = await api.get(f"{place}/{INSIGHTS}/metrics")
+        assert (reply.status, reply.error["code"]) == (404, "ResourceNotFound"), reply.body
+    made = await api.put(path, {"location": "local", "properties": {"authMode": "Key"}})
+    assert made.status == 201, made.body
+    reply = await api.get(f"{path}/{INSIGHTS}/metrics")
+    assert reply.status == 200 and reply.body["value"][0]["timeseries"] == []
 
 
 async def test_definitions_are_azures(api: Api, metering: None) -> None:

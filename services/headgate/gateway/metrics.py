@@ -90,7 +90,7 @@ class Metrics:
         self._retention = f"P{days:g}D"
 
     async def query(self, call: Call) -> web.StreamResponse:
-        """Metrics outlive what they tell of."""
+        """Metrics outlive what they tell of: without any, it must at least be there."""
         asked = call.query
         since, until = read_timespan(asked.get("timespan", ""), self._backend.clock.now())
         interval_s = _interval(asked.get("interval", "PT1M"), until - since)
@@ -111,6 +111,8 @@ class Metrics:
             only=only,
         )
         reply = await self._backend.ask(query, MetricsReply)
+        if not any(each.series for each in reply.metrics):
+            await (self._backend.deployment if query.deployment else self._backend.endpoint)(call)
         identifier = _resource_id(call)
         return answer(
             {
