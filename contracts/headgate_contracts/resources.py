@@ -48,6 +48,10 @@ Name = Annotated[
         description=limits.NAME_RULE,
     ),
 ]
+# Of what is looked at or counted, where empty means everything.
+OptionalName = Annotated[
+    str, Field(pattern=rf"^$|{limits.NAME_PATTERN}", max_length=limits.NAME_CHARS_MAX)
+]
 AssetName = Annotated[str, Field(pattern=limits.ASSET_NAME_PATTERN)]
 # Empty asks for the next number.
 AssetVersion = Annotated[str, Field(pattern=rf"^$|{limits.ASSET_VERSION_PATTERN}")]

@@ -72,6 +72,7 @@ async def test_a_rule_lives_at_its_address(api: Api, hook: str, unique: Any) -> 
         ({"topics": ["sla-burning"], "url": "https://elsewhere.example"}, "/properties/url"),
         ({"topics": ["sla-burning"], "url": ""}, "/properties/url"),
         ({"topics": ["sla-burning"], "secret": "short"}, "/properties/secret"),
+        ({"topics": ["sla-burning"], "endpoint": "a\x1b[m"}, "/properties/endpoint"),
         ({"topics": ["sla-burning"], "header": "x"}, "/properties/header"),
     ],
 )

@@ -83,6 +83,7 @@ async def test_use_is_told_by_caller_and_when_it_frees(
         ({"kind": "endpoints", "limit": 1.5}, "/properties/limit"),
         ({"kind": "endpoints", "limit": 1, "endpoint": "e"}, "/properties/endpoint"),
         ({"kind": "requestsPerSecond", "limit": 1}, "/properties/endpoint"),
+        ({"kind": "deployments", "limit": 1, "endpoint": "a\x9b"}, "/properties/endpoint"),
         ({"kind": "instances", "limit": 1, "deployment": "*"}, "/properties/endpoint"),
         ({"kind": "connections", "limit": 1, "endpoint": "e", "caller": "k"}, "/properties/caller"),
         ({"kind": "requests", "limit": 1}, "/properties/window"),

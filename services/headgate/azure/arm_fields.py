@@ -323,6 +323,8 @@ def _describe(
         return name, f"not a valid name; a name has {limits.NAME_RULE}", ErrorCode.INVALID_NAME
     if kind == "missing":
         text = "this field is required"
+    elif kind.startswith("string_") and name in ("endpoint", "deployment"):
+        text = f"not a valid name; a name has {limits.NAME_RULE}"
     return (
         shape.locate(path) or "/".join(map(str, path)),
         text.removeprefix("Value error, ").replace("Input should", "must", 1),

@@ -31,6 +31,7 @@ from headgate_contracts.alerts import (
     Topic,
 )
 from headgate_contracts.envelope import Value
+from headgate_contracts.resources import OptionalName
 
 _RULES = f"{WORKSPACE}/alertRules"
 _RULE = f"{_RULES}/{{name}}"
@@ -42,7 +43,7 @@ class RuleBody(Value):
 
     topics: tuple[Topic, ...] = Field(min_length=1, max_length=len(Topic))
     url: str = Field(min_length=1, max_length=URL_CHARS_MAX)
-    endpoint: str = Field("", max_length=64)
+    endpoint: OptionalName = ""
     is_enabled: bool = True
     secret: str = Field("", max_length=256)
 

@@ -36,6 +36,7 @@ from headgate_contracts.metering import (
     PutBudget,
     Scope,
 )
+from headgate_contracts.resources import OptionalName
 
 _BUDGETS = f"{WORKSPACE}/budgets"
 _BUDGET = f"{_BUDGETS}/{{name}}"
@@ -48,8 +49,8 @@ class CostQuestion(Value):
     by: CostGroup = CostGroup.ENDPOINT
     since: str = _SINCE_DEFAULT
     until: str = ""
-    endpoint: str = ""
-    deployment: str = ""
+    endpoint: OptionalName = ""
+    deployment: OptionalName = ""
     tag: str = ""
 
 
@@ -61,8 +62,8 @@ class BudgetBody(Value):
     thresholds: tuple[float, ...] = Field(
         (50.0, 80.0, 100.0), min_length=1, max_length=limits.BUDGET_THRESHOLDS_MAX
     )
-    endpoint: str = ""
-    deployment: str = ""
+    endpoint: OptionalName = ""
+    deployment: OptionalName = ""
     tag: str = ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import Field
@@ -43,13 +43,19 @@ _QUOTA = f"{_QUOTAS}/{{name}}"
 _USES_SHOWN = 100
 
 
+# A name, * for each, or nothing for all together.
+_Place = Annotated[
+    str, Field(pattern=rf"^\*?$|{limits.NAME_PATTERN}", max_length=limits.NAME_CHARS_MAX)
+]
+
+
 class QuotaBody(Value):
     """A quota without its name and workspace, which the path says."""
 
     kind: QuotaKind
     limit: float = Field(ge=0, le=limits.QUOTA_LIMIT_MAX)
-    endpoint: str = Field("", max_length=64)
-    deployment: str = Field("", max_length=64)
+    endpoint: _Place = ""
+    deployment: _Place = ""
     caller: str = Field("", max_length=limits.CALLER_CHARS_MAX)
     window_s: int = Field(0, ge=0, le=limits.QUOTA_WINDOW_S_MAX)
 
