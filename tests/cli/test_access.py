@@ -221,8 +221,8 @@ def test_a_token_is_made_listed_used_and_revoked(
 def test_what_a_token_cannot_be_is_refused(cli: Command, reader: str) -> None:
     assert headgate("token", "create", "abc", "--role", "reader", "--expires", "soon").code == 2
     assert headgate("token", "create", "abc", "--role", "king").code == 2
-    assert headgate("token", "create", "a b", "--role", "reader").code == 1
-    assert headgate("token", "create", "abc", "--role", "reader", "--expires", "9999d").code == 1
+    assert headgate("token", "create", "a b", "--role", "reader").code == 2
+    assert headgate("token", "create", "abc", "--role", "reader", "--expires", "9999d").code == 2
 
 
 def test_roles_end_with_the_code_of_missing_rights(

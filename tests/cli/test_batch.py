@@ -104,7 +104,7 @@ def test_a_deployment_on_a_compute_that_is_not_there_is_refused(
 ) -> None:
     create = ("batch-deployment", "create", "-f", recipe, "-e", batch_endpoint)
     ran = headgate(*create, "--set", "compute=azureml:batch-clutter")
-    assert ran.code == 1
+    assert ran.code == 2
     assert "compute: there is no compute 'batch-clutter' in this workspace" in ran.err
     assert "batch-cluster" in ran.err
     assert "headgate compute create --name batch-clutter" in ran.err

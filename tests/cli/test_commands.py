@@ -94,7 +94,7 @@ def test_keys_are_printed_and_regenerated_one_at_a_time(cli: Command, endpoint: 
 
 def test_a_refused_change_of_traffic_says_why(cli: Command, endpoint: str) -> None:
     ran = headgate("online-endpoint", "update", "-n", endpoint, "--traffic", "nobody=100")
-    assert ran.code == 1
+    assert ran.code == 2
     assert "nobody" in ran.err
 
 
@@ -132,7 +132,7 @@ def test_instance_types_are_listed_and_others_refused(
     blue = (folder / "blue.yml").read_text()
     (folder / "odd.yml").write_text(f"{blue}instance_type: Standard_DS3v2\n")
     ran = headgate("online-deployment", "create", "-f", "odd.yml", "-e", endpoint)
-    assert ran.code == 1
+    assert ran.code == 2
     assert "Standard_DS3_v2 or" in ran.err
     assert "Traceback" not in ran.err
 
@@ -424,7 +424,7 @@ def test_an_untrusted_certificate_is_told_with_the_remedy(
     monkeypatch.setenv("HEADGATE_TOKEN", "x")
     url = read_running(system.data)["gateway"]
     ran = headgate("status", "--data", tmp_path, "--url", url)
-    assert ran.code == 1
+    assert ran.code == 2
     assert "certificate" in ran.err and "--ca" in ran.err
 
 

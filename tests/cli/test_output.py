@@ -10,11 +10,12 @@ import pytest
 from cli.conftest import Command
 from cli.terminal import headgate
 from headgate.cli import autoscale_words as words
-from headgate.cli import costs, events, output
+from headgate.cli import costs, errors, events, output
 from headgate.cli.autoscale_edit import recurring, trigger
 from headgate.cli.options import Format
 from headgate_contracts.autoscale import AutoscaleSpec, Capacity, Direction, Profile, Rule
 from headgate_contracts.autoscale import ScaleAction as Action
+from headgate_contracts.errors import ErrorCode, HeadgateError
 
 
 @pytest.fixture(params=[30, 80, 200])
@@ -24,22 +25,33 @@ def terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> pytest.CaptureFixture[str]:
     """A terminal of some width."""
-    monkeypatch.setenv("COLUMNS", str(request.param))
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for name, text in {"COLUMNS": str(request.param), "LINES": "24", "TERM": "dumb"}.items():
+        monkeypatch.setenv(name, text)
     return capsys
 
 
-def shown(terminal: pytest.CaptureFixture[str], document: Any, columns: Any = ()) -> str:
-    output.show(document, Format.TABLE, columns=columns)
-    return " ".join(terminal.readouterr().out.split())
+def shown(
+    terminal: pytest.CaptureFixture[str],
+    document: Any,
+    columns: Any = (),
+    form: Format = Format.TABLE,
+) -> str:
+    """What is written to the terminal. Each phase of a test has a stdout of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.stdout, "isatty", lambda: True)
+        output.show(document, form, columns=columns)
+    return terminal.readouterr().out
+
+
+def words_of(text: str) -> str:
+    return " ".join(text.split())
 
 
 def test_costs_are_shown_whatever_the_width(terminal: pytest.CaptureFixture[str]) -> None:
     figures = ("cost", "instanceSeconds", "nodeSeconds", "requests", "computeSeconds")
     row = {"group": "digits", "responseBytes": 0, **dict.fromkeys(figures, 3600)}
     columns = {**costs.COLUMNS, "group": "endpoint"}
-    text = shown(terminal, costs.chart({"rows": [row]}, "endpoint"), columns)
+    text = words_of(shown(terminal, costs.chart({"rows": [row]}, "endpoint"), columns))
     assert "digits" in text and "3600.00" in text
 
 
@@ -51,11 +63,38 @@ def test_fields_of_fields_are_told_without_brackets_and_microseconds(
         "identity": {"type": "system_assigned", "ids": [], "owner": {"name": "me"}},
         "rules": [{"index": 0, "scale": {"by": 2}}, {"index": 1, "scale": {}}],
     }
-    text = shown(terminal, document)
+    text = words_of(shown(terminal, document))
     assert "created_at=2030-01-31 12:30:00Z" in text
     assert "type=system_assigned owner.name=me" in text
     assert "index=0 scale.by=2 index=1" in text
     assert not set("{}[]\"'") & set(text)
+
+
+@pytest.mark.parametrize("form", list(Format))
+def test_what_others_have_written_does_not_steer_a_terminal(
+    terminal: pytest.CaptureFixture[str], form: Format
+) -> None:
+    steering = "\x1b \x07 \x9b \x7f \x08 \u202e"
+    written = {"description": f"red{steering}\nnext", "tags": {f"a{steering}": steering}}
+    for document in (written, [written], written["description"]):
+        text = shown(terminal, document, form=form)
+        assert not set(steering.split()) & set(text), text
+        assert "red" in text and ("\\u001b" in text or "\\e" in text)  # YAML's own
+    errors.say(f"error: {steering}")
+    assert "error: \\u001b" in terminal.readouterr().err
+
+
+def test_a_program_gets_what_others_have_written_as_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output.show({"description": "red\x1b[31m\x9b"}, Format.TSV)
+    assert capsys.readouterr().out == "red\x1b[31m\x9b\n"
+
+
+def test_a_mistake_that_headgate_finds_is_told_from_an_operation_that_failed() -> None:
+    mistake = HeadgateError(ErrorCode.BAD_ARGUMENT, "no such size")
+    assert errors.report(mistake) == errors.report(errors.UsageError("no such size")) == 2
+    assert errors.report(errors.OperationFailedError(mistake)) == 1
 
 
 def test_a_program_gets_times_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,11 +6,13 @@ import ast
 import json
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from cli.terminal import headgate, python, started
-from headgate.cli.app import spread
+from headgate.cli.app import app, spread
 from headgate.cli.options import Format
 from headgate.cli.output import show
 
@@ -39,6 +41,21 @@ def test_help_imports_nothing_heavy(arguments: list[str], allowed: tuple[str, ..
     )
     assert set(ast.literal_eval(done.stderr)) <= set(allowed)
     assert "Usage: headgate" in done.stdout
+
+
+def test_no_list_of_commands_is_cut_on_a_terminal_of_80_columns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    groups: list[tuple[tuple[str, ...], Any]] = [((), get_command(app))]
+    for path, group in groups:
+        commands = headgate(*path, "--help").out.partition("\nCommands:\n")[2].splitlines()
+        assert commands and not [line for line in commands if line.endswith("...")], path
+        groups += [
+            ((*path, name), command)
+            for name, command in group.commands.items()
+            if hasattr(command, "commands")
+        ]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +172,7 @@ def test_the_token_is_not_sent_unencrypted_to_another_machine(
 ) -> None:
     monkeypatch.setenv("HEADGATE_TOKEN", "secret")
     ran = headgate("status", "--url", "http://192.0.2.1:8900")
-    assert ran.code == 1
+    assert ran.code == 2
     assert "unencrypted" in ran.err
 
 

@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 async def login(session: Session) -> None:
-    """Check a token and keep it, with the address, for the commands to come.
+    """Check a token and keep it for later commands.
 
     The token comes from --token-file or HEADGATE_TOKEN; otherwise you are asked for it.
     """

@@ -12,9 +12,7 @@ from headgate.cli import errors, options
 from headgate.cli.errors import tell_removal
 from headgate.cli.session import Session, client_command, confirm
 
-app = typer.Typer(
-    no_args_is_help=True, help="Alert rules: list, set, remove, test; deliveries by webhook."
-)
+app = typer.Typer(no_args_is_help=True, help="Alert rules, and their deliveries by webhook.")
 
 COLUMNS = ("name", "topics", "url", "endpoint", "enabled", "waiting", "delivered", "given_up")
 DELIVERIES = (*("created_at", "topic", "state", "attempts", "status", "error", "due_at", "id"),)
@@ -69,7 +67,7 @@ async def set_rule(
 
 @client_command(app, "list")
 async def list_all(session: Session) -> None:
-    """List alert rules, and how many of their deliveries wait, came and were given up."""
+    """List alert rules. With deliveries that wait, came and were given up."""
     from headgate.client import alerts as calls
 
     async with session.client() as client:
@@ -88,7 +86,7 @@ async def show(session: Session, name: options.AssetName) -> None:
 
 @client_command(app, "deliveries")
 async def deliveries(session: Session, name: options.AssetName) -> None:
-    """List what was sent for a rule and what waits, the latest first."""
+    """List what was sent for a rule and what waits. The latest first."""
     from headgate.cli.observed import renamed
     from headgate.client import alerts as calls
 
@@ -120,7 +118,7 @@ async def test(session: Session, name: options.AssetName) -> None:
 
 @client_command(app, "remove")
 async def remove(session: Session, name: options.AssetName, yes: options.Yes = False) -> None:
-    """Remove an alert rule with its deliveries; there need not be one."""
+    """Remove an alert rule with its deliveries. There need not be one."""
     from headgate.client import alerts as calls
 
     confirm(f"Remove the alert rule {name!r}?", yes=yes)

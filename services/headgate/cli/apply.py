@@ -29,7 +29,7 @@ async def apply(
     ] = False,
     allow_outside: options.AllowOutside = False,
 ) -> None:
-    """Make endpoints, deployments, models and environments what their YAML files say.
+    """Make things what their YAML files say. Endpoints, deployments, models and environments.
 
     Everything is read and compared first. Exit code 0: it is so now, whether or not something
     had to be done. 2: refused before or while something was begun. 1: begun, and it failed; what

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 models = typer.Typer(no_args_is_help=True, help="Models: register, list, show, archive, delete.")
 environments = typer.Typer(
-    no_args_is_help=True, help="Environments: register, list, show, refresh, archive, delete."
+    no_args_is_help=True, help="Environments: register, list, refresh, archive, delete."
 )
 
 NAME_COLUMNS = ("name", "latest_version", "description", "tags")
@@ -155,7 +155,7 @@ async def refresh_environments(
     ] = False,
     no_wait: options.NoWait = False,
 ) -> None:
-    """Look for newer base images and packages, and roll the deployments that use them.
+    """Look for newer images and packages. Deployments that use them are rolled.
 
     New instances are ready before old ones go; a deployment that cannot start on the new
     environment goes on as before.
@@ -208,9 +208,9 @@ def add_lifecycle(app: typer.Typer, kind: AssetKind, word: str) -> None:
             existed = await Storage(client).delete_asset(kind, name, version)
         tell_removal(existed, f"version {version} of the {what}" if version else what)
 
-    archive.__doc__ = f"Hide a {word} version (or all of them) from lists; it stays usable."
-    restore.__doc__ = f"Show an archived {word} version (or all of them) in lists again."
-    delete.__doc__ = f"Delete a {word} version, or all of them. What a deployment uses stays."
+    archive.__doc__ = "Hide a version, or all of them, from lists. What is hidden stays usable."
+    restore.__doc__ = "Show an archived version, or all of them, in lists again."
+    delete.__doc__ = "Delete a version, or all of them. What a deployment uses stays."
     for command in (archive, restore, delete):
         client_command(app, command.__name__)(command)
 

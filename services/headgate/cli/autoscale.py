@@ -55,7 +55,7 @@ async def create(
     max_count: Most = None,
     count: Count = None,
 ) -> None:
-    """Create the setting of a deployment, from a file of Azure's form or with bounds alone."""
+    """Create the setting of a deployment. From a file of Azure's form, or with bounds alone."""
     from headgate.azure import yaml_autoscale
     from headgate.azure.yaml_files import YamlFile
     from headgate.cli import autoscale_edit as edit
@@ -89,7 +89,7 @@ async def update(
     max_count: Most = None,
     count: Count = None,
 ) -> None:
-    """Change the bounds of the default profile, or switch the setting on or off."""
+    """Change bounds, or switch a setting on or off. Bounds are those of the default profile."""
     from headgate.cli import autoscale_edit as edit
 
     def changed(spec: AutoscaleSpec) -> AutoscaleSpec:
@@ -161,7 +161,7 @@ async def history(
     since: Annotated[str, Option("--since", help="An age such as 10m, or a time.")] = "",
     top: Annotated[int, Option("--top", min=1, max=1_000, help="At most so many.")] = 100,
 ) -> None:
-    """Show what was decided about the number of instances and why, newest first."""
+    """Show what was decided about instances and why. The newest comes first."""
     from headgate.cli.observed import renamed
     from headgate.client.autoscale import Autoscale
 
@@ -197,7 +197,7 @@ async def simulate(
         int | None, Option("--seed", help="Random arrivals, the same for the same number.")
     ] = None,
 ) -> None:
-    """Show what a setting, or the target mode, makes of a load: on simulated time, at once.
+    """Show what a setting, or the target mode, makes of a load. On simulated time, at once.
 
     The setting is that of a file or one that is stored; a deployment that follows its load brings
     its own target, and --target, --min-count and --max-count stand for one that does not exist.

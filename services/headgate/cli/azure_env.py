@@ -33,7 +33,7 @@ async def azure_env(
         str, Option("--resource-group", "-g", help="Resource group to name; any will do.")
     ] = "",
 ) -> None:
-    """Print environment variables for programs that use azure-ai-ml: eval "$(headgate azure-env)".
+    """Print variables for programs that use azure-ai-ml. In a shell: eval "$(headgate azure-env)".
 
     One of them is the token that this command line uses itself. --output json prints a document.
     """

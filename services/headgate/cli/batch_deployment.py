@@ -38,7 +38,7 @@ async def create(
     skip_script_validation: SkipScriptValidation = False,
     no_wait: options.NoWait = False,
 ) -> None:
-    """Create a batch deployment, or replace the one of this name, and upload its files."""
+    """Create a batch deployment, or replace the one of this name. Its files are uploaded."""
     from headgate.cli.documents import Asked, tell_warnings
     from headgate.cli.errors import UsageError
 
@@ -165,7 +165,7 @@ async def delete(
     yes: options.Yes = False,
     no_wait: options.NoWait = False,
 ) -> None:
-    """Delete a batch deployment that is not the default; there need not be one."""
+    """Delete a batch deployment that is not the default. There need not be one."""
     from headgate.cli.waiting import end_deletion
 
     confirm(f"Delete the batch deployment {name!r} of {endpoint_name!r}?", yes=yes)

@@ -127,7 +127,7 @@ async def delete(
     yes: options.Yes = False,
     no_wait: options.NoWait = False,
 ) -> None:
-    """Delete a batch endpoint with its deployments; there need not be one."""
+    """Delete a batch endpoint with its deployments. There need not be one."""
     from headgate.cli.waiting import end_deletion
 
     confirm(f"Delete the batch endpoint {name!r} and its deployments?", yes=yes)

@@ -11,9 +11,7 @@ from headgate.cli import options
 from headgate.cli.errors import tell_removal
 from headgate.cli.session import Session, client_command, confirm
 
-app = typer.Typer(
-    no_args_is_help=True, help="Computes: create, update, list, show, delete, and their nodes."
-)
+app = typer.Typer(no_args_is_help=True, help="Computes of batch jobs, and their nodes.")
 
 COLUMNS = ("name", "type", "size", "min_instances", "max_instances", "provisioning_state")
 NODE_COLUMNS = ("node_id", "node_state", "run_id")
@@ -38,7 +36,7 @@ async def create(
     description: Annotated[str, Option("--description", help="What it is for.")] = "",
     set: options.Set = None,
 ) -> None:
-    """Create a compute, or replace the one of this name, as 'az' does."""
+    """Create a compute, or replace the one of this name."""
     from headgate.azure import yaml_storage
     from headgate.cli import shapes
     from headgate.cli.documents import Asked, tell_warnings
@@ -119,7 +117,7 @@ async def show(session: Session, name: options.AssetName) -> None:
 
 @client_command(app, "list-nodes")
 async def list_nodes(session: Session, name: options.AssetName) -> None:
-    """List the nodes of a compute: what runs its jobs now, and what waits for one."""
+    """List the nodes of a compute. What runs its jobs now, and what waits for one."""
     from headgate.cli.observed import renamed
     from headgate.client.storage import Storage
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headgate.azure.yaml_values import LocalDeployment
 from headgate.cli import shapes
-from headgate.cli.errors import say
+from headgate.cli.errors import OperationFailedError, say
 from headgate.cli.output import write
 from headgate.cli.progress import upload_bar
 from headgate.cli.session import Session
@@ -55,9 +55,8 @@ async def wait_for_deployment(
     endpoint, name = spec.endpoint_name, spec.name
     try:
         await wait(session, client, started, text, deployment=(endpoint, name))
-    except HeadgateError as error:
-        if error.error.code not in (ErrorCode.UNAVAILABLE, ErrorCode.UNAUTHORIZED):
-            say(f"see the log: headgate online-deployment get-logs -n {name} -e {endpoint}")
+    except OperationFailedError:
+        say(f"see the log: headgate online-deployment get-logs -n {name} -e {endpoint}")
         raise
 
 

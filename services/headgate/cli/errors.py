@@ -6,6 +6,8 @@ import sys
 from textwrap import indent
 from typing import TYPE_CHECKING
 
+from headgate.cli.visible import visible
+
 if TYPE_CHECKING:
     from headgate_contracts.errors import HeadgateError
 
@@ -27,6 +29,8 @@ _EXIT_CODES = {
     "PreconditionFailed": CONFLICT,
     "RequestTimeout": TIMEOUT,
 }
+_MISTAKES = ("BadArgument", "InvalidName")
+"""What Headgate finds wrong in what it was given, as the command line does in its arguments."""
 
 
 class UsageError(Exception):
@@ -42,6 +46,14 @@ class CommandFailedError(Exception):
         self.hint = hint
 
 
+class OperationFailedError(Exception):
+    """What was begun did not succeed, whatever the reason: the command itself was a good one."""
+
+    def __init__(self, cause: HeadgateError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 class RefusedError(Exception):
     """Headgate did not begin what was asked, and the caller can mend it: like a usage error."""
 
@@ -52,7 +64,7 @@ class RefusedError(Exception):
 
 def say(text: str) -> None:
     """A message for people: on stderr, so that stdout stays one document."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the place that prints
+    print(visible(text), file=sys.stderr, flush=True)  # noqa: T201 - this is the place that prints
 
 
 def warn(text: str) -> None:
@@ -85,13 +97,16 @@ def report(error: Exception) -> int:
                 say(error.hint)
             return error.exit_code
         case RefusedError():
-            return _report_refusal(error.cause, otherwise=USAGE)
+            return _report_refusal(error.cause, USAGE)
+        case OperationFailedError():
+            return _report_refusal(error.cause, FAILED)
         case HeadgateError():
-            return _report_refusal(error)
+            is_mistake = error.error.code.value in _MISTAKES
+            return _report_refusal(error, USAGE if is_mistake else FAILED)
     raise error
 
 
-def _report_refusal(failure: HeadgateError, otherwise: int = FAILED) -> int:
+def _report_refusal(failure: HeadgateError, otherwise: int) -> int:
     error = failure.error
     say(f"error: {error.code.value}: {error.message}")
     for detail in error.details:

@@ -31,15 +31,16 @@ async def tail(
         False
     ),
 ) -> None:
-    """Print events as they happen, one line each; JSON lines with --output json."""
-    from headgate.cli.output import as_json, form_of, write
+    """Print events as they happen, one line each. JSON lines with --output json."""
+    from headgate.cli.output import as_json, form_of, write_shown
     from headgate.client.events import tail as tail_events
 
     is_for_people = form_of(session.form) is options.Format.TABLE
     async with session.client() as client:
         events = tail_events(client.http, filter=filter, since=since, follow=not no_follow)
         async for event in events:
-            write(f"{describe(event) if is_for_people else as_json(event, indent=None)}\n")
+            told = describe(event) if is_for_people else as_json(event, indent=None)
+            write_shown(f"{told}\n")
 
 
 def describe(event: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Batch jobs: show, list, stream, cancel, pause, resume, download, dead letters.",
+    help="Batch jobs: follow, cancel, pause, resume, download.",
 )
 
 Name = Annotated[str, Option("--name", "-n", help="Name of the job.")]
@@ -47,7 +47,7 @@ async def list_all(session: Session) -> None:
 
 @client_command(app, "stream")
 async def stream(session: Session, name: Name) -> None:
-    """Follow a job until it has ended; the exit code is 1 unless it is Completed."""
+    """Follow a job until it has ended. The exit code is 1 unless it is Completed."""
     from headgate.client.jobs import Jobs
 
     async with session.client() as client:
@@ -77,7 +77,7 @@ async def pause(session: Session, name: Name) -> None:
 
 @client_command(app, "resume")
 async def resume(session: Session, name: Name) -> None:
-    """Go on with a paused, failed or canceled job: only what is missing is run."""
+    """Go on with a paused, failed or canceled job. Only what is missing is run."""
     from headgate.client.jobs import Jobs
 
     async with session.client() as client:
@@ -93,7 +93,7 @@ async def download(
         Path, Option("--download-path", "-p", help="Folder for the files.")
     ] = Path(),
 ) -> None:
-    """Fetch the output of a job into <download-path>/named-outputs/score."""
+    """Fetch the output of a job. It goes into <download-path>/named-outputs/score."""
     from headgate.cli import errors
     from headgate.client.jobs import Jobs
 

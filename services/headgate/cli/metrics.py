@@ -21,7 +21,7 @@ Deployment = Annotated[
 async def list_definitions(
     session: Session, endpoint_name: options.OfEndpoint, deployment: Deployment = ""
 ) -> None:
-    """List the metrics that there are, with their units and dimensions."""
+    """List the metrics that there are. With their units and dimensions."""
     from headgate.client import metrics
 
     async with session.client() as client:
@@ -58,7 +58,7 @@ async def list_values(
         str, Option("--filter", help="\"statusCode eq '*'\" splits, 'blue' keeps.")
     ] = "",
 ) -> None:
-    """Print values of metrics, a row for each time and combination of dimensions."""
+    """Print values of metrics. A row for each time and combination of dimensions."""
     from headgate.client import metrics
 
     asked = {

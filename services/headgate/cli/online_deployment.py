@@ -80,7 +80,7 @@ async def create(
     debug: Debug = False,
     wait_for_debugger: WaitForDebugger = False,
 ) -> None:
-    """Create a deployment: upload its files, start its instances, wait until they are ready."""
+    """Create a deployment. Its files are uploaded, and its instances waited for."""
     from headgate.cli.deploying import deploy
     from headgate.cli.documents import Asked, tell_warnings
     from headgate.cli.errors import UsageError
@@ -200,7 +200,7 @@ async def delete(
     no_wait: options.NoWait = False,
     local: options.Local = False,
 ) -> None:
-    """Delete a deployment that has no traffic; requests under way are finished first."""
+    """Delete a deployment that has no traffic. Requests under way are finished first."""
     from headgate.cli.waiting import tell_started, wait
 
     confirm(f"Delete the deployment {name!r} of {endpoint_name!r}?", yes=yes)
@@ -238,7 +238,7 @@ async def start(
     endpoint_name: options.OfEndpoint,
     no_wait: options.NoWait = False,
 ) -> None:
-    """Bring a stopped deployment back as it was, and wait until its instances are ready."""
+    """Bring a stopped deployment back. It is as it was, and its instances are waited for."""
     from headgate.cli.power import set_power
 
     await set_power(session, endpoint_name, name, stops=False, no_wait=no_wait)
@@ -262,7 +262,7 @@ async def get_logs(
     grep: Annotated[str, Option("--grep", help="Only lines that contain this text.")] = "",
     local: options.Local = False,
 ) -> None:
-    """Print the last log lines; those of a failed deployment are kept."""
+    """Print the last log lines. Those of a failed deployment are kept."""
     from headgate.cli.deploying import follow_logs
     from headgate.cli.errors import UsageError
     from headgate.cli.output import write

@@ -181,7 +181,7 @@ async def delete(
 async def stop(
     session: Session, name: options.EndpointName, no_wait: options.NoWait = False
 ) -> None:
-    """Stop all deployments of an endpoint; the address and the traffic split stay."""
+    """Stop all deployments. The address and the traffic split stay."""
     from headgate.cli.power import set_power
 
     await set_power(session, name, stops=True, no_wait=no_wait)
@@ -212,7 +212,7 @@ async def invoke(
     ] = "application/json",
     local: options.Local = False,
 ) -> None:
-    """Send one request to an endpoint and print its answer as it is."""
+    """Send one request and print its answer as it is."""
     from headgate.cli.invoking import print_answer, read_request
     from headgate.client.access import Access
     from headgate.client.scoring import score
@@ -239,7 +239,7 @@ async def invoke(
 
 @client_command(app, "get-credentials")
 async def get_credentials(session: Session, name: options.EndpointName) -> None:
-    """Print what opens an endpoint: both keys, or a token, as its auth_mode says."""
+    """Print what opens an endpoint. Both keys, or a token, as its auth_mode says."""
     from headgate.client.access import Access
 
     async with session.client() as client:
@@ -255,7 +255,7 @@ async def regenerate_keys(
     ] = KeyChoice.PRIMARY,
     no_wait: options.NoWait = False,
 ) -> None:
-    """Replace one key; the old one stops working within seconds."""
+    """Replace one key. The old one stops working within seconds."""
     from headgate.cli.waiting import tell_started, wait
     from headgate_contracts.resources import KeyType
 
@@ -271,7 +271,7 @@ async def regenerate_keys(
 
 @client_command(app, "traffic")
 async def traffic(session: Session, name: options.EndpointName) -> None:
-    """Show the observed split: requests, statuses and latencies per deployment."""
+    """Show the observed split. Requests, statuses and latencies per deployment."""
     from headgate.cli.observed import traffic_rows
 
     async with session.client() as client:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.cli.errors import UsageError
 from headgate.cli.options import Format
+from headgate.cli.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,15 +37,15 @@ def show(document: Any, form: Format | None, query: str = "", columns: Columns =
     elif form is Format.YAML:
         import yaml
 
-        write(yaml.safe_dump(document, sort_keys=False, allow_unicode=_is_unicode()))
+        write_shown(yaml.safe_dump(document, sort_keys=False, allow_unicode=_is_unicode()))
     elif form is Format.TSV:
         for row in document if isinstance(document, list) else [document]:
             values = row.values() if isinstance(row, dict) else [row]
-            write("\t".join(_cell(value) for value in values) + "\n")
+            write_shown("\t".join(_cell(value) for value in values) + "\n")
     elif form is Format.CSV:
         _csv(document if isinstance(document, list) else [document], columns)
     else:
-        write(as_json(document) + "\n")
+        write_shown(as_json(document) + "\n")
 
 
 def form_of(given: Format | None) -> Format:
@@ -61,6 +62,11 @@ def write(text: str) -> None:
     """Text on stdout, at once: a reader behind a pipe must not wait for more."""
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def write_shown(text: str) -> None:
+    """Text with what others have written: a terminal is not steered by it, a program gets all."""
+    write(visible(text) if sys.stdout.isatty() else text)
 
 
 def write_bytes(raw: bytes) -> None:
@@ -80,7 +86,7 @@ def _csv(rows: list[Any], columns: Columns) -> None:
     writer = csv.writer(text)
     writer.writerow(names)
     writer.writerows([_cell(record.get(name)) for name in names] for record in records)
-    write(text.getvalue())
+    write_shown(text.getvalue())
 
 
 def _is_unicode() -> bool:
@@ -126,7 +132,7 @@ def _table(document: Any, columns: Columns) -> None:
     elif isinstance(document, dict):
         _fields(document)
     else:
-        _console().print(_cell(document), markup=False, highlight=False, soft_wrap=True)
+        _console().print(visible(_cell(document)), markup=False, highlight=False, soft_wrap=True)
 
 
 def _rows(rows: list[dict[str, Any]], columns: Columns) -> None:
@@ -137,7 +143,7 @@ def _rows(rows: list[dict[str, Any]], columns: Columns) -> None:
 
     names = list(columns) or list(dict.fromkeys(key for row in rows for key in row))
     titles = columns if isinstance(columns, Mapping) else {}
-    cells = {name: [_cell_for_people(row.get(name)) for row in rows] for name in names}
+    cells = {name: [visible(_cell_for_people(row.get(name))) for row in rows] for name in names}
     shown = {
         titles.get(name, name.replace("_", " ")): cells[name]
         for name in names
@@ -184,7 +190,7 @@ def _fields(document: dict[str, Any]) -> None:
             named = {f"{key} {name}": item for name, item in value.items()}
         for name, item in named.items():
             if item not in (None, "", {}, []):
-                lines[name.replace("_", " ")] = _cell_for_people(item)
+                lines[visible(name.replace("_", " "))] = visible(_cell_for_people(item))
     console = _console()
     indent = max(map(len, lines), default=0) + 2
     room = max(console.width - indent, TEXT_CHARS)

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from headgate.cli import errors
+from headgate.cli.visible import visible
 
 
 class Spinner:
@@ -51,7 +52,7 @@ class Spinner:
         from rich.markup import escape
 
         elapsed_s = time.monotonic() - self._since
-        return f"{escape(self._text)} · {elapsed_s:.0f} s"
+        return f"{escape(visible(self._text))} · {elapsed_s:.0f} s"
 
 
 class UploadBar:

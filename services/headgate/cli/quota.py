@@ -13,9 +13,7 @@ from headgate.cli import options
 from headgate.cli.errors import tell_removal
 from headgate.cli.session import Session, client_command, confirm
 
-app = typer.Typer(
-    no_args_is_help=True, help="Quotas of resources, rates and callers: list, set, show, remove."
-)
+app = typer.Typer(no_args_is_help=True, help="Quotas of resources, rates and callers.")
 
 COLUMNS = (
     "name",
@@ -88,7 +86,7 @@ async def set_quota(
 
 @client_command(app, "list")
 async def list_all(session: Session) -> None:
-    """List quotas and how much of each is used; where a quota is one of each, the most."""
+    """List quotas and how much of each is used. Where a quota is one of each, the most."""
     from headgate.client import quotas as calls
 
     async with session.client() as client:

@@ -47,7 +47,7 @@ async def list_all(session: Session) -> None:
 
 @client_command(app, "show")
 async def show(session: Session, endpoint: options.OfEndpoint) -> None:
-    """Show how one endpoint keeps its objective, over several times up to now.
+    """Show how one endpoint keeps its objective. Over several times up to now.
 
     A burn of 1 uses the budget up exactly within its window.
     """

@@ -100,7 +100,7 @@ def _serve(what: str, given: dict[str, Any], config: Path | None) -> None:
 
 
 def ca(data: options.Data = DEFAULT_DATA) -> None:
-    """Print the path of the local certificate authority: curl --cacert "$(headgate ca)"."""
+    """Print the path of the local CA. For curl: --cacert "$(headgate ca)"."""
     from headgate.cli.errors import FAILED, say
     from headgate.cli.output import write
 
@@ -114,7 +114,7 @@ def ca(data: options.Data = DEFAULT_DATA) -> None:
 
 
 async def studio(session: Session) -> None:
-    """Print a link to the studio that signs in once, without a token."""
+    """Print a link to the studio that signs in once."""
     from headgate.cli.output import write
     from headgate.client.target import read_running
     from headgate.up import studio_link

@@ -83,7 +83,7 @@ async def revoke(
     token_id: Annotated[str, Argument(help="Id of the token, as 'headgate token list' shows it.")],
     yes: options.Yes = False,
 ) -> None:
-    """Revoke a token, and everything that was made with it; effective within seconds."""
+    """Revoke a token. So is all that was made with it, within seconds."""
     from headgate.client.access import Access
 
     confirm(f"Revoke the token {token_id!r}?", yes=yes)
@@ -99,7 +99,7 @@ async def rotate_signing_key(
     ] = False,
     yes: options.Yes = False,
 ) -> None:
-    """Sign with a new key from now on, as happens by itself every 30 days."""
+    """Sign with a new key from now on. Every 30 days this happens by itself."""
     from headgate.client.access import Access
 
     confirm("End every token that was ever given out?" if drop_old else "Make a new key?", yes=yes)

@@ -51,7 +51,7 @@ async def top(
     ] = 1.0,
     once: Annotated[bool, Option("--once", help="Look once and end.")] = False,
 ) -> None:
-    """Watch requests, latencies, instances, costs and quotas of all deployments until Ctrl-C.
+    """Watch all deployments at work. Requests, latencies, instances, costs, quotas, until Ctrl-C.
 
     Figures are those of the last seconds, all routers together. Busiest first. Without a terminal,
     one look is printed. Of the quotas on a deployment's requests the fullest is shown.

@@ -36,7 +36,7 @@ async def trace(
         float, Option("--wait", min=0, help="Seconds to wait for a trace that is on its way.")
     ] = 5.0,
 ) -> None:
-    """Show where the time of one request went: edge, queue, bus, worker, model, answer.
+    """Show where the time of one request went. In edge, queue, bus, worker, model, answer.
 
     Requests are traced that have the header x-headgate-trace: true, and the share of the others
     that the setting trace_share says.

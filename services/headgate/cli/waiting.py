@@ -8,7 +8,7 @@ import time
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
-from headgate.cli.errors import CommandFailedError, say
+from headgate.cli.errors import CommandFailedError, OperationFailedError, say
 from headgate.cli.progress import Spinner
 from headgate.cli.session import Session
 from headgate_contracts.errors import ErrorCode, HeadgateError
@@ -32,7 +32,7 @@ async def wait(
     *,
     deployment: tuple[str, str] | None = None,
 ) -> None:
-    """Until the operation has ended. Raises HeadgateError with its error when it failed.
+    """Until the operation has ended. Raises OperationFailedError when it failed.
 
     Looks come slower and slower, up to the pause that the gateway asks for: many operations end
     at once. A gateway that restarts meanwhile is waited for; the operation does not need it.
@@ -65,7 +65,7 @@ async def wait(
             spinner.update(f"{text}{detail}")
     session.waiting_for = ""
     if progress.error is not None:
-        raise HeadgateError.of(progress.error)
+        raise OperationFailedError(HeadgateError.of(progress.error))
     if progress.status is not OperationStatus.SUCCEEDED:
         raise CommandFailedError(f"{text}: {progress.status.value.lower()}")
 
