@@ -53,25 +53,36 @@ def encode_answer(
     return b"".join((HEAD.pack(len(head), len(body)), head, body))
 
 
-def decode(payload: Buffer) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """The frames of a message, in order. Raises FrameError on anything malformed."""
+def split(payload: Buffer) -> Iterator[tuple[bytes, bytes]]:
+    """The frames of a message, in order: meta and body. Raises FrameError on anything torn."""
     offset, size = 0, len(payload)
     while offset < size:
         if size - offset < HEAD.size:
             raise FrameError("truncated frame head")
         meta_bytes, body_bytes = HEAD.unpack_from(payload, offset)
-        offset += HEAD.size
-        end = offset + meta_bytes + body_bytes
-        if end > size:
+        start = offset + HEAD.size
+        middle = start + meta_bytes
+        offset = middle + body_bytes
+        if offset > size:
             raise FrameError("truncated frame")
-        try:
-            text = str(payload[offset : offset + meta_bytes], "utf-8")
-            meta, used = _from_json(text)
-            if used != len(text):
-                raise ValueError("there is more after it")
-        except ValueError as error:
-            raise FrameError(f"frame meta is not JSON: {error}") from None
-        if not isinstance(meta, dict):
-            raise FrameError("frame meta is not an object")
-        yield meta, bytes(payload[offset + meta_bytes : end])
-        offset = end
+        yield bytes(payload[start:middle]), bytes(payload[middle:offset])
+
+
+def parsed(meta: bytes) -> dict[str, Any]:
+    """A meta as the object that it is. Raises FrameError when it is none."""
+    try:
+        text = str(meta, "utf-8")
+        found, used = _from_json(text)
+        if used != len(text):
+            raise ValueError("there is more after it")
+    except ValueError as error:
+        raise FrameError(f"frame meta is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise FrameError("frame meta is not an object")
+    return found
+
+
+def decode(payload: Buffer) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """The frames of a message, in order. Raises FrameError on anything malformed."""
+    for meta, body in split(payload):
+        yield parsed(meta), body

@@ -70,7 +70,7 @@ def _object_reader(script: Script) -> Reader:
 
 
 def _json_object(request: Request) -> dict[str, Any]:
-    if not request.is_json:
+    if not request.kind.is_json:
         raise InputError(415, "Expects Content-Type to be application/json")
     try:
         body = json.loads(request.body)

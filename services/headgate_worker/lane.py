@@ -18,6 +18,7 @@ from headgate_worker.bus import Bus
 from headgate_worker.collector import Collector
 from headgate_worker.execution import Executor
 from headgate_worker.inbox import Watch
+from headgate_worker.kinds import Kinds
 from headgate_worker.links import Links
 from headgate_worker.machine import Machine
 from headgate_worker.nats import RefusedError
@@ -52,6 +53,7 @@ class Lane:
         self._error = ("", "")
         self._beats = 0
         self._executor: Optional[Executor] = None
+        self._kinds = Kinds()
         # Requests that can be interrupted, when the script is of that kind.
         self._interruptible: dict[Key, Request] = {}
         self._links: Optional[Links] = None
@@ -248,8 +250,9 @@ class Lane:
         in_flight = self._replies.in_flight
         taken: list[Request] = []
         refused = False
-        for meta, body in frames.decode(payload):
-            request = Request(reply, meta, body, core.deadline_ms(meta, now_ms))
+        for encoded, body in frames.split(payload):
+            meta, kind = self._kinds.read(encoded)
+            request = Request(reply, meta, body, core.deadline_ms(meta, now_ms), kind)
             refusal = core.refusal(
                 self._state,
                 in_flight=in_flight + len(taken),

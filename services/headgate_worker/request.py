@@ -5,22 +5,28 @@ from __future__ import annotations
 from typing import Any, Optional
 from uuid import uuid4
 
+from headgate_worker.kinds import Kind
 from headgate_worker.streams import Stream
 
 ID_CHARS_MAX = 100
+ID_HEADERS = frozenset(("x-request-id", "x-ms-client-request-id", "x-ms-request-id"))
 
 
 class Request:
-    """A frame that was taken: what to answer, until when, and the HTTP request itself."""
+    """A frame that was taken: what to answer, until when, and the HTTP request itself.
+
+    ``meta`` has all of it, or lacks what its ``kind`` tells. ``ids`` are those that a router has
+    found valid; without them they are among the headers, if anywhere.
+    """
 
     __slots__ = (
-        "_index",
         "body",
         "came_ms",
         "came_s",
         "deadline_ms",
-        "headers",
         "id",
+        "ids",
+        "kind",
         "left",
         "method",
         "path",
@@ -30,30 +36,42 @@ class Request:
         "window",
     )
 
-    def __init__(self, reply: str, meta: dict[str, Any], body: bytes, deadline_ms: float) -> None:
+    def __init__(
+        self,
+        reply: str,
+        meta: dict[str, Any],
+        body: bytes,
+        deadline_ms: float,
+        kind: Optional[Kind] = None,
+    ) -> None:
         self.reply = reply
         self.id = meta["id"]
         self.deadline_ms = deadline_ms
         self.came_ms = 0.0  # when, of a request that is traced
-        self.left = False  # nobody waits for its answer any more
-        # How far an answer in parts may go at first, in bytes; 0: it has to come as a whole.
-        self.window = int(meta.get("w") or 0)
-        self.size: Any = meta.get("size")  # of a body that comes in parts, in bytes
-        self.method = str(meta.get("m") or "POST").upper()
-        self.path = str(meta.get("p") or "/score")
-        self.query = str(meta.get("q") or "")
-        self.headers: list[tuple[str, str]] = [
-            (str(name), str(value)) for name, value in meta.get("h") or ()
-        ]
-        self.body = body
         self.came_s = 0.0  # when it came (monotonic), where that matters
-        self._index: Optional[dict[str, str]] = None
+        self.left = False  # nobody waits for its answer any more
+        self.body = body
+        self.size: Any = meta.get("size")  # of a body that comes in parts, in bytes
+        self.ids = Ids.told(meta) if "rid" in meta else None
+        if kind is None:
+            kind = Kind(meta)
+        self.kind = kind
+        self.window = kind.window
+        self.method = kind.method
+        self.path = kind.path
+        self.query = kind.query
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """All of them; nobody changes this list."""
+        given = self.kind.headers
+        return given if self.ids is None else [*given, *self.ids.headers()]
 
     def header(self, name: str, default: str = "") -> str:
         """The last value of a header; ``name`` in lower case."""
-        if self._index is None:
-            self._index = {key.lower(): value for key, value in self.headers}
-        return self._index.get(name, default)
+        if self.ids is not None and name in ID_HEADERS:
+            return dict(self.ids.headers()).get(name, default)
+        return self.kind.index.get(name, default)
 
     def header_dict(self) -> dict[str, str]:
         """As scripts get them: ``X-Request-Id``, repeated ones joined by commas."""
@@ -62,13 +80,6 @@ class Request:
             title = name.title()
             joined[title] = f"{joined[title]},{value}" if title in joined else value
         return joined
-
-    @property
-    def is_json(self) -> bool:
-        kind = self.header("content-type").partition(";")[0].strip().lower()
-        return kind == "application/json" or (
-            kind.startswith("application/") and kind.endswith("+json")
-        )
 
 
 class Ids:
@@ -84,12 +95,18 @@ class Ids:
         self.legacy = legacy
         self.refusal = refusal
 
+    @staticmethod
+    def told(meta: dict[str, Any]) -> Ids:
+        """Those that a router has said besides the headers."""
+        own, client = str(meta["rid"]), str(meta.get("cid") or "")
+        return Ids(own, client, client or own)
+
     def headers(self) -> list[tuple[str, str]]:
         found = [("x-request-id", self.request)] if self.request else []
-        if self.legacy:
-            found.append(("x-ms-request-id", self.legacy))
         if self.client:
             found.append(("x-ms-client-request-id", self.client))
+        if self.legacy:
+            found.append(("x-ms-request-id", self.legacy))
         return found
 
 
@@ -132,6 +149,8 @@ class Answer:
 
 def identify(request: Request) -> Ids:
     """Azure's matrix: who sends which id gets which back."""
+    if request.ids is not None:
+        return request.ids
     own = request.header("x-request-id") or str(uuid4())
     if len(own) > ID_CHARS_MAX:
         return Ids(refusal=f"x-request-id must not exceed {ID_CHARS_MAX} characters")

@@ -239,7 +239,7 @@ class Scorer:
         answer.ids = ids
         if self._server_version:
             answer.headers.append(("x-ms-server-version", self._server_version))
-        trace_id = request.header("traceid")
+        trace_id = request.kind.trace_id
         if trace_id:
             answer.headers.append(("TraceId", trace_id))
         if self._cors is not None:

@@ -106,11 +106,13 @@ class Router:
         number = f"r{next(_numbers)}"
         data = body.encode() if isinstance(body, str) else body
         said = {"id": number, "ttl": WAIT_S * 1000, "m": "POST", "p": "/score", "q": "", "h": []}
+        said.update(meta)
+        of_kind = {name: said.pop(name) for name in ("w", "m", "p", "q", "h") if name in said}
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         await self.client.publish(
             subject or worker.subject,
-            encode_frame({**said, **meta}, data),
+            encode_frame({**said, **of_kind}, data),  # the order in which routers say it
             reply=subjects.answers(self.name, worker.instance),
         )
         return answer

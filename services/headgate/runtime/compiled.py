@@ -59,7 +59,7 @@ ROUTER = _half(
 )
 WORKER = _half(
     "headgate_worker",
-    "batch_executor bus core execution frames inbox inputs kept lane links nats replies "
+    "batch_executor bus core execution frames inbox inputs kept kinds lane links nats replies "
     "request scoring tracing",
 )
 HALVES = (ROUTER, WORKER)
