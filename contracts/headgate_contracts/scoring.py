@@ -6,14 +6,18 @@ The body is never decoded between ingress and model.
 
 Request meta: ``id`` (unique per router connection), ``dl`` (deadline in milliseconds on the
 *instance's own* monotonic clock, so no two clocks need to agree) or ``ttl`` (milliseconds from
-arrival, for senders that do not know that clock), ``m`` method, ``p`` path, ``q`` query string,
-``h`` list of [name, value] pairs.
+arrival, for senders that do not know that clock), ``m`` method (POST), ``p`` path (``/score``),
+``q`` query string (none), ``h`` list of [name, value] pairs. A router says the ids apart from the
+headers that they are: ``rid`` is x-request-id, and x-ms-request-id unless there is a ``cid``, which
+is that and x-ms-client-request-id. From ``w`` on, its requests of one kind are the same bytes.
 
 With ``tr`` the instance tells in ``held`` for how many milliseconds it had the request until the
 answer, or its first part, left.
 
 Answer meta: ``id``, ``s`` status the model's server would give, ``h`` list of [name, value] pairs,
-``ms`` execution time of ``run()``, ``n`` requests in flight in the instance after this one.
+``ms`` execution time of ``run()``, ``n`` requests in flight in the instance after this one. A whole
+answer without ``h`` has the headers of an ordinary one: Content-Type is application/json,
+x-ms-run-function-failed is False, and x-ms-run-fn-exec-ms is ``ms`` with three decimals.
 When the request was *not started*: ``k`` = ``busy``, ``draining`` or ``expired``, and no body.
 
 An empty message on the instance subject is a ping, answered by an empty message.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+from collections.abc import Callable
 from email.utils import formatdate
+from typing import cast
 
 import uvloop
 
@@ -33,19 +35,22 @@ class Echo:
         return None
 
     def handle(self, exchange: Exchange) -> None:
-        exchange.reply(Answer(200, [("content-type", "application/json")], exchange.body))
+        body = exchange.body
+        assert isinstance(body, bytes)
+        exchange.reply(Answer(200, "content-type: application/json\r\n", body))
 
     def leave(self, exchange: Exchange) -> None:
         pass
 
     def refuse(self, refusal: Refusal, head: Head) -> Answer:
-        return Answer(refusal.status, [], refusal.message.encode())
+        return Answer(refusal.status, "", refusal.message.encode())
 
 
 async def main(port: int) -> None:
     loop = asyncio.get_running_loop()
     echo, connections = Echo(), set[Connection]()
-    await loop.create_server(lambda: Connection(echo, connections), "127.0.0.1", port)
+    made = cast("Callable[[], asyncio.Protocol]", lambda: Connection(echo, connections))
+    await loop.create_server(made, "127.0.0.1", port)
     gc.freeze()
     await asyncio.Event().wait()
 

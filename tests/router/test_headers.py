@@ -22,6 +22,12 @@ def head(*pairs: tuple[str, str]) -> Head:
     return made
 
 
+def read(lines: str) -> dict[str, str]:
+    """Headers as they are written."""
+    assert lines.endswith("\r\n")
+    return dict(line.split(": ", 1) for line in lines.split("\r\n")[:-1])
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -95,7 +101,7 @@ def test_any_other_request_id_is_replaced(given: str) -> None:
 def test_the_clients_own_id_comes_back(
     sent: dict[str, str], client: str | None, legacy: str
 ) -> None:
-    pairs = dict(Ids(head(*sent.items()), FRESH).pairs())
+    pairs = read(Ids(head(*sent.items()), FRESH).lines)
     assert pairs["x-request-id"] == FRESH
     assert pairs.get("x-ms-client-request-id") == client
     assert pairs["x-ms-request-id"] == legacy
@@ -111,24 +117,41 @@ def test_the_clients_own_id_comes_back(
     ],
 )  # fmt: skip
 def test_a_model_does_not_decide_about_connection_cookies_and_ids(name: str) -> None:
-    assert headers.answered([[name, "value"]]) == []
+    assert headers.answered([[name, "value"]]) == ""
 
 
 @pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b", "a\nb", "a\x00b", "snow \u2603"])
 def test_values_that_are_no_header_values_are_dropped(value: str) -> None:
-    assert headers.answered([["x-mine", value], ["x-other", "kept"]]) == [("x-other", "kept")]
+    assert headers.answered([["x-mine", value], ["x-other", "kept"]]) == "x-other: kept\r\n"
 
 
 def test_malformed_header_lists_of_a_model_are_ignored() -> None:
-    assert headers.answered([None, 7, ["x-one"], ["x-a", "b", "c"], ["X-Two", 2]]) == [
-        ("x-two", "2")
-    ]
-    assert len(headers.answered([["x-big", "b" * 10_000]] * 50)) == 1
+    given = [None, 7, ["x-one"], ["x-a", "b", "c"], ["X-Two", 2]]
+    assert headers.answered(given) == "x-two: 2\r\n"
+    assert headers.answered([["x-big", "b" * 10_000]] * 50).count("x-big") == 1
 
 
 def answer(status: object, pairs: object = None) -> answers.Answer:
     ids = Ids(Head(), FRESH)
     return answers.of_model(ModelAnswer({"s": status, "h": pairs}, b"body"), "blue", ids)
+
+
+@pytest.mark.parametrize(
+    ("ms", "told"),
+    [(0.1234, "0.123"), (1500, "1500.000"), (0, "0.000"), (-1, "0.000"), ("1", "0.000"),
+     (None, "0.000"), (1e300, "0.000"), (float("nan"), "0.000")],
+)  # fmt: skip
+def test_an_answer_without_a_list_of_headers_is_an_ordinary_one(ms: object, told: str) -> None:
+    given = answers.of_model(ModelAnswer({"s": 200, "ms": ms}, b"[1]"), "blue", Ids(Head(), FRESH))
+    assert (given.status, given.body) == (200, b"[1]")
+    assert read(given.lines) == {
+        "x-request-id": FRESH,
+        "x-ms-request-id": FRESH,
+        "azureml-model-deployment": "blue",
+        "content-type": "application/json",
+        "x-ms-run-function-failed": "False",
+        "x-ms-run-fn-exec-ms": told,
+    }
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 206, 299])
@@ -153,7 +176,7 @@ def test_everything_else_is_424_with_the_models_status(
     status: object, told: str, reason: str
 ) -> None:
     given = answer(status, [["content-type", "text/plain"], ["x-ms-run-function-failed", "True"]])
-    pairs = dict(given.headers)
+    pairs = read(given.lines)
     assert (given.status, given.body) == (424, b"body")
     assert pairs["ms-azureml-model-error-statuscode"] == told
     assert pairs["ms-azureml-model-error-reason"] == reason
@@ -170,7 +193,7 @@ def test_refusals_have_one_form() -> None:
         "request_id": FRESH,
         "retryable": True,
     }
-    pairs = dict(given.headers)
+    pairs = read(given.lines)
     assert pairs["retry-after"] == "3"
     assert pairs["azureml-model-deployment"] == "blue"
     assert pairs["x-request-id"] == FRESH

@@ -29,9 +29,9 @@ async def test_a_request_reaches_the_model_and_its_answer_the_client(
     assert answer.headers["content-type"] == "application/octet-stream"
     assert "server" not in answer.headers
     (run,) = instance.runs
-    assert (run.meta["m"], run.meta["p"], run.meta["q"]) == ("POST", "/score", "a=1&b=%20")
+    assert run.meta["q"] == "a=1&b=%20" and not {"m", "p"} & run.meta.keys()
     assert ["content-type", "application/json"] in run.meta["h"]
-    assert ["x-request-id", answer.headers["x-request-id"]] in run.meta["h"]
+    assert run.meta["rid"] == answer.headers["x-request-id"]
 
 
 async def test_keys_open_only_their_own_endpoint(stage: Stage, unique: Names) -> None:
@@ -256,7 +256,7 @@ async def test_ids_are_given_kept_and_forwarded(stage: Stage, unique: Names) -> 
     assert answer.headers["x-ms-client-request-id"] == "mine_1"
     assert answer.headers["x-ms-request-id"] == "mine_1"
     assert len(answer.headers["x-request-id"]) == 36
-    assert ["x-ms-client-request-id", "mine_1"] in instance.runs[-1].meta["h"]
+    assert instance.runs[-1].meta["cid"] == "mine_1"
     answer = await stage.ask(name, headers={"x-request-id": "12345678-abcd"})
     assert answer.headers["x-request-id"] == "12345678-abcd"
     for bad in ("i" * 1_024, "someone's id"):

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from headgate.router import usage_journal, usage_page
+from headgate.router.arrivals import Arrival, Target
 from headgate.router.headers import Head, Ids
-from headgate.router.traffic_log import Arrival, Target
 from headgate.router.usage_journal import Journal
 from headgate.router.usage_page import Page
 from headgate.runtime import natsd

@@ -328,10 +328,9 @@ def admit(
         if waiting < route.held_max and held_bytes < limits.HELD_BYTES_MAX:
             return None
         return held_too_many(deployment, waiting, startup_s)
-    pending_max = limits.PENDING_PER_SLOT * slots
-    if ready < route.instances_max:
-        pending_max = max(pending_max, route.held_max)
-    if waiting < pending_max:
+    if waiting < limits.PENDING_PER_SLOT * slots:
+        return None
+    if ready < route.instances_max and waiting < route.held_max:
         return None
     return Refusal(
         429,

@@ -31,7 +31,7 @@ from headgate.router.wire import Outbox
 from headgate.runtime.clock import Clock
 from headgate.runtime.log import Log
 from headgate_contracts import limits, subjects
-from headgate_contracts.scoring import FrameError, decode_frames
+from headgate_contracts.scoring import FrameError
 
 WATCH_S = 0.25
 HOLD_S = 0.005  # how long a full instance is left alone; its next slot is not known to us
@@ -104,7 +104,7 @@ class Dispatcher:
     def submit(self, request: Request) -> None:
         """Take a request: it goes to an instance, waits for one, or is refused, at once."""
         deployment = request.deployment
-        now = self._clock.monotonic()
+        now = request.began
         self._budget.note_request(now)
         refusal = self.door(deployment)
         if refusal is not None:
@@ -114,7 +114,7 @@ class Dispatcher:
             self._holding.take(request, now)
             return
         self._deadlines.set(request, request.deadline)
-        if deployment.waiting or not self._launch(request):
+        if deployment.waiting or not self._launch(request, now):
             deployment.waiting[request] = None
 
     def submit_copy(self, copy: Copy) -> None:
@@ -123,7 +123,7 @@ class Dispatcher:
         if not self._lane.up or len(deployment.copies) >= copies_max(len(copy.body)):
             return
         self._deadlines.set(copy, copy.deadline)
-        if deployment.waiting or deployment.copies or not self._launch(copy):
+        if deployment.waiting or deployment.copies or not self._launch(copy, copy.began):
             deployment.copies[copy] = None
 
     def abandon(self, request: Request) -> None:
@@ -138,7 +138,7 @@ class Dispatcher:
 
     # To the instances
 
-    def _launch(self, request: Request) -> bool:
+    def _launch(self, request: Request, now: float) -> bool:
         """Send a request to the instance with most room; False when none has any."""
         deployment = request.deployment
         deployment.turn += 1
@@ -152,7 +152,7 @@ class Dispatcher:
         box = instance.outbox if body is request.body else instance.bus_outbox
         if not self._lane.post(box, head, body):
             return False
-        flight = self._flights.take_off(number, request, instance, box, self._clock.monotonic())
+        flight = self._flights.take_off(number, request, instance, box, now)
         if body is not request.body:
             self._transfers.send_body(flight)
         return True
@@ -161,16 +161,17 @@ class Dispatcher:
         """Give free slots to those who wait: clients first, then copies."""
         if not self._lane.up:
             return
+        now = self._clock.monotonic()
         if deployment.held_since is not None and deployment.ready:
-            self._holding.end(deployment, self._clock.monotonic())
+            self._holding.end(deployment, now)
         for queue in (deployment.waiting, deployment.copies):
             while queue:
                 request = next(iter(queue))
-                if not self._launch(request):
+                if not self._launch(request, now):
                     break
                 del queue[request]
         if not deployment.ready:
-            for request, reason in self._holding.keep(deployment, self._clock.monotonic()):
+            for request, reason in self._holding.keep(deployment, now):
                 self._settle(request, reason)
 
     def _retry(self, request: Request, reason: Refusal) -> None:
@@ -223,11 +224,17 @@ class Dispatcher:
         if head.startswith(NO_RESPONDERS):
             self._on_nobody_there(instance_id)
             return
+        at, end = 0, len(payload)
         try:
-            for meta, body in decode_frames(payload):
+            while at < end:
+                meta, body, at = frames.next_frame(payload, at)
                 flight = self._flights.find(meta.get("id"), instance_id)
-                if flight is not None:
-                    (self._on_parts if "c" in meta else self._on_frame)(flight, meta, body)
+                if flight is None:
+                    continue
+                if "c" in meta:
+                    self._on_parts(flight, meta, body)
+                else:
+                    self._on_frame(flight, meta, body)
         except FrameError as error:
             _log.warning("bad_answer", instance=instance_id, error=str(error))
 
@@ -243,7 +250,7 @@ class Dispatcher:
                 request = self._taken_back(flight.passed_on)
             if request is not None:
                 self._ward.note_answer(instance, meta.get("s"), now)
-                self._settle(request, ModelAnswer(meta, body))
+                self._settle(request, ModelAnswer(meta, body), now)
         elif refused == "busy":
             self._leave_alone(instance)
             if request is not None:
@@ -322,7 +329,7 @@ class Dispatcher:
             self._settle(request, late)
             return
         instance, now = flight.instance, self._clock.monotonic()
-        limit_s = request.deployment.route.request_timeout_ms / 1000
+        limit_s = request.deployment.timeout_ms / 1000
         is_in_hand = flight.number in instance.flights and flight.number not in instance.doubtful
         self._transfers.say_left(flight)
         self._flights.let_go(flight)
@@ -387,7 +394,7 @@ class Dispatcher:
 
     # Bookkeeping
 
-    def _settle(self, request: Request, outcome: Outcome) -> None:
+    def _settle(self, request: Request, outcome: Outcome, now: float | None = None) -> None:
         """Take a request out of everything, and tell whoever asked."""
         request.settled = True
         self._deadlines.remove(request)
@@ -396,4 +403,5 @@ class Dispatcher:
         queue.pop(request, None)
         if request.is_held:
             deployment.held_bytes -= len(request.body)
-        request.settle(outcome, self._clock.monotonic() - request.began)
+        ended = self._clock.monotonic() if now is None else now
+        request.settle(outcome, ended - request.began)

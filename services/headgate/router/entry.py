@@ -17,12 +17,12 @@ from collections.abc import Callable
 
 from headgate.router import answers, core
 from headgate.router.answers import Answer
+from headgate.router.arrivals import Target
 from headgate.router.entry_parts import Joined, Parted, in_one
-from headgate.router.headers import Head, Pairs
+from headgate.router.headers import Head
 from headgate.router.lane import NO_RESPONDERS, Lane
 from headgate.router.scoring import Scoring
 from headgate.router.streams import AnswerStream
-from headgate.router.traffic_log import Target
 from headgate.runtime.log import Log
 from headgate_contracts import limits, subjects
 
@@ -115,10 +115,9 @@ class BusEntry:
     def _send_parts(self, reply: str, answer: Answer, stream: AnswerStream) -> None:
         notice = f"{self._inbox}.{next(self._numbers)}"
         self._parted[notice] = stream
-        status = [(STATUS_HEADER, str(answer.status))]
 
-        def say(pairs: Pairs, part: bytes) -> None:
-            self._lane.send_with_headers(reply, _block([*status, *pairs]), part, notice)
+        def say(lines: str, part: bytes) -> None:
+            self._lane.send_with_headers(reply, _block(answer.status, lines), part, notice)
 
         def done() -> None:
             del self._parted[notice]
@@ -133,11 +132,10 @@ class BusEntry:
             self._over()
 
     def _send(self, reply: str, answer: Answer) -> None:
-        block = write_headers(answer)
+        block = _block(answer.status, answer.lines)
         if len(block) + len(answer.body) > self._lane.payload_bytes_max:
-            pairs = [pair for pair in answer.headers if pair[0] != "content-type"]
-            answer = Answer(answers.MODEL_ERROR, pairs, b"")
-            block = write_headers(answer)
+            answer = answers.without_body(answer)
+            block = _block(answer.status, answer.lines)
             _log.warning("answer_too_large", reply=reply)
         self._lane.send_with_headers(reply, block, answer.body)
 
@@ -152,10 +150,5 @@ def read_headers(block: bytes) -> Head:
     return head
 
 
-def write_headers(answer: Answer) -> bytes:
-    return _block([(STATUS_HEADER, str(answer.status)), *answer.headers])
-
-
-def _block(pairs: Pairs) -> bytes:
-    lines = ["NATS/1.0", *(f"{name}: {value}" for name, value in pairs)]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+def _block(status: int, lines: str) -> bytes:
+    return f"NATS/1.0\r\n{STATUS_HEADER}: {status}\r\n{lines}\r\n".encode("latin-1")

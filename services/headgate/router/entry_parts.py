@@ -11,8 +11,9 @@ from headgate.router.streams import AnswerStream
 SEQUENCE_HEADER = "Hg-Sequence"
 END_HEADER = "Hg-End"
 END, BROKEN = "complete", "broken"
+_END, _BROKEN = f"{END_HEADER}: {END}\r\n", f"{END_HEADER}: {BROKEN}\r\n"
 
-Say = Callable[[list[tuple[str, str]], bytes], None]
+Say = Callable[[str, bytes], None]  # headers as lines, and a part
 
 
 class Joined:
@@ -38,11 +39,11 @@ class Joined:
             self._stream.take(len(part))
 
     def end(self) -> None:
-        self._done(self._answer._replace(body=bytes(self._body), stream=None))
+        answer = self._answer
+        self._done(Answer(answer.status, answer.lines, bytes(self._body)))
 
     def cut(self) -> None:
-        pairs = [pair for pair in self._answer.headers if pair[0] != "content-type"]
-        self._done(Answer(answers.MODEL_ERROR, pairs))
+        self._done(answers.without_body(self._answer))
 
 
 class Parted:
@@ -56,25 +57,26 @@ class Parted:
         self._done = done
         self._sequence = 0
         stream.sink = self
-        self._next(answer.headers, answer.body)
+        self._next(answer.lines, answer.body)
 
     def write(self, part: bytes) -> None:
-        self._next([], part)
+        self._next("", part)
 
     def end(self) -> None:
-        self._next([(END_HEADER, END)], b"")
+        self._next(_END, b"")
         self._done()
 
     def cut(self) -> None:
-        self._next([(END_HEADER, BROKEN)], b"")
+        self._next(_BROKEN, b"")
         self._done()
 
-    def _next(self, pairs: list[tuple[str, str]], part: bytes) -> None:
-        self._say([(SEQUENCE_HEADER, str(self._sequence)), *pairs], part)
+    def _next(self, lines: str, part: bytes) -> None:
+        self._say(f"{SEQUENCE_HEADER}: {self._sequence}\r\n{lines}", part)
         self._sequence += 1
         self._stream.take(len(part))
 
 
 def in_one(answer: Answer) -> Answer:
     """A whole answer for a client that takes parts."""
-    return answer._replace(headers=[(SEQUENCE_HEADER, "0"), (END_HEADER, END), *answer.headers])
+    lines = f"{SEQUENCE_HEADER}: 0\r\n{_END}{answer.lines}"
+    return Answer(answer.status, lines, answer.body, answer.stream)

@@ -140,12 +140,9 @@ def framing_head(exchange: Exchange) -> bytes:
 
 def answer_head(exchange: Exchange, answer: Answer, framing: str, last: bool, date: str) -> bytes:
     """The header block of an answer; ``framing`` says, as a line, where its body ends."""
-    lines = [_STATUS_LINES.get(answer.status) or f"HTTP/1.1 {answer.status} -\r\n"]
-    lines += [f"{name}: {value}\r\n" for name, value in answer.headers]
-    lines.append(framing)
+    status = _STATUS_LINES.get(answer.status) or f"HTTP/1.1 {answer.status} -\r\n"
     if last:
-        lines.append("connection: close\r\n")
+        framing += "connection: close\r\n"
     elif exchange.version_1_0:
-        lines.append("connection: keep-alive\r\n")
-    lines.append(f"date: {date}\r\n\r\n")
-    return "".join(lines).encode("latin-1")
+        framing += "connection: keep-alive\r\n"
+    return f"{status}{answer.lines}{framing}date: {date}\r\n\r\n".encode("latin-1")

@@ -8,7 +8,6 @@ its own answer; never cookies, redirects, framing, or the headers that the route
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from headgate.router.core import Refusal
 from headgate.router.frames import encode_pairs
@@ -95,6 +94,7 @@ class Head:
         "count",
         "forwarded",
         "forwarded_bytes",
+        "is_known",
         *_READ.values(),
     )
 
@@ -116,6 +116,7 @@ class Head:
         self.count = 0
         self.forwarded: Pairs = []
         self.forwarded_bytes = 0
+        self.is_known = False  # it was looked at before, on the same connection, and accepted
         self._encoded: str | None = None
         self._caller: tuple[tracing.Context | None] | None = None
         for attribute in _READ.values():
@@ -138,9 +139,9 @@ class Head:
 
     @property
     def encoded(self) -> str:
-        """What is forwarded, for the frame; ends with a comma unless empty."""
+        """What is forwarded, for the frame."""
         if self._encoded is None:
-            self._encoded = f"{encode_pairs(self.forwarded)}," if self.forwarded else ""
+            self._encoded = encode_pairs(self.forwarded)
         return self._encoded
 
     @property
@@ -184,31 +185,31 @@ class Ids:
         known = client and len(client) <= limits.CLIENT_REQUEST_ID_CHARS_MAX
         self.client = client if known and _CLIENT_REQUEST_ID.fullmatch(client) else ""
 
-    def pairs(self) -> Pairs:
-        """As response headers, and as the model sees them."""
-        if self.client:
-            return [
-                ("x-request-id", self.request),
-                ("x-ms-client-request-id", self.client),
-                ("x-ms-request-id", self.client),
-            ]
-        return [("x-request-id", self.request), ("x-ms-request-id", self.request)]
-
-    def encoded(self) -> str:
-        """The same for the frame: no character of an id needs an escape in JSON."""
+    @property
+    def lines(self) -> str:
+        """As headers of the answer; the model sees the same."""
         own, client = self.request, self.client
         if client:
             return (
-                f'["x-request-id","{own}"],["x-ms-client-request-id","{client}"],'
-                f'["x-ms-request-id","{client}"]'
+                f"x-request-id: {own}\r\nx-ms-client-request-id: {client}\r\n"
+                f"x-ms-request-id: {client}\r\n"
             )
-        return f'["x-request-id","{own}"],["x-ms-request-id","{own}"]'
+        return f"x-request-id: {own}\r\nx-ms-request-id: {own}\r\n"
+
+    @property
+    def told(self) -> str:
+        """For the frame, which ends with a comma: no character of an id needs an escape."""
+        if self.client:
+            return f'"rid":"{self.request}","cid":"{self.client}",'
+        return f'"rid":"{self.request}",'
 
 
-def answered(pairs: Iterable[object]) -> Pairs:
-    """The headers of a model's answer that reach the client."""
-    passed: Pairs = []
+def answered(pairs: object) -> str:
+    """The headers of a model's answer that reach the client, as lines."""
+    passed = ""
     size = 0
+    if not isinstance(pairs, list):
+        return passed
     for pair in pairs:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             continue
@@ -223,7 +224,7 @@ def answered(pairs: Iterable[object]) -> Pairs:
             break
         plain = value.isascii() and value.isprintable()
         if plain or (not _CONTROL.search(value) and _is_latin(value)):
-            passed.append((name, value))
+            passed += f"{name}: {value}\r\n"
     return passed
 
 

@@ -55,8 +55,11 @@ _IDLE, _HEAD, _BODY = range(3)
 _log = Log("router")
 
 
-class Connection(asyncio.Protocol):
-    """A client's connection."""
+class Connection:
+    """A client's connection: an ``asyncio.Protocol`` by its methods.
+
+    Not by its class, which would cost a compiled one its native attributes.
+    """
 
     def __init__(self, application: Application, connections: set[Connection]) -> None:
         self._application = application
@@ -101,6 +104,9 @@ class Connection(asyncio.Protocol):
         queue, self._queue = self._queue, deque()
         if queue and queue[0].started:
             self._application.leave(queue[0])
+
+    def eof_received(self) -> None:
+        """The client says no more: the connection closes."""
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:

@@ -12,17 +12,17 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from email.utils import formatdate
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 from headgate.router import answers, core
 from headgate.router.answers import Answer
+from headgate.router.arrivals import Target
 from headgate.router.core import Refusal
 from headgate.router.exchange import Exchange
 from headgate.router.headers import Head
 from headgate.router.http1 import Connection
 from headgate.router.scoring import Admission, Scoring, new_ids
 from headgate.router.spool import Spool
-from headgate.router.traffic_log import Target
 from headgate.runtime.clock import Clock
 from headgate.runtime.log import Log
 from headgate.runtime.networks import Network, comes_from
@@ -44,12 +44,15 @@ _POLL_S = 0.05
 _log = Log("router")
 
 
-class Place(NamedTuple):
+class Place:
     """What a URL of an endpoint means."""
 
-    endpoint: str
-    target: Target
-    query: str
+    __slots__ = ("endpoint", "query", "target")
+
+    def __init__(self, endpoint: str, target: Target, query: str) -> None:
+        self.endpoint = endpoint
+        self.target = target
+        self.query = query
 
 
 class _Door(Connection):
@@ -95,7 +98,7 @@ class Ingress:
         if fd is not None:
             where = {"sock": socket.socket(fileno=fd)}
         self._server = await self._loop.create_server(
-            self._connect,
+            cast("Callable[[], asyncio.Protocol]", self._connect),
             ssl=tls,
             ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT_S if tls else None,
             backlog=BACKLOG,
@@ -162,8 +165,7 @@ class Ingress:
         )
         if isinstance(admission, Answer):
             return admission
-        route = admission.endpoint.route
-        if route is not None and not route.is_public and not self._is_inside(exchange):
+        if not (admission.endpoint.is_public or self._is_inside(exchange)):
             return admission.refuse(core.no_public_access())
         exchange.admission = admission
         return None
@@ -201,7 +203,7 @@ class Ingress:
             return self._wrong_method(exchange, ("GET", "HEAD"))
         if path == "/readyz" and not self._is_ready():
             return self.refuse(core.bus_down(), exchange.head)
-        return Answer(200, [("content-type", "text/plain")], b"ok\n")
+        return Answer(200, "content-type: text/plain\r\n", b"ok\n")
 
     def _wrong_method(self, exchange: Exchange, allowed: tuple[str, ...]) -> Answer:
         listed = ", ".join(allowed)
@@ -209,7 +211,7 @@ class Ingress:
             405, "MethodNotAllowed", f"{exchange.method} is not allowed here, only {listed}"
         )
         answer = self.refuse(refusal, exchange.head)
-        answer.headers.append(("allow", listed))
+        answer.add("allow", listed)
         return answer
 
     def _tick(self) -> None:

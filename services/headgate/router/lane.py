@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import nkeys
@@ -189,9 +189,9 @@ class Lane:
         """One try at the next server: INFO, CONNECT, subscriptions, and a round trip."""
         server = urlsplit(next(self._servers))
         loop = asyncio.get_running_loop()
-        _, wire = await loop.create_connection(
-            lambda: Wire(self._subscribers), server.hostname or "127.0.0.1", server.port or 4222
-        )
+        wire = Wire(self._subscribers)
+        made = cast("Callable[[], asyncio.Protocol]", lambda: wire)
+        await loop.create_connection(made, server.hostname or "127.0.0.1", server.port or 4222)
         try:
             info = await wire.greeted
             options = self._options(info, server.username, server.password)

@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import cast
 
 from headgate.router.lane import Lane
 from headgate.router.pings import Pings
@@ -209,9 +210,9 @@ class Links:
             self._opening.pop(instance.id, None)
             return
         try:
-            await self._loop.create_unix_connection(
-                lambda: self._new(instance), f"/proc/self/fd/{holder}/{instance.id}.sock"
-            )
+            made = cast("Callable[[], asyncio.Protocol]", lambda: self._new(instance))
+            path = f"/proc/self/fd/{holder}/{instance.id}.sock"
+            await self._loop.create_unix_connection(made, path)
         except OSError as error:
             if instance.id not in self._failed:
                 self._failed.add(instance.id)

@@ -82,13 +82,9 @@ class LoadReporter:
                 await self._bus.publish(report.subject(), report.model_dump_json().encode())
 
 
-def _workspace(endpoint: Endpoint) -> str:
-    return endpoint.route.workspace if endpoint.route else ""
-
-
 def _endpoint(endpoint: Endpoint) -> EndpointLoad:
     return EndpointLoad.model_construct(
-        workspace=_workspace(endpoint), endpoint=endpoint.name, refused=dict(endpoint.refused)
+        workspace=endpoint.workspace, endpoint=endpoint.name, refused=dict(endpoint.refused)
     )
 
 
@@ -97,7 +93,7 @@ def _deployment(endpoint: Endpoint, deployment: Deployment, now: float) -> Deplo
     is_held = not deployment.ready
     open_s = sum(now - request.began for request in deployment.requests())
     return DeploymentLoad.model_construct(
-        workspace=_workspace(endpoint),
+        workspace=endpoint.workspace,
         endpoint=endpoint.name,
         deployment=deployment.name,
         in_flight=deployment.in_flight,

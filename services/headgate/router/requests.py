@@ -36,7 +36,7 @@ class Request:
     def __init__(
         self,
         deployment: Deployment,
-        meta: bytes,
+        meta: str,
         body: RequestBody,
         began: float,
         deadline: float,
@@ -73,7 +73,7 @@ class Copy(Request):
     def __init__(
         self,
         deployment: Deployment,
-        meta: bytes,
+        meta: str,
         body: RequestBody,
         began: float,
         deadline: float,

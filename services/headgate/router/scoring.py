@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Collection
+from typing import Final
 
 from headgate.router import answers, core, frames
 from headgate.router.answers import Answer, ModelAnswer
+from headgate.router.arrivals import Arrival, Target
 from headgate.router.core import Plan, Refusal
 from headgate.router.dispatch import Dispatcher
 from headgate.router.headers import Head, Ids
@@ -22,41 +24,52 @@ from headgate.router.streams import AnswerStream
 from headgate.router.table import Deployment, Endpoint, Table
 from headgate.router.tokens import TokenGate
 from headgate.router.trace import Trace, TraceLog
-from headgate.router.traffic_log import Arrival, Target, TrafficLog
+from headgate.router.traffic_log import TrafficLog
 from headgate.router.usage_journal import Journal
-from headgate.runtime.clock import Clock, new_uuid
+from headgate.router.uuids import Uuids
+from headgate.runtime.clock import Clock
 from headgate_contracts import limits
 
 Reply = Callable[[Answer], None]
 OPENED_MAX = 64  # ways to write the keys of one endpoint
 _BEARER = "bearer "
+_uuids: Final = Uuids()
+
+
+class Records:
+    """What becomes of requests is written down: in the usage journal, and in the traffic log."""
+
+    __slots__ = ("allowance", "log", "usage")
+
+    def __init__(self, usage: Journal, log: TrafficLog) -> None:
+        self.usage = usage
+        self.log = log
+        self.allowance = log.allowance
+
+    def refuse(self, arrival: Arrival, refusal: Refusal, deployment: str = "") -> Answer:
+        """The answer for a request that is not begun."""
+        status = refusal.status
+        self.usage.note_answer(arrival, deployment, status)
+        if self.allowance.takes(arrival, status):
+            self.log.note(arrival, deployment, status, refusal)
+        return answers.of_refusal(refusal, arrival.ids, deployment, arrival.target.path)
 
 
 class Admission:
     """A request that may send its body."""
 
-    __slots__ = ("arrival", "endpoint", "plan", "traffic_log", "usage")
+    __slots__ = ("arrival", "endpoint", "plan", "records")
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        arrival: Arrival,
-        plan: Plan,
-        traffic_log: TrafficLog,
-        usage: Journal,
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, arrival: Arrival, plan: Plan, records: Records) -> None:
         self.endpoint = endpoint
         self.arrival = arrival
         self.plan = plan
-        self.traffic_log = traffic_log
-        self.usage = usage
+        self.records = records
 
     def refuse(self, refusal: Refusal) -> Answer:
         """An answer for a request that its edge refuses after all."""
         self.endpoint.refused[refusal.status] += 1
-        self.traffic_log.note(self.arrival, "", refusal.status, refusal)
-        self.usage.note_answer(self.arrival, "", refusal.status)
-        return answers.of_refusal(refusal, self.arrival.ids, path=self.arrival.target.path)
+        return self.records.refuse(self.arrival, refusal)
 
 
 class ClientRequest(Request):
@@ -70,7 +83,7 @@ class ClientRequest(Request):
     def __init__(
         self,
         deployment: Deployment,
-        meta: bytes,
+        meta: str,
         body: RequestBody,
         began: float,
         deadline: float,
@@ -96,11 +109,12 @@ class ClientRequest(Request):
         if reply is not None:
             self.status = answer.status
             if self.trace is not None:
-                answer.headers.append(("traceresponse", self.trace.response))
+                answer.add("traceresponse", self.trace.response)
             reply(answer)
 
     def settle(self, outcome: Outcome, elapsed_s: float) -> None:
-        deployment, ids = self.deployment, self.admission.arrival.ids
+        deployment, arrival = self.deployment, self.admission.arrival
+        records = self.admission.records
         given = outcome if isinstance(outcome, ModelAnswer) else None
         answer, response_bytes = None, 0
         if self.stream is not None:
@@ -109,34 +123,35 @@ class ClientRequest(Request):
                 self.status = outcome.status  # its client has seen the break, not this
         elif self.reply is not None:
             if isinstance(outcome, ModelAnswer):
-                answer = answers.of_model(outcome, deployment.name, ids)
+                answer = answers.of_model(outcome, deployment.name, arrival.ids)
             else:
-                path = self.admission.arrival.target.path
-                answer = answers.of_refusal(outcome, ids, deployment.name, path)
+                path = arrival.target.path
+                answer = answers.of_refusal(outcome, arrival.ids, deployment.name, path)
             self.status, response_bytes = answer.status, len(answer.body)
         if self.trace is not None and given is not None and self.stream is None:
             self.trace.note_answer(given, self.began + elapsed_s)
         status, request_bytes = self.status, len(self.body)
-        self.admission.usage.note_answer(
-            self.admission.arrival, deployment.name, status, given, request_bytes, response_bytes
+        records.usage.note_answer(
+            arrival, deployment.name, status, given, request_bytes, response_bytes
         )
         if answer is not None:
             self._tell(answer)
         deployment.traffic.note(status, elapsed_s, given, request_bytes, response_bytes)
-        body_s = self.began - self.admission.arrival.began
-        self.admission.traffic_log.note(
-            self.admission.arrival,
-            deployment.name,
-            status,
-            outcome,
-            body_s=body_s,
-            total_s=body_s + elapsed_s,
-            request_bytes=request_bytes,
-            response_bytes=response_bytes,
-        )
+        if records.allowance.takes(arrival, status):
+            body_s = self.began - arrival.began
+            records.log.note(
+                arrival,
+                deployment.name,
+                status,
+                outcome,
+                body_s=body_s,
+                total_s=body_s + elapsed_s,
+                request_bytes=request_bytes,
+                response_bytes=response_bytes,
+            )
         if self.trace is not None:
             self.trace.note_end(
-                self.admission.arrival,
+                arrival,
                 deployment.name,
                 status,
                 outcome,
@@ -164,8 +179,7 @@ class Scoring:
         spools: Spools,
     ) -> None:
         self._table = table
-        self._traffic_log = traffic_log
-        self._usage = usage
+        self._records = Records(usage, traffic_log)
         self._gate = gate
         self._dispatcher = dispatcher
         self._lane = lane
@@ -200,67 +214,68 @@ class Scoring:
         caller = self._caller(endpoint, head)
         if endpoint is None or endpoint.route is None:
             return answers.of_refusal(core.no_endpoint(name), ids, path=target.path)
-        workspace = endpoint.route.workspace
         known, refusal = (caller, None) if isinstance(caller, str) else ("", caller)
-        arrival = Arrival(workspace, name, head, ids, target, self._clock.monotonic(), known)
-        refusal = refusal or head.refusal() or self._too_large(head)
+        arrival = Arrival(
+            endpoint.workspace, name, head, ids, target, self._clock.monotonic(), known
+        )
+        if refusal is None and not head.is_known:
+            refusal = head.refusal() or self._too_large(head)
         if endpoint.quotas is not None and refusal is None:
             refusal = endpoint.quotas.refusal(known, client, arrival.began)
         plan = refusal or self._choose(endpoint, head)
         if isinstance(plan, Refusal):
             endpoint.refused[plan.status] += 1
-            self._traffic_log.note(arrival, "", plan.status, plan)
-            self._usage.note_answer(arrival, "", plan.status)
-            return answers.of_refusal(plan, ids, path=target.path)
+            return self._records.refuse(arrival, plan)
         deployment = endpoint.deployment(plan.primary)
         refusal = self._dispatcher.door(deployment)
         if refusal is not None:
             deployment.traffic.note_refused(refusal.status)
-            self._traffic_log.note(arrival, deployment.name, refusal.status, refusal)
-            self._usage.note_answer(arrival, deployment.name, refusal.status)
-            return answers.of_refusal(refusal, ids, deployment.name, target.path)
-        return Admission(endpoint, arrival, plan, self._traffic_log, self._usage)
+            return self._records.refuse(arrival, refusal, deployment.name)
+        return Admission(endpoint, arrival, plan, self._records)
 
     def submit(
         self, admission: Admission, query: str, body: RequestBody, reply: Reply
     ) -> ClientRequest | None:
         """Score; ``reply`` is called once, maybe before this returns (then there is no request)."""
-        endpoint, plan = admission.endpoint, admission.plan
-        head, ids, (method, path, _) = admission.arrival[2:5]
+        endpoint, plan, arrival = admission.endpoint, admission.plan, admission.arrival
+        head, ids, target = arrival.head, arrival.ids, arrival.target
         primary = self._deployment(endpoint, plan.primary)
         if primary is None:
             reply(admission.refuse(core.not_ready(plan.primary)))  # deleted since the headers came
             return None
-        timeout_ms = core.deadline_ms(primary.route.request_timeout_ms, head.timeout_ms)
+        timeout_ms = core.deadline_ms(primary.timeout_ms, head.timeout_ms)
         if isinstance(timeout_ms, Refusal):
             reply(admission.refuse(timeout_ms))
             return None
         began = self._clock.monotonic()
         if endpoint.quotas is not None:
-            tolls = endpoint.quotas.enter(admission.arrival.caller, began)
+            tolls = endpoint.quotas.enter(arrival.caller, began)
             if isinstance(tolls, Refusal):
                 reply(admission.refuse(tolls))
                 return None
-            admission.arrival = admission.arrival._replace(tolls=tolls)
-        pairs = f"{head.encoded}{ids.encoded()}"
-        meta = frames.encode_request(method, _at(path, primary), query, pairs)
+            arrival.tolls = tolls
+        path = _at(target.path, primary)
+        meta = ids.told + frames.encode_request(target.method, path, query, head.encoded)
         trace = None
         if head.trace or self._traces.looks:
-            trace = self._traces.begin(head, admission.arrival.workspace)
+            trace = self._traces.begin(head, arrival.workspace)
         asked = meta
         if trace is not None:
-            told = f"{trace.encoded(head)}{ids.encoded()}"
-            asked = frames.traced(frames.encode_request(method, _at(path, primary), query, told))
+            told = frames.encode_request(target.method, path, query, trace.encoded(head))
+            asked = f"{frames.TRACED}{ids.told}{told}"
         deadline = began + timeout_ms / 1000
         request = ClientRequest(primary, asked, body, began, deadline, admission, reply, trace)
         request.is_patient = not head.timeout_ms
         self._dispatcher.submit(request)
         mirror = self._deployment(endpoint, plan.mirror) if plan.mirror else None
         if mirror is not None:
-            deadline = began + mirror.route.request_timeout_ms / 1000
-            if mirror.route.scoring_path != primary.route.scoring_path:
-                meta = frames.encode_request(method, _at(path, mirror), query, pairs)
-            self._dispatcher.submit_copy(Copy(mirror, meta, body, began, deadline, self._usage))
+            deadline = began + mirror.timeout_ms / 1000
+            if mirror.scoring_path != primary.scoring_path:
+                path = _at(target.path, mirror)
+                told = frames.encode_request(target.method, path, query, head.encoded)
+                meta = ids.told + told
+            usage = self._records.usage
+            self._dispatcher.submit_copy(Copy(mirror, meta, body, began, deadline, usage))
         return request
 
     def leave(self, request: ClientRequest) -> None:
@@ -321,12 +336,12 @@ class Scoring:
 
 
 def new_ids(head: Head) -> Ids:
-    return Ids(head, new_uuid())
+    return Ids(head, _uuids.new())
 
 
 def _at(path: str, deployment: Deployment) -> str:
     """The path as this deployment's server knows it: ``/score`` is its scoring path."""
-    scoring_path = deployment.route.scoring_path
+    scoring_path = deployment.scoring_path
     if scoring_path == "/score" or not (path == "/score" or path.startswith("/score/")):
         return path
     return scoring_path + path[len("/score") :]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from headgate.router.headers import Head
 
@@ -13,19 +13,24 @@ if TYPE_CHECKING:
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,9})\r\n", re.IGNORECASE)
 
 
-class Shape(NamedTuple):
+class Shape:
     """A header block that llhttp has accepted and the application admitted, and what it means.
 
     ``before`` and ``after`` are its bytes around the digits of Content-Length. The same bytes mean
     the same again, so a block that repeats needs no parser; one that does not is parsed anew.
     """
 
-    before: bytes
-    after: bytes
-    head: Head
-    method: str
-    url: bytes
-    place: Any
+    __slots__ = ("after", "before", "head", "method", "place", "url")
+
+    def __init__(
+        self, before: bytes, after: bytes, head: Head, method: str, url: bytes, place: Any
+    ) -> None:
+        self.before = before
+        self.after = after
+        self.head = head
+        self.method = method
+        self.url = url
+        self.place = place
 
     @staticmethod
     def of(exchange: Exchange, data: bytes) -> Shape | None:
@@ -45,9 +50,10 @@ class Shape(NamedTuple):
             return None
         match = _CONTENT_LENGTH.search(data)
         assert match is not None
+        head.is_known = True
         start, end = match.span(1)
-        kept = (head, exchange.method, exchange.url, exchange.place)
-        return Shape(data[:start], data[end:block_bytes], *kept)
+        before, after = data[:start], data[end:block_bytes]
+        return Shape(before, after, head, exchange.method, exchange.url, exchange.place)
 
     def body_in(self, data: bytes) -> bytes | None:
         """The body, if ``data`` is one whole request of this shape and nothing else."""

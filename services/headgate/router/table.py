@@ -158,8 +158,10 @@ class Deployment:
         "name",
         "ready",
         "route",
+        "scoring_path",
         "slots",
         "startup_s",
+        "timeout_ms",
         "traffic",
         "turn",
         "waiting",
@@ -168,7 +170,7 @@ class Deployment:
     def __init__(self, endpoint: Endpoint, name: str) -> None:
         self.endpoint = endpoint
         self.name = name
-        self.route = DeploymentRoute()
+        self.obey(DeploymentRoute())
         self.instances: dict[str, Instance] = {}
         self.ready: list[Instance] = []
         self.slots = 0
@@ -181,6 +183,12 @@ class Deployment:
         self.elsewhere = 0  # requests that wait at other routers, as of their last reports
         self.copies: OrderedDict[Request, None] = OrderedDict()
         self.traffic = Traffic()
+
+    def obey(self, route: DeploymentRoute) -> None:
+        """Take new settings; what each request asks for is kept beside them."""
+        self.route = route
+        self.timeout_ms = route.request_timeout_ms
+        self.scoring_path = route.scoring_path
 
     @property
     def in_flight(self) -> int:
@@ -219,12 +227,14 @@ class Endpoint:
     """One endpoint; ``route`` is None while only its instances are known."""
 
     __slots__ = (
-        "deployments", "digests", "key_ids", "name", "opened", "quotas", "refused", "route",
-        "usual",
+        "deployments", "digests", "is_public", "key_ids", "name", "opened", "quotas", "refused",
+        "route", "usual", "workspace",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.workspace = ""
+        self.is_public = True
         self.route: Route | None = None
         self.digests: tuple[bytes, ...] = ()
         self.key_ids: dict[bytes, str] = {}  # for those that are known to be right only
@@ -350,13 +360,17 @@ class Table:
         endpoint = self._endpoints.get(route.endpoint)
         if endpoint is None:
             endpoint = self._endpoints[route.endpoint] = Endpoint(route.endpoint)
-        endpoint.route = route
+        endpoint.route, endpoint.workspace, endpoint.is_public = (
+            route,
+            route.workspace,
+            route.is_public,
+        )
         endpoint.key_ids = {bytes.fromhex(key.sha256): key.id for key in route.keys}
         endpoint.digests = tuple(endpoint.key_ids)
         endpoint.opened, endpoint.usual = {}, usual_plan(route)
         endpoint.quotas = self.meters.gate(route)
         for name, settings in route.deployments.items():
-            endpoint.deployment(name).route = settings
+            endpoint.deployment(name).obey(settings)
         self._prune(endpoint)
 
     def _prune(self, endpoint: Endpoint) -> None:

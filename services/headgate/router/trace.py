@@ -11,11 +11,12 @@ from __future__ import annotations
 import random
 
 from headgate.router.answers import ModelAnswer
+from headgate.router.arrivals import Arrival
 from headgate.router.core import Refusal
 from headgate.router.frames import encode_pairs
 from headgate.router.headers import Head
 from headgate.router.requests import Outcome
-from headgate.router.traffic_log import PATH_CHARS_MAX, Arrival, RowLog
+from headgate.router.traffic_log import PATH_CHARS_MAX, RowLog
 from headgate.runtime import tracing
 from headgate.runtime.bus import Bus
 from headgate_contracts.logs import TraceLogged, TraceRow
@@ -55,7 +56,7 @@ class Trace:
         dropped = (tracing.TRACEPARENT, "" if self._parent else tracing.TRACESTATE)
         told = [pair for pair in head.forwarded if pair[0] not in dropped]
         told.append((tracing.TRACEPARENT, self._span._replace(span_id=self._run_id).traceparent))
-        return f"{encode_pairs(told)},"
+        return encode_pairs(told)
 
     def note_sent(self, instance: str, now: float) -> None:
         self.instance, self.sent = instance, now
@@ -87,7 +88,7 @@ class Trace:
             answer_ms = _ms(now - self.first)
             away_ms = 1000 * (self.first - self.sent)
             held_ms = min(self.held_ms, away_ms)
-            ran_ms = held_ms if in_parts or given is None else 1000 * given.compute_s
+            ran_ms = held_ms if in_parts or given is None else given.compute_us / 1000
             model_ms = min(ran_ms, held_ms)
             bus_ms, worker_ms = round(away_ms - held_ms, 3), round(held_ms - model_ms, 3)
         elif self.sent:

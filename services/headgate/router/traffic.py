@@ -64,7 +64,7 @@ class Traffic:
         self.response_bytes += response_bytes
         if given is not None:
             self.model_statuses[given.status] += 1
-            self.compute_s += given.compute_s
+            self.compute_s += given.compute_us / 1e6
 
     def note_mirrored(self, elapsed_s: float, given: ModelAnswer | None) -> None:
         """A mirrored copy ended with the model's own status, or as 0 when it got no answer."""
@@ -72,7 +72,7 @@ class Traffic:
         self.mirrored[status] += 1
         self.ended_s += elapsed_s
         if given is not None:
-            self.mirrored_compute_s += given.compute_s
+            self.mirrored_compute_s += given.compute_us / 1e6
         if status:
             self._mirror_latency[bisect_left(LATENCY_BOUNDS_MS, 1000 * elapsed_s)] += 1
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from http import HTTPStatus
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from nats.errors import Error as NatsError
 
 from headgate.router.answers import ModelAnswer
+from headgate.router.arrivals import Allowance, Arrival
 from headgate.router.core import Refusal
-from headgate.router.gates import Tolls
-from headgate.router.headers import Head, Ids
+from headgate.router.headers import Head
 from headgate.router.requests import Outcome
 from headgate.runtime.bus import Bus, event_headers
 from headgate.runtime.clock import new_id
@@ -33,27 +33,6 @@ PATH_CHARS_MAX = 256
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _log = Log("router")
-
-
-class Target(NamedTuple):
-    """What a request line says."""
-
-    method: str
-    path: str
-    protocol: str
-
-
-class Arrival(NamedTuple):
-    """A request of an endpoint, as known from its headers; ``began`` is on our monotonic clock."""
-
-    workspace: str
-    endpoint: str
-    head: Head
-    ids: Ids
-    target: Target
-    began: float
-    caller: str = ""  # the id of the key, or whom the token speaks for
-    tolls: Tolls | None = None  # what quotas count of it
 
 
 Row = TypeVar("Row", TrafficRow, TraceRow)
@@ -102,9 +81,7 @@ class TrafficLog(RowLog[TrafficRow]):
 
     def __init__(self, bus: Bus, writer: str, rows_per_s: int) -> None:
         super().__init__(bus, writer, TrafficLogged)
-        self._rows_per_s = rows_per_s
-        self._reserve = int(FAILED_SHARE * rows_per_s)
-        self._left: dict[str, int] = {}
+        self.allowance = Allowance(rows_per_s, int(FAILED_SHARE * rows_per_s))
 
     def note(
         self,
@@ -118,24 +95,25 @@ class TrafficLog(RowLog[TrafficRow]):
         request_bytes: int = 0,
         response_bytes: int = 0,
     ) -> None:
-        """A request has ended. ``body_s``: until its body was there."""
-        if not self._takes(arrival, status):
+        """A request has ended, for which there is a row. ``body_s``: until its body was there."""
+        if len(self.rows) >= ROWS_HELD_MAX:
+            self.lost[arrival.workspace] += 1
             return
         model_status, response_ms = None, None
         if isinstance(outcome, ModelAnswer):
             given = outcome.meta.get("s")
             model_status = given if type(given) is int else None
             response_ms = _ms(total_s)
-        method, path, protocol = arrival.target
+        target = arrival.target
         self.rows.append(
             TrafficRow.model_construct(
                 at=self._bus.clock.now(),
                 workspace=arrival.workspace,
                 endpoint=arrival.endpoint,
                 deployment=deployment,
-                method=method,
-                path=path[:PATH_CHARS_MAX],
-                protocol=protocol,
+                method=target.method,
+                path=target.path[:PATH_CHARS_MAX],
+                protocol=target.protocol,
                 status=status,
                 reason=outcome.code if isinstance(outcome, Refusal) else _PHRASES.get(status, ""),
                 model_status=model_status,
@@ -151,18 +129,8 @@ class TrafficLog(RowLog[TrafficRow]):
             )
         )
 
-    def _takes(self, arrival: Arrival, status: int) -> bool:
-        if not self._rows_per_s:
-            return False
-        left = self._left.get(arrival.endpoint, self._rows_per_s)
-        if left > (self._reserve if status < 400 else 0) and len(self.rows) < ROWS_HELD_MAX:
-            self._left[arrival.endpoint] = left - 1
-            return True
-        self.lost[arrival.workspace] += 1
-        return False
-
     async def say(self) -> None:
-        self._left.clear()
+        self.lost += Counter(self.allowance.renew())
         await super().say()
 
 

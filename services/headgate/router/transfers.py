@@ -120,7 +120,7 @@ class Transfers:
 
     def _begin(self, flight: Flight, request: Request, meta: dict[str, Any], body: bytes) -> None:
         """The first part: the answer goes on to whoever asked."""
-        idle_s = request.deployment.route.request_timeout_ms / 1000
+        idle_s = request.deployment.timeout_ms / 1000
         stream = AnswerStream(flight, request, meta, idle_s, self._let, self._abandon)
         self._streams[flight.number] = stream
         stream.received = len(body)

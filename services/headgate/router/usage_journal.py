@@ -17,8 +17,8 @@ from pathlib import Path
 
 from headgate.router import usage_page
 from headgate.router.answers import ModelAnswer
+from headgate.router.arrivals import Arrival
 from headgate.router.requests import Copy
-from headgate.router.traffic_log import Arrival
 from headgate.router.usage_page import Page, Row, Texts
 from headgate.runtime.clock import Clock
 from headgate.runtime.files import private_dir
@@ -68,16 +68,15 @@ class Journal:
         row = self._note(texts, given, request_bytes, response_bytes)
         if arrival.tolls is not None:
             key = (self._page.epoch, row.number) if row is not None else None
-            compute_us = _compute_us(given)
+            compute_us = given.compute_us if given is not None else 0
             moved_bytes = request_bytes + response_bytes
             arrival.tolls.pay(key, deployment, status, compute_us, moved_bytes)
 
     def note_copy(self, copy: Copy, given: ModelAnswer | None) -> None:
         """A mirrored copy has ended."""
         endpoint = copy.deployment.endpoint
-        workspace = endpoint.route.workspace if endpoint.route else ""
         status, answer_bytes = (given.status, len(given.body)) if given else (0, 0)
-        texts = (workspace, endpoint.name, copy.deployment.name, "", _MIRRORED, status)
+        texts = (endpoint.workspace, endpoint.name, copy.deployment.name, "", _MIRRORED, status)
         self._note(texts, given, len(copy.body), answer_bytes)
 
     def _note(
@@ -85,7 +84,8 @@ class Journal:
     ) -> Row | None:
         row = self._rows.get(texts) or self._new_row(texts)
         if row is not None:
-            row.note(request_bytes, response_bytes, _compute_us(given))
+            compute_us = given.compute_us if given is not None else 0
+            row.note(request_bytes, response_bytes, compute_us)
         return row
 
     def turn_minute(self) -> float:
@@ -157,10 +157,6 @@ class Journal:
                 _log.error("usage_in_memory_only", folder=str(self._folder), error=str(error))
             page = Page(epoch, None)
         return page
-
-
-def _compute_us(given: ModelAnswer | None) -> int:
-    return round(1_000_000 * given.compute_s) if given else 0
 
 
 def folders_of_others(folder: Path, reporter: str) -> list[Path]:

@@ -58,8 +58,11 @@ class Outbox:
         self.size = 0
 
 
-class Wire(asyncio.Protocol):
-    """One connection to the server, from its INFO line on."""
+class Wire:
+    """One connection to the server, from its INFO line on; an ``asyncio.Protocol`` by its methods.
+
+    Not by its class, which would cost a compiled one its native attributes.
+    """
 
     def __init__(self, subscribers: dict[bytes, Deliver]) -> None:
         loop = asyncio.get_running_loop()
@@ -157,6 +160,9 @@ class Wire(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.congested = False
+
+    def eof_received(self) -> None:
+        """The server says no more: the connection closes."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._drop()

@@ -53,9 +53,9 @@ def _half(package: str, names: str) -> Half:
 # native form for (pydantic models, generic log tables).
 ROUTER = _half(
     "headgate/router",
-    "answers clock_offset core deadlines dispatch exchange flights frames headers holding http1 "
-    "ingress lane links parts pings quarantine requests scoring shape streams table traffic "
-    "transfers usage_journal usage_page wire",
+    "answers arrivals clock_offset core deadlines dispatch exchange flights frames headers holding "
+    "http1 ingress lane links parts pings quarantine requests scoring shape streams table traffic "
+    "transfers usage_journal usage_page uuids wire",
 )
 WORKER = _half(
     "headgate_worker",
