@@ -67,7 +67,9 @@ class ModelAnswer:
         self.stream = stream
         self.status = status if type(status) is int and 100 <= status <= 999 else 0
         self.compute_us = 0
-        if isinstance(ms, int | float) and 0 <= ms < _COMPUTE_MS_MAX:
+        if type(ms) is int:
+            ms = float(ms)
+        if type(ms) is float and 0 <= ms < _COMPUTE_MS_MAX:
             self.compute_us = int(1000 * ms + 0.5)
 
 

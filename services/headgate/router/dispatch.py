@@ -88,18 +88,7 @@ class Dispatcher:
 
     def door(self, deployment: Deployment) -> Refusal | None:
         """Whether a request for the deployment has a chance now; asked before its body is read."""
-        if not self._lane.up:
-            return core.bus_down()
-        return core.admit(
-            deployment.name,
-            deployment.route,
-            ready=len(deployment.ready),
-            slots=deployment.slots,
-            waiting=len(deployment.waiting) + deployment.elsewhere,
-            held_bytes=deployment.held_bytes,
-            mean_ms=deployment.mean_ms,
-            startup_s=deployment.startup_s,
-        )
+        return deployment.refusal() if self._lane.up else core.bus_down()
 
     def submit(self, request: Request) -> None:
         """Take a request: it goes to an instance, waits for one, or is refused, at once."""
@@ -229,16 +218,16 @@ class Dispatcher:
             while at < end:
                 meta, body, at = frames.next_frame(payload, at)
                 flight = self._flights.find(meta.get("id"), instance_id)
-                if flight is None:
-                    continue
-                if "c" in meta:
-                    self._on_parts(flight, meta, body)
-                else:
+                if flight is not None:
                     self._on_frame(flight, meta, body)
         except FrameError as error:
             _log.warning("bad_answer", instance=instance_id, error=str(error))
 
     def _on_frame(self, flight: Flight, meta: dict[str, object], body: bytes) -> None:
+        """An answer, or one of several frames of one."""
+        if "c" in meta:
+            self._on_parts(flight, meta, body)
+            return
         request, instance = flight.request, flight.instance
         deployment = instance.deployment
         self._flights.land(flight)
@@ -403,5 +392,4 @@ class Dispatcher:
         queue.pop(request, None)
         if request.is_held:
             deployment.held_bytes -= len(request.body)
-        ended = self._clock.monotonic() if now is None else now
-        request.settle(outcome, ended - request.began)
+        request.settle(outcome, (now or self._clock.monotonic()) - request.began)

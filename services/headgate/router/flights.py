@@ -36,8 +36,7 @@ class Flights:
     def land(self, flight: Flight) -> None:
         """It is over; its slot is free."""
         self._flights.pop(flight.number, None)
-        flight.instance.flights.pop(flight.number, None)
-        flight.instance.doubtful.pop(flight.number, None)
+        self.free_slot(flight)
         if flight.request is not None:
             flight.request.flight = None
 
@@ -96,8 +95,10 @@ class Flights:
     @staticmethod
     def free_slot(flight: Flight) -> None:
         """Its model has finished with it."""
-        flight.instance.flights.pop(flight.number, None)
-        flight.instance.doubtful.pop(flight.number, None)
+        instance = flight.instance
+        instance.flights.pop(flight.number, None)
+        if instance.doubtful:
+            instance.doubtful.pop(flight.number, None)
 
     def doubt_all(self) -> None:
         """What is under way on the bus may be lost; heartbeats will tell which slots are free."""

@@ -56,10 +56,7 @@ _log = Log("router")
 
 
 class Connection:
-    """A client's connection: an ``asyncio.Protocol`` by its methods.
-
-    Not by its class, which would cost a compiled one its native attributes.
-    """
+    """A client's connection. An asyncio.Protocol by its methods: a subclass could not be native."""
 
     def __init__(self, application: Application, connections: set[Connection]) -> None:
         self._application = application
@@ -79,6 +76,7 @@ class Connection:
         self._lingering = False
         self._advancing = False
         self._paused = False
+        self._repeated_bytes_max = min(_REPEATED_BODY_BYTES_MAX, application.body_bytes_max)
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -141,11 +139,8 @@ class Connection:
     def _repeat(self, data: bytes) -> bool:
         """Take a request that differs from the one before only in its body."""
         shape = self._shape
-        if shape is None or not data.startswith(shape.before):
-            return False
-        body = shape.body_in(data)
-        bytes_max = min(_REPEATED_BODY_BYTES_MAX, self._application.body_bytes_max)
-        if body is None or len(body) > bytes_max:
+        body = shape.body_in(data) if shape is not None else None
+        if shape is None or body is None or len(body) > self._repeated_bytes_max:
             return False
         self._since = self._loop.time()
         exchange = Exchange.repeated(self, shape, body)

@@ -20,7 +20,7 @@ class Shape:
     the same again, so a block that repeats needs no parser; one that does not is parsed anew.
     """
 
-    __slots__ = ("after", "before", "head", "method", "place", "url")
+    __slots__ = ("_body_bytes", "_whole", "after", "before", "head", "method", "place", "url")
 
     def __init__(
         self, before: bytes, after: bytes, head: Head, method: str, url: bytes, place: Any
@@ -31,6 +31,8 @@ class Shape:
         self.method = method
         self.url = url
         self.place = place
+        self._whole = b""  # the block as it came the last time, and what its body had
+        self._body_bytes = 0
 
     @staticmethod
     def of(exchange: Exchange, data: bytes) -> Shape | None:
@@ -57,10 +59,19 @@ class Shape:
 
     def body_in(self, data: bytes) -> bytes | None:
         """The body, if ``data`` is one whole request of this shape and nothing else."""
+        if not (self._whole and data.startswith(self._whole)) and not self._learn(data):
+            return None
+        at = len(self._whole)
+        return data[at:] if at + self._body_bytes == len(data) else None
+
+    def _learn(self, data: bytes) -> bool:
+        """Whether ``data`` begins with a block of this shape, with whatever length of its body."""
         start = len(self.before)
         end = data.find(b"\r", start, start + 10)
         digits = data[start:end] if end >= 0 else b""
-        if not (digits.isdigit() and data.startswith(self.after, end)):
-            return None
-        at = end + len(self.after)
-        return data[at:] if at + int(digits) == len(data) else None
+        known = data.startswith(self.before) and digits.isdigit()
+        if not known or not data.startswith(self.after, end):
+            return False
+        self._whole = data[: end + len(self.after)]
+        self._body_bytes = int(digits)
+        return True

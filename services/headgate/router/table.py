@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 
-from headgate.router import quarantine
+from headgate.router import core, quarantine
 from headgate.router.clock_offset import ClockOffset
-from headgate.router.core import STARTUP_S_GUESS, Plan, usual_plan
+from headgate.router.core import STARTUP_S_GUESS, Plan, Refusal, usual_plan
 from headgate.router.gates import Gate, Meters
 from headgate.router.requests import Flight, Request
 from headgate.router.traffic import Traffic
@@ -207,6 +207,19 @@ class Deployment:
     def able(self) -> list[Instance]:
         """Those that could take requests, also if they are left out now."""
         return [i for i in self.instances.values() if i.takes_requests]
+
+    def refusal(self) -> Refusal | None:
+        """Why a request may not wait for a slot now; None: it may."""
+        return core.admit(
+            self.name,
+            self.route,
+            ready=len(self.ready),
+            slots=self.slots,
+            waiting=len(self.waiting) + self.elsewhere,
+            held_bytes=self.held_bytes,
+            mean_ms=self.mean_ms,
+            startup_s=self.startup_s,
+        )
 
     def refresh(self) -> None:
         """Bring what the choice of an instance reads up to date."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
 
 from headgate.router.answers import ModelAnswer
 from headgate_contracts.routing import LATENCY_BOUNDS_MS, DeploymentTraffic
@@ -31,9 +30,9 @@ class Traffic:
 
     def __init__(self) -> None:
         self.requests = 0
-        self.statuses: Counter[int] = Counter()
-        self.model_statuses: Counter[int] = Counter()
-        self.mirrored: Counter[int] = Counter()
+        self.statuses: dict[int, int] = {}  # plain: a Counter is slow to write to
+        self.model_statuses: dict[int, int] = {}
+        self.mirrored: dict[int, int] = {}
         self.ended_s = 0.0  # how long all requests were in hand that are no longer, copies too
         self.latency_s = self.compute_s = self.mirrored_compute_s = 0.0
         self.request_bytes = self.response_bytes = self.served = 0
@@ -44,7 +43,7 @@ class Traffic:
     def note_refused(self, status: int) -> None:
         """A client's request was refused at once: that says nothing about latencies."""
         self.requests += 1
-        self.statuses[status] += 1
+        _count(self.statuses, status)
 
     def note(
         self,
@@ -56,20 +55,20 @@ class Traffic:
     ) -> None:
         """A client's request ended with this status; ``given`` is what the model answered."""
         self.requests += 1
-        self.statuses[status] += 1
+        _count(self.statuses, status)
         self.ended_s += elapsed_s
         self.latency_s += elapsed_s
         self._latency[bisect_left(LATENCY_BOUNDS_MS, 1000 * elapsed_s)] += 1
         self.request_bytes += request_bytes
         self.response_bytes += response_bytes
         if given is not None:
-            self.model_statuses[given.status] += 1
+            _count(self.model_statuses, given.status)
             self.compute_s += given.compute_us / 1e6
 
     def note_mirrored(self, elapsed_s: float, given: ModelAnswer | None) -> None:
         """A mirrored copy ended with the model's own status, or as 0 when it got no answer."""
         status = given.status if given is not None else 0
-        self.mirrored[status] += 1
+        _count(self.mirrored, status)
         self.ended_s += elapsed_s
         if given is not None:
             self.mirrored_compute_s += given.compute_us / 1e6
@@ -93,3 +92,7 @@ class Traffic:
             ready_instances=ready_instances,
             quarantined=quarantined or {},
         )
+
+
+def _count(counts: dict[int, int], status: int) -> None:
+    counts[status] = counts.get(status, 0) + 1

@@ -59,9 +59,9 @@ class Outbox:
 
 
 class Wire:
-    """One connection to the server, from its INFO line on; an ``asyncio.Protocol`` by its methods.
+    """One connection to the server, from its INFO line on.
 
-    Not by its class, which would cost a compiled one its native attributes.
+    An ``asyncio.Protocol`` by its methods: a subclass could not be native when it is compiled.
     """
 
     def __init__(self, subscribers: dict[bytes, Deliver]) -> None:
