@@ -52,6 +52,9 @@ def test_a_request_is_told_in_few_words() -> None:
     assert meta == {"id": 7, "dl": 1_000, "rid": "x", "w": meta["w"], "h": [["a", "ü\\"]]}
     tail = frames.encode_request("GET", '/score/"', "a=b", "")
     assert json.loads("{" + tail) == {
-        **{"w": meta["w"], "m": "GET", "p": '/score/"', "q": "a=b"},
+        "w": meta["w"],
+        "m": "GET",
+        "p": '/score/"',
+        "q": "a=b",
         "h": [],
     }

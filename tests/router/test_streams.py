@@ -92,7 +92,7 @@ class Served:
     async def counted(self, status: int) -> None:
         """Wait until a request has been counted so."""
         traffic = await self.stage.deployment_traffic(self.one.endpoint)
-        await until(lambda: traffic.statuses[status] == 1, f"one {status}: {traffic.statuses}")
+        await until(lambda: traffic.statuses.get(status) == 1, f"one {status}: {traffic.statuses}")
 
     async def next_one_is_served(self) -> None:
         """The slot is free."""
