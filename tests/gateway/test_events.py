@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -163,6 +163,17 @@ async def test_readers_are_limited(api: Api, monkeypatch: pytest.MonkeyPatch) ->
         refused = await api.get("/events")
         assert refused.status == 503
         assert refused.headers["Retry-After"] == "5"
+
+
+def test_callers_that_follow_no_more_are_forgotten() -> None:
+    """Nobody grows the gateway by following under one name after the other."""
+    trail = events.Events(cast(Any, None))
+    with trail._place("stays"):
+        for number in range(100):
+            with pytest.raises(ConnectionError), trail._place(f"leaves-{number}"):
+                raise ConnectionError
+        assert trail._readers == {"stays": 1} and len(trail._readers) == 1
+    assert not trail._readers
 
 
 async def test_a_quiet_stream_says_that_it_lives(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ def read(pieces: Iterable[bytes], folder: Path) -> Exchange:
 @pytest.mark.parametrize(
     "sizes",
     [[], [1], [3, 200_000, 1, 1, 40_000], [16_383, 1, 16_384, 1], [65_536] * 16, [1] * 5_000],
-    ids=str,
+    ids=lambda sizes: f"{len(sizes)} pieces of {sum(sizes)} bytes",
 )
 def test_a_body_is_its_pieces_in_order(sizes: list[int], tmp_path: Path) -> None:
     pieces = [bytes([number % 251]) * size for number, size in enumerate(sizes)]
