@@ -212,3 +212,26 @@ async def test_who_leaves_before_there_is_a_page_is_not_waited_for(
         await asked.wait()
         getting.cancel()
         await left.wait()
+
+
+async def test_an_answer_that_breaks_off_is_cut_and_no_other_follows_it(
+    api: Api, settings: Settings
+) -> None:
+    """A browser sees that it has half of it, and not the words of an error as the other half."""
+
+    async def break_off(request: web.BaseRequest) -> web.StreamResponse:
+        said = web.StreamResponse()
+        await said.prepare(request)
+        await said.write(b"the first half")
+        await request.content.read()
+        assert request.transport is not None
+        request.transport.abort()
+        return said
+
+    parts = urlsplit(api.base)
+    async with studio(settings, break_off), asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(f"GET /studio/ HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode())
+        told = await reader.read()
+        writer.close()
+    assert told.count(b"HTTP/1.1") == 1 and told.endswith(b"the first half\r\n"), told

@@ -23,6 +23,8 @@ from acceptance.system import EXAMPLES, Headgate
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    # Else each new connection fails for its certificate, and is tried again, so many times at most.
+    "--ignore-certificate-errors",
 )  # fmt: skip
 TIMEOUT_MS = 30_000
 NAME = "pages"  # of what is there to be looked at: an endpoint, and a job of the endpoint NAME-b

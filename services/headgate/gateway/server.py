@@ -26,11 +26,17 @@ LINE_BYTES_MAX = 2 * limits.URL_BYTES_MAX
 FIELD_BYTES_MAX = limits.REQUEST_HEADER_BYTES_MAX
 SHUTDOWN_S = 5.0
 READER_STALLED_S = 30.0
+_BEGUN = web.RequestKey("begun", bool)
 _log = Log("gateway")
 
 
 class _Request(web.BaseRequest):
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        if _BEGUN in self:
+            # An answer has failed half way. Its client would take this one for more of it; so it
+            # is cut, and the connection with it.
+            raise ConnectionResetError("an answer has begun already")
+        self[_BEGUN] = True
         # The last place before the headers leave; aiohttp has added its own by now.
         add_common_headers(self, response)
 
@@ -52,8 +58,6 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answers what the parser refused, without repeating it."""
         _log.info("malformed_request", status=status, reason=type(exc).__name__)
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer has begun already")
         error = WireError(
             code=ErrorCode.INVALID_MESSAGE,
             message="the request is not valid HTTP/1.1, or its headers are too long",

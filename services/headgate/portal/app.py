@@ -24,6 +24,8 @@ from headgate.runtime.settings import Settings
 
 SWEEP_S = 60.0
 RECONNECT_S = 10.0
+# Longer than the gateway keeps an idle connection: it must not take one that ends just then.
+KEEP_ALIVE_S = 60
 # Pages are made with the processor that scoring leaves; a tenth of a core is theirs in any case.
 NICENESS = 10
 
@@ -100,6 +102,7 @@ async def serve(settings: Settings) -> int:
         log_level="warning",
         access_log=False,
         ws="websockets-sansio",
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=3,
         lifespan="on",
     )
