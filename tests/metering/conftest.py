@@ -11,18 +11,15 @@ from typing import Any
 
 import pytest
 
-from databases import KINDS, fresh_url
 from headgate.metering import app
 from headgate.runtime import natsd
-from headgate.runtime.bootstrap import bootstrap
-from headgate.runtime.bus import Bus, event_headers
-from headgate.runtime.clock import SystemClock, new_id
-from headgate.runtime.service import Service
 from headgate.runtime.settings import Settings
-from headgate_contracts.envelope import Event
 from headgate_contracts.metering import CostsReply, GetCosts, Scope
 from headgate_contracts.provisioning import InstanceEvent, InstanceStarted
 from headgate_contracts.usage import UsageReported, UsageRow
+from one_service import OneService, kind
+
+__all__ = ["kind"]  # a fixture
 
 
 def at(text: str) -> float:
@@ -59,50 +56,13 @@ def used(minute: float = DAY, **said: Any) -> UsageRow:
     return UsageRow.model_validate({**about, **said})
 
 
-class World:
-    """The service can be stopped and started anew on the same database."""
+class World(OneService):
+    NAME = "metering"
+    APP = app
 
     def __init__(self, server: natsd.RunningServer, settings: Settings) -> None:
-        self.server = server
-        self.settings = settings
+        super().__init__(server, settings)
         self.clock = Hand(DAY + 86_400)
-        self.service: Service | None = None
-        self.buses: dict[str, Bus] = {}
-
-    async def connect(self, name: str, clock: Any = None) -> Bus:
-        creds = self.server.creds(name)
-        return await Bus.connect(name, self.server.url, creds, clock or SystemClock())
-
-    async def begin(self) -> None:
-        bus = await self.connect("bootstrap")
-        await bootstrap(bus)
-        await bus.close()
-        for name in ("router", "provisioner", "probe"):
-            self.buses[name] = await self.connect(name)
-        await self.start()
-
-    async def start(self, **settings: Any) -> None:
-        self.settings = self.settings.model_copy(update=settings)
-        bus = await self.connect("metering", self.clock)
-        self.service = await app.build(self.settings, bus, self.clock)
-        await self.service.start()
-
-    async def stop(self) -> None:
-        if self.service is not None:
-            await self.service.stop()
-            self.service = None
-
-    async def end(self) -> None:
-        await self.stop()
-        for bus in self.buses.values():
-            await bus.close()
-
-    async def say(self, writer: str, event: Event, when: float | None = None) -> None:
-        """Stored in its stream when this returns."""
-        stamped = event.stamped(id=new_id(), at=when or self.clock.now())
-        await self.buses[writer].publish_stored_event(
-            stamped.subject(), stamped.model_dump_json().encode(), event_headers(stamped, writer)
-        )
 
     async def report(
         self, *rows: UsageRow, reporter: str = "r1", epoch: int = 1, first: int = 0
@@ -146,24 +106,7 @@ class World:
 MakeWorld = Callable[..., Awaitable[World]]
 
 
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
 async def make_world(data_dir: Path) -> AsyncIterator[MakeWorld]:
-    """``await make_world("sqlite")``: a service with a bus of its own."""
-    worlds: list[World] = []
-    async with natsd.running(data_dir / "bus") as server:
-
-        async def make(kind: str = "sqlite", **settings: Any) -> World:
-            url = fresh_url(kind, data_dir)
-            world = World(server, Settings(data=data_dir, database=url, **settings))
-            worlds.append(world)
-            await world.begin()
-            return world
-
+    async with World.makers(data_dir) as make:
         yield make
-        for world in worlds:
-            await world.end()

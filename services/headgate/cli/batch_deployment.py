@@ -98,16 +98,14 @@ async def _deploy(
     """Assets first, then the deployment, then its place as the default."""
     from headgate.cli import shapes
     from headgate.cli.progress import upload_bar
-    from headgate.cli.waiting import tell_started, wait
+    from headgate.cli.waiting import waited
     from headgate.client.assets import register_all
 
     spec = await register_all(client, local, upload_bar)
     started = await client.put_batch_deployment(spec, etag)
     text = f"{'updating' if etag else 'creating'} batch deployment {spec.name}"
-    if no_wait:
-        tell_started(started, text)
+    if not await waited(session, client, started, text, no_wait=no_wait):
         return
-    await wait(session, client, started, text)
     if set_default:
         await _make_default(session, client, spec)
     found = await client.get_batch_deployment(spec.endpoint_name, spec.name)

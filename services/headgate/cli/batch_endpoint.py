@@ -33,7 +33,7 @@ async def create(
     """Create a batch endpoint. None of the same name must exist, batch or online."""
     from headgate.cli import shapes
     from headgate.cli.documents import Asked, tell_warnings
-    from headgate.cli.waiting import tell_started, wait
+    from headgate.cli.waiting import waited
 
     fields = {"name": name, "auth_mode": auth_mode}
     document = Asked(file, fields, set or (), force_string=force_string).document()
@@ -41,11 +41,10 @@ async def create(
     tell_warnings(document)
     async with session.client() as client:
         started = await client.put_batch_endpoint(spec)
-        if no_wait:
-            tell_started(started, f"creating batch endpoint {spec.name}")
-            return
-        await wait(session, client, started, f"creating batch endpoint {spec.name}")
-        session.show(shapes.batch_endpoint(await client.get_batch_endpoint(spec.name)))
+        if await waited(
+            session, client, started, f"creating batch endpoint {spec.name}", no_wait=no_wait
+        ):
+            session.show(shapes.batch_endpoint(await client.get_batch_endpoint(spec.name)))
 
 
 @client_command(app, "update")
@@ -70,7 +69,7 @@ async def update(
     """Change a batch endpoint; what is not mentioned stays."""
     from headgate.cli import shapes
     from headgate.cli.documents import Asked, named_in, tell_warnings
-    from headgate.cli.waiting import tell_started, wait
+    from headgate.cli.waiting import waited
 
     asked = Asked(file, {"name": name}, set or (), add or (), remove or (), force_string)
     changes = {} if defaults is None else {"defaults": _defaults(defaults)}
@@ -83,11 +82,10 @@ async def update(
         spec = document.batch_endpoint().model_copy(update=changes)
         tell_warnings(document)
         started = await client.put_batch_endpoint(spec, stored.etag)
-        if no_wait:
-            tell_started(started, f"updating batch endpoint {name}")
-            return
-        await wait(session, client, started, f"updating batch endpoint {name}")
-        session.show(shapes.batch_endpoint(await client.get_batch_endpoint(name)))
+        if await waited(
+            session, client, started, f"updating batch endpoint {name}", no_wait=no_wait
+        ):
+            session.show(shapes.batch_endpoint(await client.get_batch_endpoint(name)))
 
 
 def _defaults(words: Sequence[str]) -> BatchDefaults:

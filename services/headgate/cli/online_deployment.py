@@ -201,7 +201,7 @@ async def delete(
     local: options.Local = False,
 ) -> None:
     """Delete a deployment that has no traffic. Requests under way are finished first."""
-    from headgate.cli.waiting import tell_started, wait
+    from headgate.cli.waiting import waited
 
     confirm(f"Delete the deployment {name!r} of {endpoint_name!r}?", yes=yes)
     if local:
@@ -212,10 +212,7 @@ async def delete(
     async with session.client() as client:
         await client.get_deployment(endpoint_name, name)
         started = await client.delete_deployment(endpoint_name, name)
-        if no_wait:
-            tell_started(started, f"deleting deployment {name}")
-        else:
-            await wait(session, client, started, f"deleting deployment {name}")
+        await waited(session, client, started, f"deleting deployment {name}", no_wait=no_wait)
 
 
 @client_command(app, "stop")

@@ -49,7 +49,7 @@ async def create(
     """Create an endpoint. One of the same name must not exist."""
     from headgate.cli import shapes
     from headgate.cli.documents import Asked, tell_warnings
-    from headgate.cli.waiting import tell_started, wait
+    from headgate.cli.waiting import waited
 
     fields = {"name": name, "auth_mode": auth_mode}
     document = Asked(file, fields, set or (), force_string=force_string).document()
@@ -62,11 +62,10 @@ async def create(
         return
     async with session.client() as client:
         started = await client.create_endpoint(spec)
-        if no_wait:
-            tell_started(started, f"creating endpoint {spec.name}")
-            return
-        await wait(session, client, started, f"creating endpoint {spec.name}")
-        session.show(shapes.endpoint(await client.get_endpoint(spec.name)))
+        if await waited(
+            session, client, started, f"creating endpoint {spec.name}", no_wait=no_wait
+        ):
+            session.show(shapes.endpoint(await client.get_endpoint(spec.name)))
 
 
 @client_command(app, "update")
@@ -92,7 +91,7 @@ async def update(
     """Change an endpoint; what is not mentioned stays."""
     from headgate.cli import shapes
     from headgate.cli.documents import Asked, named_in, percentages, tell_warnings
-    from headgate.cli.waiting import tell_started, wait
+    from headgate.cli.waiting import waited
 
     asked = Asked(file, {"name": name}, set or (), add or (), remove or (), force_string)
     shares = {} if traffic is None else {"traffic": percentages(traffic, "--traffic")}
@@ -113,11 +112,8 @@ async def update(
         spec = document.endpoint().model_copy(update=shares)
         tell_warnings(document)
         started = await client.update_endpoint(spec, stored.etag)
-        if no_wait:
-            tell_started(started, f"updating endpoint {name}")
-            return
-        await wait(session, client, started, f"updating endpoint {name}")
-        session.show(shapes.endpoint(await client.get_endpoint(name)))
+        if await waited(session, client, started, f"updating endpoint {name}", no_wait=no_wait):
+            session.show(shapes.endpoint(await client.get_endpoint(name)))
 
 
 @client_command(app, "show")
@@ -160,7 +156,7 @@ async def delete(
     local: options.Local = False,
 ) -> None:
     """Delete an endpoint with its deployments."""
-    from headgate.cli.waiting import tell_started, wait
+    from headgate.cli.waiting import waited
 
     confirm(f"Delete the endpoint {name!r} and its deployments?", yes=yes)
     if local:
@@ -171,10 +167,7 @@ async def delete(
     async with session.client() as client:
         await client.get_endpoint(name)
         started = await client.delete_endpoint(name)
-        if no_wait:
-            tell_started(started, f"deleting endpoint {name}")
-        else:
-            await wait(session, client, started, f"deleting endpoint {name}")
+        await waited(session, client, started, f"deleting endpoint {name}", no_wait=no_wait)
 
 
 @client_command(app, "stop")
@@ -256,17 +249,15 @@ async def regenerate_keys(
     no_wait: options.NoWait = False,
 ) -> None:
     """Replace one key. The old one stops working within seconds."""
-    from headgate.cli.waiting import tell_started, wait
+    from headgate.cli.waiting import waited
     from headgate_contracts.resources import KeyType
 
     async with session.client() as client:
         started = await client.regenerate_key(name, KeyType(key_type.value))
-        if no_wait:
-            tell_started(started, f"regenerating the {key_type.value} key of {name}")
-            return
-        await wait(session, client, started, f"regenerating the {key_type.value} key of {name}")
-        keys = await client.keys(name)
-        session.show({"primaryKey": keys.primary_key, "secondaryKey": keys.secondary_key})
+        text = f"regenerating the {key_type.value} key of {name}"
+        if await waited(session, client, started, text, no_wait=no_wait):
+            keys = await client.keys(name)
+            session.show({"primaryKey": keys.primary_key, "secondaryKey": keys.secondary_key})
 
 
 @client_command(app, "traffic")

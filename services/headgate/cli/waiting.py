@@ -99,10 +99,19 @@ async def end_deletion(
     """The rest of a deletion. To find nothing is no failure: it is gone, as was wanted."""
     if not started.url:
         say(f"there was no {what}")
-    elif no_wait:
-        tell_started(started, f"deleting {what}")
     else:
-        await wait(session, client, started, f"deleting {what}")
+        await waited(session, client, started, f"deleting {what}", no_wait=no_wait)
+
+
+async def waited(
+    session: Session, client: Client, started: Started, text: str, *, no_wait: bool
+) -> bool:
+    """Waits as :func:`wait` does, unless nobody wants that; whether the operation has ended."""
+    if no_wait:
+        tell_started(started, text)
+    else:
+        await wait(session, client, started, text)
+    return not no_wait
 
 
 def tell_started(started: Started, what: str) -> None:
