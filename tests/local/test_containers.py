@@ -73,7 +73,7 @@ def test_a_script_that_fails_in_a_container_is_told_with_its_line(box: Desk) -> 
     assert "UserScriptInitFailed" in done.stderr
     assert 'score.py", line 2, in init' in done.stderr, done.stderr
     refused = box.run("online-deployment", "update", "--local", "--debug", "-f", file)
-    assert refused.returncode == 1 and "processes of this machine only" in refused.stderr
+    assert refused.returncode == 2 and "processes of this machine only" in refused.stderr
 
 
 def test_a_server_of_ones_own_is_built_and_asked_at_its_own_route(box: Desk) -> None:

@@ -156,7 +156,7 @@ def test_several_deployments_are_asked_by_name(desk: Desk) -> None:
     request = desk.folder / "r.json"
     request.write_text("{}")
     done = desk.run("online-endpoint", "invoke", "--local", "-n", "desk", "-r", request)
-    assert done.returncode == 1 and "several deployments (blue, green)" in done.stderr
+    assert done.returncode == 2 and "several deployments (blue, green)" in done.stderr
     assert desk.ask({"b": 1}, "-d", "green")["sent"] == {"b": 1}
 
 
