@@ -128,6 +128,8 @@ def test_a_sample_comes_from_the_scripts_own_description() -> None:
         "components": {"schemas": {"In": schema}},
     }  # fmt: skip
     assert core.sample_of(document) == {"data": [1]}
+    schema["example"] = {}
+    assert core.sample_of(document) is None
     for nothing in ({}, [], {"paths": None}, None):
         assert core.sample_of(nothing) is None
 
@@ -223,10 +225,14 @@ def test_a_moment_without_a_zone_is_utc() -> None:
 
 def test_moments_and_events_are_for_people() -> None:
     event = {"time": "2030-01-31T12:00:01.250Z", "type": "headgate.job.event.v1.traffic_set",
-             "data": {"id": "x", "endpoint": "echo", "to": {"blue": 9}, "about": ""}}  # fmt: skip
+             "data": {"id": "x", "endpoint": "echo", "to": {"blue": 9}, "about": "",
+                      "build_s": 1.4339999}}  # fmt: skip
     assert core.event_line(event) == (
-        "2030-01-31 12:00:01", "job.traffic_set", 'endpoint=echo to={"blue": 9}',
+        "2030-01-31 12:00:01", "job.traffic_set", 'endpoint=echo to={"blue": 9} build_s=1.434',
     )  # fmt: skip
+    for workspace, is_here in (("local", True), ("", True), ("other", False)):
+        assert core.is_of({"data": {"workspace": workspace}}, "local") is is_here
+    assert core.is_of({"data": None}, "local")
     assert [core.exact(n) for n in (None, 0, 1000, 0.25, 24.0, 1e6)] == [
         core.UNKNOWN, "0", "1,000", "0.25", "24", "1,000,000",
     ]  # fmt: skip

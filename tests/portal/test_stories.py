@@ -221,7 +221,10 @@ async def test_a_reader_sees_no_controls_that_change_something(
     context = await browser.new_context(ignore_https_errors=True)
     page = await context.new_page()
     await page.goto(f"{studio.running()['gateway']}/studio/endpoints/{name}")
-    await page.get_by_label("Token").fill(told["token"])
+    await page.get_by_label("Token").fill("hga_mistyped")
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("alert")).to_have_text("the token is not known")
+    await page.get_by_label("Token").fill(told["token"])  # and still to the page that was wanted
     await page.get_by_role("button", name="Sign in").click()
     await expect(page.get_by_role("heading", name=name)).to_be_visible()
     await expect(page.get_by_role("tab", name="Deployments")).to_be_visible()

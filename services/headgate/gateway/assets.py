@@ -254,6 +254,7 @@ class Assets:
 
     def routes(self) -> tuple[Route[Handle], ...]:
         one_word = self._kind.removesuffix("s")
+        a_word = f"{'an' if one_word[0] in 'aeiou' else 'a'} {one_word}"
         names = f"{WORKSPACE}/{self._kind}"
         versions = f"{names}/{{name}}/versions"
         one = f"{versions}/{{version}}"
@@ -275,14 +276,14 @@ class Assets:
                 "GET",
                 f"{names}/{{name}}",
                 self.get_container,
-                f"Read a {one_word}",
+                f"Read {a_word}",
                 reply=arm_answers.CONTAINER,
             ),
             Route(
                 "PUT",
                 f"{names}/{{name}}",
                 self.put_container,
-                f"Archive or restore all versions of a {one_word}",
+                f"Archive or restore all versions of {a_word}",
                 body=arm_schema.CONTAINER,
                 reply=arm_answers.CONTAINER,
             ),
@@ -290,14 +291,14 @@ class Assets:
                 "DELETE",
                 f"{names}/{{name}}",
                 self.delete,
-                f"Delete all versions of a {one_word}",
+                f"Delete all versions of {a_word}",
                 answers=REMOVALS,
             ),
             Route(
                 "DELETE",
                 one,
                 self.delete,
-                f"Delete a {one_word} version",
+                f"Delete {a_word} version",
                 answers=REMOVALS,
                 conditional=True,
             ),
@@ -309,7 +310,7 @@ class Assets:
                 query=listing,
                 reply=shown_page,
             ),
-            Route("GET", one, self.get, f"Read a {one_word} version", reply=shown, tagged=True),
+            Route("GET", one, self.get, f"Read {a_word} version", reply=shown, tagged=True),
             Route(
                 "GET",
                 f"{names}/{{name}}/labels/{{label}}",
@@ -322,7 +323,7 @@ class Assets:
                 "PUT",
                 one,
                 self.put,
-                f"Register a {one_word} version",
+                f"Register {a_word} version",
                 body=arm_schema.ASSETS[self._kind],
                 reply=shown,
                 tagged=True,
@@ -332,7 +333,7 @@ class Assets:
                 "POST",
                 f"{one}/startPendingUpload",
                 self.start_upload,
-                f"Tell where to upload the files of a {one_word} version",
+                f"Tell where to upload the files of {a_word} version",
                 body=arm_schema.PENDING_UPLOAD,
                 reply=arm_answers.PENDING_UPLOAD,
             ),

@@ -297,7 +297,7 @@ def sample_of(document: Any) -> Any:
         schema = content["application/json"]["schema"]
         if "$ref" in schema:
             schema = document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[-1]]
-        return schema.get("example")
+        return schema.get("example") or None  # an empty one shows nobody what to send
     except (LookupError, TypeError, AttributeError):
         return None
 
@@ -367,9 +367,14 @@ def event_line(event: Mapping[str, Any]) -> tuple[str, str, str]:
     parts = [
         f"{key}={_brief(value)}"
         for key, value in shown.items()
-        if key not in ("id", "at", "type", "cause") and value not in ("", None, [], {})
+        if key not in ("id", "at", "type", "cause", "workspace") and value not in ("", None, [], {})
     ]
     return moment(str(event.get("time", ""))), kind, " ".join(parts)
+
+
+def is_of(event: Mapping[str, Any], workspace: str) -> bool:
+    """Not another workspace's: a token with roles in several is told of all of them."""
+    return (event.get("data") or {}).get("workspace") in (workspace, "", None)
 
 
 def audit_row(event: Mapping[str, Any]) -> dict[str, str]:
@@ -387,5 +392,7 @@ def audit_row(event: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _brief(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else f"{text[:79]}…"

@@ -71,7 +71,8 @@ class SignIn:
             if self._code.spend(code):
                 token = read_token(self._admin_token)
                 return await self._enter(request, token, self._workspace, to)
-            return self._form("this link is not known, or was used; 'headgate studio' makes one")
+            said = "this link is not known, or was used; 'headgate studio' makes one"
+            return self._form(said, to)
         return self._form("", to)
 
     async def take(self, request: Request) -> Response:
@@ -97,7 +98,9 @@ class SignIn:
         try:
             session = await self._open(token, workspace, origin)
         except HeadgateError as error:
-            return self._form(error.error.message)
+            # What follows is advice to programs, about headers.
+            reason = error.error.message.partition("; this needs the header")[0]
+            return self._form(reason, to, workspace)
         await self._sessions.end(request.cookies.get(COOKIE, ""))  # it is replaced
         is_ours = to.startswith(f"{PREFIX}/") and "//" not in to and "\\" not in to
         answer = RedirectResponse(to if is_ours else f"{PREFIX}/", 303)
@@ -126,7 +129,8 @@ class SignIn:
             str(who.get("subject", "")), right, client, self._sessions.watch(client)
         )
 
-    def _form(self, error: str, to: str = "") -> HTMLResponse:
+    def _form(self, error: str, to: str = "", workspace: str = "") -> HTMLResponse:
+        workspace = workspace or self._workspace
         shown = f'<p class="error" role="alert">{html.escape(error)}</p>' if error else ""
         return HTMLResponse(
             "<!doctype html><html lang=en><meta charset=utf-8>"
@@ -137,7 +141,7 @@ class SignIn:
             "<label for=token>Token</label>"
             "<input id=token name=token type=password autocomplete=off required autofocus>"
             "<label for=workspace>Workspace</label>"
-            f'<input id=workspace name=workspace value="{html.escape(self._workspace)}">'
+            f'<input id=workspace name=workspace value="{html.escape(workspace)}">'
             f'<input type=hidden name=to value="{html.escape(to)}">'
             "<button>Sign in</button></form><p>On the machine that runs Headgate, "
             "<code>headgate studio</code> prints a link that signs in by itself. Elsewhere, "

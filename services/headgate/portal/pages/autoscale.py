@@ -25,6 +25,7 @@ from headgate_contracts.errors import ErrorCode, HeadgateError
 
 DECISIONS_S = 3.0
 _SINCE = "24h"
+_NOTHING = "*"  # instead of the ETag of a setting
 _ROWS_MAX = 100
 _COLUMNS = (
     ("timestamp", "Time (UTC)"), ("deployment", "Deployment"), ("action", "Action"),
@@ -65,11 +66,13 @@ class Setting:
             with ui.tab_panel(text):
                 self._text = editor("", "YAML", "Autoscale setting", "22rem")
         self._problem = ui.label().classes("text-negative wrap mono").props("role=alert")
+        self._removal: ui.button | None = None
         if session.right.can_write:
             ask = partial(confirm, "Delete this autoscale setting?", "Delete", self._delete)
             with ui.row():
                 ui.button("Save", on_click=guarded(self._save)).props("no-caps")
-                ui.button("Delete", on_click=ask).props("flat no-caps color=negative")
+                self._removal = ui.button("Delete", on_click=ask)
+                self._removal.props("flat no-caps color=negative")
         self._trial = Trial(session, endpoint, self._read)
         self._deployment.on_value_change(guarded(self._load))
         tabs.on_value_change(guarded(self._redraw))
@@ -83,11 +86,13 @@ class Setting:
             if error.error.code is not ErrorCode.RESOURCE_NOT_FOUND:
                 raise
             spec = autoscale_core.template(self._endpoint, deployment)
-            self._etag = "*"
+            self._etag = _NOTHING
             self._state.set_text("no setting yet; a draft")
         else:
             spec, self._etag = found.spec, found.etag
             self._state.set_text("in force" if spec.enabled else "disabled")
+        if self._removal is not None:
+            self._removal.set_visibility(self._etag != _NOTHING)
         self._write(spec)
         await self._redraw()
 

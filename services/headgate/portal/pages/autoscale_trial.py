@@ -36,7 +36,7 @@ class Trial:
         heading("What it would have made of the last day")
         with ui.row().classes("full-width mid"):
             self._times = ui.number("Load, times", value=1, min=0.01).style("width: 7rem")
-            self._service = ui.number("Seconds per request (empty: as measured)", min=0.001)
+            self._service = ui.number("Seconds per request; as measured", min=0.001)
             self._service.props("clearable").style("width: 17rem")
             self._startup = ui.number("Seconds to start", value=5, min=0).style("width: 9rem")
             ui.button("Simulate", icon="play_arrow", on_click=guarded(self._simulate)).props(

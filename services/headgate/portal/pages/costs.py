@@ -46,7 +46,8 @@ def draw(session: Session, endpoint: str = "") -> None:
         total = ui.label().classes("figure").props("role=status")
     chart = ui.echart(_options()).style("height: 16rem").classes("lane full-width")
     chart.props('role=img aria-label="Costs by group"')
-    listed = table([("group", "Group"), *_NUMBERS.items()], key="group", numbers=_NUMBERS)
+    listed = table([("group", groups[by.value]), *_NUMBERS.items()], key="group", numbers=_NUMBERS)
+    listed.props('no-data-label="Nothing has cost anything in this time."')
 
     async def refresh() -> None:
         try:
@@ -58,12 +59,13 @@ def draw(session: Session, endpoint: str = "") -> None:
             tell(error)
             return
         rows = [core.cost_row(row) for row in told["rows"]]
+        listed.columns[0]["label"] = groups[by.value]
         listed.rows = rows
         total.set_text(f"{told['total']['cost']:.2f} {told['currency']}")
         names = [row["group"] for row in rows]
         values = [round(row["cost"], 4) for row in told["rows"]]
         chart.options["xAxis"]["data"] = names
-        chart.options["series"] = [{"type": "bar", "data": values}]
+        chart.options["series"] = [{"type": "bar", "data": values, "barMaxWidth": 96}]
 
     by.on_value_change(refresh)
     span.on_value_change(refresh)

@@ -59,7 +59,8 @@ def draw(
     async def follow(begin: str) -> None:
         try:
             async for event in events.tail(session.client.http, filter=filter, since=begin):
-                fresh.append(columns.row(event))
+                if core.is_of(event, session.workspace):
+                    fresh.append(columns.row(event))
                 del fresh[:-ROWS_MAX]
         except HeadgateError as error:
             problem.set_text(error.error.message)

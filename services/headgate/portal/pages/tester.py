@@ -42,9 +42,11 @@ def draw(session: Session, found: Found[EndpointSpec], deployments: list[str], c
         with ui.column():
             status = ui.label("No request yet").classes("figure").props("role=status")
             timing = ui.label().classes("quiet")
-            with ui.expansion("Headers").classes("full-width"):
+            with ui.expansion("Headers").classes("full-width") as told:
                 headers = ui.label().classes("mono wrap")
+            told.bind_visibility_from(headers, "text")
             answer = ui.label().classes("mono wrap lane")
+            answer.bind_visibility_from(answer, "text")
 
     def chosen() -> str:
         return "" if choice.value == _ANYWHERE else str(choice.value)
