@@ -14,7 +14,10 @@ import yaml
 
 from cli.system import BROKEN, FAILURE, SLOW, System
 from cli.terminal import PROGRAM, Ran, headgate, line_with, started
+from headgate.cli.errors import UsageError
+from headgate.cli.invoking import read_request
 from headgate.client.target import read_running
+from headgate_contracts import limits
 
 Command = Callable[..., Ran]
 Unique = Callable[[str], str]
@@ -279,6 +282,16 @@ def test_instances_and_observed_traffic_are_shown(
 def invoke(endpoint: str, said: dict[str, object], folder: Path, *flags: str) -> Ran:
     (folder / "request.json").write_text(json.dumps(said))
     return headgate("online-endpoint", "invoke", "-n", endpoint, "-r", "request.json", *flags)
+
+
+def test_a_request_may_be_as_large_as_the_edge_takes_it(tmp_path: Path) -> None:
+    file = tmp_path / "request.bin"
+    with file.open("wb") as body:
+        body.truncate(limits.BODY_BYTES_MAX)
+        assert len(read_request(file)) == limits.BODY_BYTES_MAX
+        body.truncate(limits.BODY_BYTES_MAX + 1)
+        with pytest.raises(UsageError, match="104,857,600 bytes"):
+            read_request(file)
 
 
 def test_invoke_sends_the_file_with_the_key_and_prints_the_body(

@@ -18,15 +18,15 @@ def read_request(file: Path) -> bytes:
     """The body in ``file``, or of stdin for ``-``."""
     try:
         if str(file) == "-":
-            body = sys.stdin.buffer.read(limits.SCORING_BODY_BYTES_MAX + 1)
+            body = sys.stdin.buffer.read(limits.BODY_BYTES_MAX + 1)
         else:
             with file.open("rb") as stream:
-                body = stream.read(limits.SCORING_BODY_BYTES_MAX + 1)
+                body = stream.read(limits.BODY_BYTES_MAX + 1)
     except OSError as error:
         raise errors.UsageError(f"{file} cannot be read: {error.strerror}") from None
-    if len(body) > limits.SCORING_BODY_BYTES_MAX:
+    if len(body) > limits.BODY_BYTES_MAX:
         raise errors.UsageError(
-            f"{file} is larger than {limits.SCORING_BODY_BYTES_MAX:,} bytes, the limit of a request"
+            f"{file} is larger than {limits.BODY_BYTES_MAX:,} bytes, the limit of a request"
         )
     return body
 
