@@ -35,6 +35,15 @@ def test_text_lines_are_one_line_without_a_traceback(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err.rstrip().endswith("shown why=because")
 
 
+def test_what_comes_from_outside_is_no_line_of_its_own_and_steers_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log.configure("INFO", "text")
+    log.Log("gateway").info("request", path="/a\x1b[31m\r\n2030-01-31T12:00:00Z INFO forged\x9b")
+    (line,) = capsys.readouterr().err.rstrip("\n").split("\n")
+    assert line.endswith(r"path=/a\u001b[31m\u000d\n2030-01-31T12:00:00Z INFO forged\u009b")
+
+
 def test_a_failure_carries_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     log.configure("INFO", "json")
     try:

@@ -6,7 +6,7 @@ import sys
 from textwrap import indent
 from typing import TYPE_CHECKING
 
-from headgate.cli.visible import visible
+from headgate.runtime.visible import visible
 
 if TYPE_CHECKING:
     from headgate_contracts.errors import HeadgateError

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.cli.errors import UsageError
 from headgate.cli.options import Format
-from headgate.cli.visible import visible
+from headgate.runtime.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console

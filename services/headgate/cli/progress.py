@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from headgate.cli import errors
-from headgate.cli.visible import visible
+from headgate.runtime.visible import visible
 
 
 class Spinner:

@@ -11,6 +11,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from headgate.runtime.visible import visible
+
 _ROOT = "headgate"
 
 
@@ -59,9 +61,11 @@ class _Formatter(logging.Formatter):
             if trace:
                 line["traceback"] = trace
             return json.dumps(line, default=str)
+        # A value from outside must neither begin a line of its own nor steer a terminal.
         pairs = " ".join(f"{key}={value}" for key, value in values.items())
+        pairs = visible(pairs.replace("\n", "\\n"))
         text = f"{at} {record.levelname:<7} {service:<12} {record.getMessage()} {pairs}".rstrip()
-        return f"{text}\n{trace}" if trace else text
+        return f"{text}\n{visible(trace)}" if trace else text
 
 
 def configure(level: str = "INFO", form: Literal["text", "json"] = "text") -> None:

@@ -1,5 +1,6 @@
-"""What others have written, shown on a terminal: descriptions, tags and error texts of a workspace
-that many write in must not move the cursor, set titles or turn the text of others around."""
+"""What others have written, shown on a terminal or in a log: paths that clients ask for, and
+descriptions, tags and error texts of a workspace that many write in, must not move the cursor, set
+titles or turn the text of others around."""
 
 from __future__ import annotations
 
