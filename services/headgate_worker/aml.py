@@ -16,8 +16,7 @@ from types import ModuleType
 from typing import Any, Optional, TypeVar
 
 from headgate_worker import monitoring, web
-
-FAILED_HEADER = "x-ms-run-function-failed"
+from headgate_worker.request import FAILED_HEADER
 
 _REQUEST_MODULES = (
     "azureml_inference_server_http.api.aml_request",

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, cast
 from urllib.parse import urlsplit
 
 from headgate_worker.core import BUS_PAYLOAD_BYTES_MAX, reconnect_delay_max_s
@@ -197,15 +197,14 @@ class Bus:
         """A connection to a server (``nats://host:port``) or to a socket (``unix:///path``)."""
         loop = asyncio.get_running_loop()
 
-        def protocol() -> Connection:
-            return Connection(self._on_message, self._on_pong, self._on_error)
-
+        connection = Connection(self._on_message, self._on_pong, self._on_error)
+        made = cast("Callable[[], asyncio.Protocol]", lambda: connection)
         parts = urlsplit(url if "//" in url else f"nats://{url}")
         if parts.scheme == "unix":
-            _, connection = await loop.create_unix_connection(protocol, parts.path)
-            return connection
-        host, port = parts.hostname or "127.0.0.1", parts.port or DEFAULT_PORT
-        _, connection = await loop.create_connection(protocol, host, port)
+            await loop.create_unix_connection(made, parts.path)
+        else:
+            host, port = parts.hostname or "127.0.0.1", parts.port or DEFAULT_PORT
+            await loop.create_connection(made, host, port)
         return connection
 
     async def _open(self, url: str) -> Connection:

@@ -70,11 +70,11 @@ def lane_capacity(capacity: int, lanes: int) -> int:
 
 def deadline_ms(meta: dict[str, Any], now_ms: float) -> float:
     """When a request is worth nothing any more, on this machine's monotonic clock."""
-    for field, start in (("dl", 0.0), ("ttl", now_ms)):
-        value = meta.get(field)
-        if isinstance(value, (int, float)):
-            return start + value
-    return float("inf")
+    due = meta.get("dl")
+    if isinstance(due, (int, float)):
+        return due
+    left = meta.get("ttl")
+    return now_ms + left if isinstance(left, (int, float)) else float("inf")
 
 
 def refusal(

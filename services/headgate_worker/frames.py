@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Union
 
 HEAD = struct.Struct(">II")
 Buffer = Union[bytes, memoryview]
 
 _to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-_from_json = json.JSONDecoder().raw_decode
+_decoder: Any = json.JSONDecoder()
+# Value and end, or StopIteration where there is no value: what ``raw_decode`` is around.
+_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
 _quoted = json.encoder.encode_basestring  # a string in JSON, as ``_to_json`` has it
 
 
@@ -71,12 +73,14 @@ def split(payload: Buffer) -> Iterator[tuple[bytes, bytes]]:
 def parsed(meta: bytes) -> dict[str, Any]:
     """A meta as the object that it is. Raises FrameError when it is none."""
     try:
-        text = str(meta, "utf-8")
-        found, used = _from_json(text)
+        text = meta.decode()
+        found, used = _scan(text, 0)
         if used != len(text):
             raise ValueError("there is more after it")
     except ValueError as error:
         raise FrameError(f"frame meta is not JSON: {error}") from None
+    except StopIteration:
+        raise FrameError("frame meta is not JSON: there is no value") from None
     if not isinstance(found, dict):
         raise FrameError("frame meta is not an object")
     return found

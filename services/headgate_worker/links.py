@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Optional
+from typing import Optional, cast
 
 from headgate_worker.inbox import Inbox
 from headgate_worker.nats import Connection
@@ -68,7 +68,8 @@ class Links:
             self._report(f"routers of this machine have to take the bus: {error}")
             return
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(self._link, sock=listener, backlog=BACKLOG)
+        made = cast("Callable[[], asyncio.Protocol]", self._link)
+        self._server = await loop.create_unix_server(made, sock=listener, backlog=BACKLOG)
 
     def answer_now(self, subject: str, payload: bytes) -> bool:
         """From any thread: says it to the router that asked. False when it has to go by the bus."""

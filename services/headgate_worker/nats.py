@@ -31,8 +31,10 @@ def is_refusal(error: str) -> bool:
     return error.lower().endswith(("authorization violation", "expired", "revoked"))
 
 
-class Connection(asyncio.Protocol):
-    """The protocol of one connection. Callbacks are given by whoever owns it.
+class Connection:
+    """One connection: an ``asyncio.Protocol`` by its methods. Callbacks are its owner's.
+
+    Not by its class, which would cost a compiled one its native attributes.
 
     They are called on the loop. Once the connection is lent, another thread may read it; then only
     ``on_message`` is called from there.
@@ -145,6 +147,15 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._descriptor = os.dup(transport.get_extra_info("socket").fileno())
         self.on_made(self)
+
+    def eof_received(self) -> None:
+        """The other side says no more: the connection closes."""
+
+    def pause_writing(self) -> None:
+        """Nobody stops for it: what waits is bounded by what is in hand."""
+
+    def resume_writing(self) -> None:
+        """So nobody goes on."""
 
     def connection_lost(self, error: Optional[Exception]) -> None:
         with self._lock:

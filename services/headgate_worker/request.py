@@ -8,6 +8,9 @@ from uuid import uuid4
 from headgate_worker.kinds import Kind
 from headgate_worker.streams import Stream
 
+FAILED_HEADER = "x-ms-run-function-failed"
+JSON = ("Content-Type", "application/json")
+NOT_FAILED = (FAILED_HEADER, "False")
 ID_CHARS_MAX = 100
 ID_HEADERS = frozenset(("x-request-id", "x-ms-client-request-id", "x-ms-request-id"))
 
@@ -117,22 +120,39 @@ class Answer:
     them itself and takes none from us, so only ``all_headers`` has them.
     """
 
-    __slots__ = ("body", "headers", "ids", "run_ms", "status", "stream")
+    __slots__ = ("_headers", "body", "ids", "run_ms", "status", "stream")
 
     def __init__(
         self,
         status: int,
-        headers: list[tuple[str, str]],
+        headers: Optional[list[tuple[str, str]]],
         body: bytes,
         run_ms: float = -1.0,
         stream: Optional[Stream] = None,
     ) -> None:
+        """``headers`` is None for a result in JSON that has those of all such results."""
         self.status = status
-        self.headers = headers
+        self._headers = headers
         self.body = body
         self.run_ms = run_ms
         self.stream = stream
         self.ids: Optional[Ids] = None
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether nobody has asked for its headers, so that they are those of all results."""
+        return self._headers is None
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """To be read and added to."""
+        if self._headers is None:
+            self._headers = [JSON, NOT_FAILED, exec_ms(self.run_ms)]
+        return self._headers
+
+    @headers.setter
+    def headers(self, headers: list[tuple[str, str]]) -> None:
+        self._headers = headers
 
     def with_body(self, body: bytes) -> Answer:
         """The same answer once all parts of its body are known."""
@@ -145,6 +165,11 @@ class Answer:
         theirs = self.ids.headers() if self.ids is not None else []
         names = [name for name, _ in theirs]
         return [pair for pair in self.headers if pair[0].lower() not in names] + theirs
+
+
+def exec_ms(run_ms: float) -> tuple[str, str]:
+    """The header that tells how long run() took."""
+    return ("x-ms-run-fn-exec-ms", f"{run_ms:.3f}")
 
 
 def identify(request: Request) -> Ids:

@@ -17,16 +17,23 @@ from headgate_worker.cors import Cors
 from headgate_worker.failure import ScoringTimeoutError
 from headgate_worker.generated import WHOLE, Generated
 from headgate_worker.inputs import InputError, Inputs, MethodError, reader
-from headgate_worker.request import Answer, Ids, Request, identify
+from headgate_worker.request import (
+    FAILED_HEADER,
+    JSON,
+    NOT_FAILED,
+    Answer,
+    Ids,
+    Request,
+    exec_ms,
+    identify,
+)
 from headgate_worker.script import RAW, TENSORS, Script
 from headgate_worker.settings import Settings
 from headgate_worker.streams import ReaderGoneError, Stream
 from headgate_worker.swagger import Swagger, SwaggerError
 
-JSON = ("Content-Type", "application/json")
 TEXT = ("Content-Type", "text/html; charset=utf-8")
-NOT_FAILED = (aml.FAILED_HEADER, "False")
-FAILED = (aml.FAILED_HEADER, "True")
+FAILED = (FAILED_HEADER, "True")
 
 NOT_FOUND = (
     "The requested URL was not found on the server. If you entered the URL manually please check "
@@ -206,8 +213,9 @@ class Scorer:
         except Exception as reason:
             output.log("ERROR", f"the output of run() is no answer\n{failure.trace(reason)}", 2)
             return self._signed(call.request, call.ids, call.dialect.message(500, INTERNAL))
-        answer.headers.append(("x-ms-run-fn-exec-ms", f"{run_ms:.3f}"))
         answer.run_ms = run_ms
+        if not answer.is_ordinary:
+            answer.headers.append(exec_ms(run_ms))
         return self._signed(call.request, call.ids, answer)
 
     def broken(self, call: Call, error: BaseException, run_ms: float) -> Answer:
@@ -243,7 +251,7 @@ class Scorer:
         if trace_id:
             answer.headers.append(("TraceId", trace_id))
         if self._cors is not None:
-            answer.headers += self._cors.headers(request)
+            answer.headers.extend(self._cors.headers(request))
         return answer
 
 
@@ -265,7 +273,7 @@ def too_large(size: int) -> Answer:
 
 def _answer_of(result: Any) -> Answer:
     if type(result) in WHOLE:
-        return Answer(200, [JSON, NOT_FAILED], as_json(result))
+        return Answer(200, None, as_json(result))
     response: Optional[Answer] = None
     if isinstance(result, Generated):
         response = _begun(result)
@@ -277,9 +285,9 @@ def _answer_of(result: Any) -> Answer:
     elif flask_bridge.is_response(result):
         response = flask_bridge.answer(result)
     else:
-        return Answer(200, [JSON, NOT_FAILED], as_json(result))
+        return Answer(200, None, as_json(result))
     if response.status >= 500:
-        headers = [pair for pair in response.headers if pair[0].lower() != aml.FAILED_HEADER]
+        headers = [pair for pair in response.headers if pair[0].lower() != FAILED_HEADER]
         response.headers = [*headers, FAILED]
     return response
 
