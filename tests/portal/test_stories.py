@@ -283,6 +283,7 @@ async def test_a_batch_job_is_made_followed_and_downloaded_from_the_page_alone(
     await page.get_by_label("Name").fill(name)
     await page.get_by_role("button", name="Create", exact=True).click()
     await expect(page).to_have_url(re.compile(f"/studio/batch/{name}$"), timeout=READY_MS)
+    await expect(page.get_by_text(f"/batchEndpoints/{name}/jobs")).to_be_visible()
     await page.get_by_role("link", name="New deployment").click()
     await page.get_by_label("Name of the pool").fill("studio-pool")
     await page.get_by_label("Files per mini-batch").fill("1")

@@ -20,7 +20,16 @@ from headgate.portal import batch_core
 from headgate.portal.gate import PREFIX
 from headgate.portal.pages import batch
 from headgate.portal.pages.dialogs import confirm
-from headgate.portal.pages.frame import Studio, bad_form, empty, finish, guarded, page, tabbed
+from headgate.portal.pages.frame import (
+    Studio,
+    bad_form,
+    empty,
+    finish,
+    guarded,
+    page,
+    scoring_address,
+    tabbed,
+)
 from headgate.portal.sessions import Session
 from headgate_contracts import limits
 from headgate_contracts.batch import BatchDefaults, BatchDeploymentSpec, BatchEndpointSpec
@@ -40,6 +49,7 @@ def register(studio: Studio) -> None:
             deployments = await session.client.list_batch_deployments(name)
             data = await Storage(session.client).containers("data")
             assets = [str(each.get("name", "")) for each in data]
+            scoring_address(found)
             tabbed(
                 {
                     "Jobs": partial(

@@ -19,7 +19,7 @@ from headgate.portal.pages import (
     settings,
     tester,
 )
-from headgate.portal.pages.frame import Studio, page, tabbed
+from headgate.portal.pages.frame import Studio, page, scoring_address, tabbed
 
 
 def register(studio: Studio) -> None:
@@ -30,12 +30,7 @@ def register(studio: Studio) -> None:
             found = await session.client.get_endpoint(name)
             listed = await session.client.list_deployments(name)
             deployments = [each.spec.name for each in listed]
-            uri = str(found.properties.get("scoringUri", ""))
-            with ui.row().classes("mid no-wrap"):
-                ui.label(uri).classes("mono wrap")
-                ui.button(icon="content_copy", on_click=lambda: ui.clipboard.write(uri)).props(
-                    'flat dense aria-label="Copy the scoring address"'
-                )
+            scoring_address(found)
             tabbed(
                 {
                     "Deployments": partial(lanes.draw, session, name),

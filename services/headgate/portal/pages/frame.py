@@ -13,7 +13,7 @@ from fastapi import Request
 from nicegui import Client, background_tasks, ui
 from pydantic import ValidationError
 
-from headgate.client.api import Started
+from headgate.client.api import Found, Started
 from headgate.portal.attention import every, is_read, take_back
 from headgate.portal.gate import PREFIX, session_of
 from headgate.portal.pages import scripts, styles
@@ -200,6 +200,16 @@ def link_cell(address: str) -> str:
         f""":href="'{address}' + encodeURIComponent(props.value)">"""
         "{{ props.value }}</a></q-td>"
     )
+
+
+def scoring_address(found: Found[Any]) -> None:
+    """Where an endpoint is asked, to be copied."""
+    uri = str(found.properties.get("scoringUri", ""))
+    with ui.row().classes("mid no-wrap"):
+        ui.label(uri).classes("mono wrap")
+        ui.button(icon="content_copy", on_click=lambda: ui.clipboard.write(uri)).props(
+            'flat dense aria-label="Copy the scoring address"'
+        )
 
 
 def state_color(state: str) -> str:
