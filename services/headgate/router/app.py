@@ -10,7 +10,7 @@ from typing import Any
 from nats.errors import Error as NatsError
 
 from headgate import __version__
-from headgate.router import allocator, compiled
+from headgate.router import allocator, anchor, compiled
 from headgate.router.dispatch import Dispatcher
 from headgate.router.entry import BusEntry
 from headgate.router.ingress import Ingress
@@ -220,6 +220,7 @@ def assemble(
             "traces": router.traces.run,
             "usage": router.usage.run,
             "quotas": router.quotas.run,
+            "anchor": anchor.keep,
         },
         stops=(router.stop,),
     )
