@@ -171,9 +171,12 @@ class Replies:
 
 
 def _whole(request: Request, answer: Answer, in_flight: int) -> bytes:
+    number = request.id
+    if answer.is_ordinary and type(number) is int and not request.came_ms:
+        return frames.encode_ordinary(number, in_flight, answer.run_ms, answer.body)
     held_ms = time.monotonic() * 1e3 - request.came_ms if request.came_ms else 0.0
     return frames.encode_answer(
-        request.id,
+        number,
         in_flight,
         answer.status,
         answer.headers,

@@ -70,7 +70,7 @@ class Router:
         self.name = f"t{next(_numbers)}"
         self.heartbeats: list[Heartbeat] = []
         self.answers: list[Answer] = []
-        self._waiting: dict[str, asyncio.Future[Answer]] = {}
+        self._waiting: dict[Any, asyncio.Future[Answer]] = {}
 
     @classmethod
     @asynccontextmanager
@@ -103,7 +103,7 @@ class Router:
         self, worker: Worker, body: bytes | str = b"", *, subject: str = "", **meta: Any
     ) -> asyncio.Future[Answer]:
         """One request; the future is its answer."""
-        number = f"r{next(_numbers)}"
+        number = meta.pop("id", None) or f"r{next(_numbers)}"  # a router's is a number
         data = body.encode() if isinstance(body, str) else body
         said = {"id": number, "ttl": WAIT_S * 1000, "m": "POST", "p": "/score", "q": "", "h": []}
         said.update(meta)
