@@ -17,6 +17,7 @@ from headgate.router.exchange import Exchange
 from headgate.router.headers import Head
 from headgate.router.http1 import Connection
 from headgate.router.spool import Spool, SpoolError
+from headgate.router.turns import Turns
 
 
 class Echo:
@@ -27,6 +28,7 @@ class Echo:
 
     def __init__(self) -> None:
         self.date = formatdate(usegmt=True)
+        self.turns = Turns()
 
     def spool(self, body: bytes) -> Spool:
         raise SpoolError("nothing is larger than a message here")

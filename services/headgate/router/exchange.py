@@ -10,6 +10,7 @@ from headgate.router.core import Refusal
 from headgate.router.headers import Head
 from headgate.router.shape import Shape
 from headgate.router.spool import RequestBody, Spool
+from headgate.router.turns import Turns
 from headgate_contracts import limits
 
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
@@ -20,6 +21,7 @@ class Application(Protocol):
 
     closing: bool
     date: str
+    turns: Turns
 
     @property
     def body_bytes_max(self) -> int: ...

@@ -123,6 +123,8 @@ class Connection:
             self._refuse_and_close(Refusal(400, "BadRequest", "this is not valid HTTP/1.1"))
         if self._phase != _IDLE and not self._deaf:
             self._check_size()
+            if not self._paused:
+                self._application.turns.take(self._transport, len(data))
 
     def _feed(self, data: bytes) -> None:
         """Parse. An upgrade is declined by going on as if nobody had asked; the parser would have
@@ -356,9 +358,8 @@ class Connection:
         """Limit what the parser gathers by itself: it has no bounds of its own."""
         if self._phase == _HEAD:
             if self._received > _HEAD_BYTES_MAX:
-                self._refuse_and_close(
-                    Refusal(431, "RequestHeaderFieldsTooLarge", "the headers are too large")
-                )
+                why = "the headers are too large"
+                self._refuse_and_close(Refusal(431, "RequestHeaderFieldsTooLarge", why))
         elif self._exchange is not None and self._exchange.refused is None:
             body_bytes = self._exchange.body_bytes
             if self._received > _FRAMING_BYTES_MAX + (1 + _FRAMING_PER_BODY_BYTE) * body_bytes:

@@ -23,6 +23,7 @@ from headgate.router.headers import Head
 from headgate.router.http1 import Connection
 from headgate.router.scoring import Admission, Scoring, new_ids
 from headgate.router.spool import Spool
+from headgate.router.turns import Turns
 from headgate.runtime.clock import Clock
 from headgate.runtime.log import Log
 from headgate.runtime.networks import Network, comes_from
@@ -77,6 +78,7 @@ class Ingress:
         """``networks`` have the clients of endpoints that are not public."""
         self.closing = False
         self.date = formatdate(clock.now(), usegmt=True)
+        self.turns = Turns()
         self.port = 0
         self.opened = 0
         self._scoring = scoring

@@ -90,13 +90,15 @@ class Wire:
         if self._out or transport.is_closing() or transport.get_write_buffer_size():
             self.send(*parts)
             return
-        data = b"".join(parts)
+        size = sum(map(len, parts))
+        if size <= _COPIED_BYTES_MAX:
+            parts = (b"".join(parts),)
         try:
-            sent = os.write(self._descriptor, data)
+            sent = os.writev(self._descriptor, parts)
         except OSError:  # it is full, or broken, which the loop notices
             sent = 0
-        if sent < len(data):
-            transport.write(data[sent:])
+        if sent < size:
+            transport.write(b"".join(parts)[sent:])
 
     def collect(self, box: Outbox) -> None:
         """Take at the end of this turn what is in the box by then."""

@@ -55,7 +55,7 @@ ROUTER = _half(
     "headgate/router",
     "answers arrivals clock_offset core deadlines dispatch exchange flights frames headers holding "
     "http1 ingress lane links parts pings quarantine requests scoring shape streams table traffic "
-    "transfers usage_journal usage_page uuids wire",
+    "transfers turns usage_journal usage_page uuids wire",
 )
 WORKER = _half(
     "headgate_worker",
