@@ -238,6 +238,9 @@ async def test_what_is_reported_is_stored_and_answered(make_world: MakeWorld, ki
         await answered(asked("RequestPerMinute"))
     assert caught.value.error.code is ErrorCode.BAD_ARGUMENT
     assert "did you mean RequestsPerMinute?" in caught.value.error.message
+    with pytest.raises(HeadgateError) as caught:
+        await answered(asked("Happiness"))
+    assert "there are RequestsPerMinute, " in caught.value.error.message
     await instances.close()
     lost = InstanceLost(
         workspace="local", endpoint="digits", deployment="blue", instance="i1", reason="found dead"

@@ -142,7 +142,8 @@ def _metric(known: dict[str, Metric], name: str) -> Metric:
     found = known.get(name.lower())
     if found is None:
         near = difflib.get_close_matches(name.lower(), known, n=1)
-        hint = f"did you mean {known[near[0]].name}?" if near else f"there are {', '.join(known)}"
+        names = ", ".join(metric.name for metric in known.values())
+        hint = f"did you mean {known[near[0]].name}?" if near else f"there are {names}"
         raise HeadgateError(
             ErrorCode.BAD_ARGUMENT, f"no metric {name[:60]!r} here; {hint}", target="metricnames"
         )
