@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Union
 from headgate_worker import __version__, tensors, v2_arrays, v2_requests
 from headgate_worker.batching import Batched
 from headgate_worker.inputs import InputError, Inputs
-from headgate_worker.request import Answer, Request
+from headgate_worker.request import FAILED_HEADER, NOT_FAILED, Answer, Request
 from headgate_worker.settings import Settings
 from headgate_worker.v2 import Model
 from headgate_worker.v2_requests import Asked
@@ -79,7 +79,7 @@ class Service:
         if asked.id:
             about["id"] = asked.id
         headers, body = v2_arrays.answer(asked, result, about)
-        return Answer(200, headers, body)
+        return Answer(200, [*headers, NOT_FAILED], body)
 
     def _check_name(self, name: str) -> None:
         if name not in self._names:
@@ -115,7 +115,7 @@ def is_path(path: str) -> bool:
 
 def message(status: int, text: str, *, failed: bool = False) -> Answer:
     """A refusal, or a failure of the model, as this protocol says it."""
-    flag = ("x-ms-run-function-failed", str(failed))
+    flag = (FAILED_HEADER, str(failed))
     return Answer(status, [_JSON, flag], json.dumps({"error": text}).encode())
 
 

@@ -148,6 +148,7 @@ async def test_json_in_and_out(nats: natsd.RunningServer, data_dir: Path) -> Non
             ],
         }
         assert float(answer.headers["x-ms-run-fn-exec-ms"]) >= 0
+        assert answer.headers["x-ms-run-function-failed"] == "False"
         some = await model.infer({**X, "data": [[1, 2.5], [3, 4]]}, S, outputs=[{"name": "sum"}])
         assert [each["data"] for each in some.json()["outputs"]] == [[3.5, 7.0]]
 
