@@ -15,8 +15,8 @@ from headgate import compile as compiling
 from headgate.runtime.compiled import HALVES, ROUTER
 
 ROOT = Path(__file__).resolve().parents[2]
-SUITES = ("test_edge.py", "test_scoring.py", "test_shape.py", "test_core.py")
-WORKER_SUITES = ("test_batching.py", "test_streams.py", "test_v2.py")
+SUITES = ("edge", "scoring", "shape", "core", "headers", "frames", "turns")
+WORKER_SUITES = ("batching", "streams", "v2", "kinds", "ordinary")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def run(tree: Path, *arguments: str) -> str:
 def test_the_routers_suites_pass_on_it(tree: Path) -> None:
     told = "from headgate.router import compiled; print(compiled.state())"
     assert run(tree, "-c", told).strip() == "compiled"
-    run(tree, "-m", "pytest", "-q", *(f"tests/router/{name}" for name in SUITES))
+    run(tree, "-m", "pytest", "-q", *(f"tests/router/test_{name}.py" for name in SUITES))
 
 
 @pytest.mark.timeout(600)
@@ -60,7 +60,7 @@ def test_the_workers_suites_pass_on_it(tree: Path, tmp_path: Path) -> None:
         "worker_archive as worker; print(worker.build_here(Path(sys.argv[1])).is_dir())"
     )
     assert run(tree, "-c", told, str(tmp_path)).strip() == "True"
-    run(tree, "-m", "pytest", "-q", *(f"tests/worker/{name}" for name in WORKER_SUITES))
+    run(tree, "-m", "pytest", "-q", *(f"tests/worker/test_{name}.py" for name in WORKER_SUITES))
 
 
 def test_other_pythons_run_the_same_folder_from_its_sources(tree: Path, tmp_path: Path) -> None:
